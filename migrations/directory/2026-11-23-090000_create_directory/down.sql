@@ -1,0 +1,3 @@
+DROP TABLE directory.tenants;
+DROP TABLE directory.installation;
+DROP FUNCTION directory.now();

@@ -1,0 +1,4 @@
+DROP TABLE mentions;
+DROP TABLE chat_entries;
+DROP TABLE channel_members;
+DROP TABLE channels;

@@ -1,0 +1,204 @@
+//! Checks bearer tokens: JWTs of asymmetric keys, known by a JWKS file.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use quick_cache::sync::Cache;
+use serde::{Deserialize, Serialize};
+
+use super::caller::{Caller, Scopes, Tenants};
+use crate::clock;
+use crate::error::Error;
+
+/// How many verified tokens are remembered.
+const REMEMBERED: usize = 10_000;
+/// How far clocks may be apart, in seconds.
+const LEEWAY: u64 = 30;
+/// Longer than any token that is meant well.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// The algorithms that a token may be signed with: none whose key could also sign.
+const ALGORITHMS: &[Algorithm] = &[
+    Algorithm::EdDSA,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+];
+
+/// What a token says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenClaims {
+    /// Who issued it.
+    pub iss: String,
+    /// The service that it was issued to.
+    pub sub: String,
+    /// Whom it is for: this service.
+    pub aud: String,
+    /// When it ends, in seconds since 1970.
+    pub exp: u64,
+    /// When it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nbf: Option<u64>,
+    /// The scopes, separated by spaces.
+    #[serde(default)]
+    pub scope: String,
+    /// The slugs of the tenants that it is for; `*` for all.
+    #[serde(default)]
+    pub tenants: Vec<String>,
+    /// The user, of a user's own token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+}
+
+/// Why tokens cannot be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthenticatorError {
+    /// The JWKS file cannot be read.
+    #[error("JWKS file `{path}` cannot be read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file is no JWKS.
+    #[error("`{path}` is not a JSON Web Key Set")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// A key of the file cannot be used.
+    #[error("key `{kid}` of the JWKS cannot be used")]
+    Key {
+        /// The key's id.
+        kid: String,
+        /// Why not.
+        source: jsonwebtoken::errors::Error,
+    },
+}
+
+/// Knows who a token belongs to.
+pub struct Authenticator {
+    keys: HashMap<String, DecodingKey>,
+    issuer: String,
+    audience: String,
+    /// By digest, so that a dump of memory has no tokens in it.
+    verified: Cache<[u8; 32], Verified>,
+    anonymous: Option<Arc<Caller>>,
+}
+
+#[derive(Clone)]
+struct Verified {
+    caller: Arc<Caller>,
+    expires: u64,
+}
+
+impl Authenticator {
+    /// Knows no keys yet. `anonymous` is who calls without a credential, if anybody may.
+    pub fn new(issuer: &str, audience: &str, anonymous: Option<Caller>) -> Self {
+        Self {
+            keys: HashMap::new(),
+            issuer: issuer.to_owned(),
+            audience: audience.to_owned(),
+            verified: Cache::new(REMEMBERED),
+            anonymous: anonymous.map(Arc::new),
+        }
+    }
+
+    /// Trusts the keys of a JWKS file too.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has a key that cannot be used.
+    pub fn trust_file(&mut self, path: &Path) -> Result<(), AuthenticatorError> {
+        let text = std::fs::read(path)
+            .map_err(|source| AuthenticatorError::Read { path: path.to_owned(), source })?;
+        let set: JwkSet = serde_json::from_slice(&text)
+            .map_err(|source| AuthenticatorError::Parse { path: path.to_owned(), source })?;
+        for jwk in &set.keys {
+            let kid = jwk.common.key_id.clone().unwrap_or_default();
+            let key = DecodingKey::from_jwk(jwk)
+                .map_err(|source| AuthenticatorError::Key { kid: kid.clone(), source })?;
+            self.trust(kid, key);
+        }
+        Ok(())
+    }
+
+    /// Trusts one key.
+    pub fn trust(&mut self, kid: String, key: DecodingKey) {
+        self.keys.insert(kid, key);
+    }
+
+    /// Tells whether there are keys to check tokens with.
+    pub fn has_keys(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// Returns who sends a request with this `authorization` value.
+    ///
+    /// # Errors
+    /// There is no credential and one is needed, or it is not valid. Why is not told.
+    pub fn authenticate(&self, authorization: Option<&[u8]>) -> Result<Arc<Caller>, Error> {
+        let Some(value) = authorization else {
+            return self.anonymous.clone().ok_or(Error::Unauthenticated);
+        };
+        let token = value
+            .split_at_checked(7)
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
+            .map(|(_, token)| token)
+            .filter(|token| token.len() <= MAX_TOKEN_BYTES)
+            .ok_or(Error::Unauthenticated)?;
+        let mut key = [0; 32];
+        key.copy_from_slice(digest(&SHA256, token).as_ref());
+        let now = clock::since_epoch().as_secs();
+        if let Some(verified) = self.verified.get(&key)
+            && now < verified.expires
+        {
+            return Ok(verified.caller);
+        }
+        let verified = self.verify(token).ok_or(Error::Unauthenticated)?;
+        self.verified.insert(key, verified.clone());
+        Ok(verified.caller)
+    }
+
+    fn verify(&self, token: &[u8]) -> Option<Verified> {
+        let header = decode_header(token).ok()?;
+        if !ALGORITHMS.contains(&header.alg) {
+            return None;
+        }
+        let key = self.keys.get(header.kid.as_deref().unwrap_or_default())?;
+        let mut validation = Validation::new(header.alg);
+        validation.leeway = LEEWAY;
+        validation.validate_nbf = true;
+        validation.set_issuer(&[&self.issuer]);
+        validation.set_audience(&[&self.audience]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        let claims = decode::<TokenClaims>(token, key, &validation).ok()?.claims;
+        let service = claims.sub;
+        if service.is_empty() || service.len() > 128 || service.contains(char::is_control) {
+            return None;
+        }
+        let tenants = if claims.tenants.iter().any(|slug| slug == "*") {
+            Tenants::All
+        } else {
+            Tenants::Named(claims.tenants.into_iter().collect::<BTreeSet<_>>())
+        };
+        let caller = Caller {
+            service,
+            user_id: claims.user_id,
+            scopes: Scopes::from_words(&claims.scope),
+            tenants,
+        };
+        Some(Verified { caller: Arc::new(caller), expires: claims.exp.saturating_add(LEEWAY) })
+    }
+}

@@ -1,0 +1,205 @@
+//! What a credential says of its caller, and what a call asks of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tonic::Request;
+
+use crate::error::{Denial, Error};
+
+/// A request, as the proto declares its call.
+pub trait Call {
+    /// The call: `/communication.v1.InboxService/GetMessage`.
+    const PATH: &'static str;
+    /// The one scope that it needs.
+    const SCOPE: Scope;
+}
+
+/// What a credential may be allowed to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Make, change and remove tenants.
+    TenantAdmin = 0,
+    /// Read conversations, messages and contacts.
+    InboxRead = 1,
+    /// Change conversations, messages and contacts.
+    InboxWrite = 2,
+}
+
+impl Scope {
+    /// All scopes.
+    pub const ALL: [Self; 3] = [Self::TenantAdmin, Self::InboxRead, Self::InboxWrite];
+
+    /// The scope as credentials spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TenantAdmin => "tenant.admin",
+            Self::InboxRead => "inbox.read",
+            Self::InboxWrite => "inbox.write",
+        }
+    }
+}
+
+/// A set of scopes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scopes(u32);
+
+impl Scopes {
+    /// Every scope.
+    pub fn all() -> Self {
+        Scope::ALL.into_iter().fold(Self::default(), Self::with)
+    }
+
+    /// Reads the words of a `scope` claim; words that are not ours mean nothing here.
+    pub fn from_words(words: &str) -> Self {
+        let known = |word: &str| Scope::ALL.into_iter().find(|scope| scope.as_str() == word);
+        words.split_ascii_whitespace().filter_map(known).fold(Self::default(), Self::with)
+    }
+
+    /// The set with one more.
+    #[must_use]
+    pub fn with(self, scope: Scope) -> Self {
+        Self(self.0 | 1 << scope as u32)
+    }
+
+    /// Tells whether a scope is in the set.
+    pub fn has(self, scope: Scope) -> bool {
+        self.0 & (1 << scope as u32) != 0
+    }
+}
+
+/// The tenants that a credential is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tenants {
+    /// All of them.
+    All,
+    /// These, by slug.
+    Named(BTreeSet<String>),
+}
+
+/// Who calls, as the credential proves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The calling service.
+    pub service: String,
+    /// The user, where the credential is a user's own.
+    pub user_id: Option<String>,
+    /// What the credential allows.
+    pub scopes: Scopes,
+    /// Which tenants it is for.
+    pub tenants: Tenants,
+}
+
+impl Caller {
+    /// Who calls without a credential, on loopback in development: the service `local`, which may
+    /// do everything.
+    pub fn local() -> Self {
+        Self {
+            service: "local".to_owned(),
+            user_id: None,
+            scopes: Scopes::all(),
+            tenants: Tenants::All,
+        }
+    }
+
+    /// Checks that the credential is for a tenant.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check_tenant(&self, slug: &str) -> Result<(), Error> {
+        match &self.tenants {
+            Tenants::All => Ok(()),
+            Tenants::Named(slugs) if slugs.contains(slug) => Ok(()),
+            Tenants::Named(_) => Err(Error::PermissionDenied(Denial::Tenant(slug.to_owned()))),
+        }
+    }
+
+    /// Checks that the credential is for all tenants.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check_all_tenants(&self) -> Result<(), Error> {
+        match &self.tenants {
+            Tenants::All => Ok(()),
+            Tenants::Named(_) => Err(Error::PermissionDenied(Denial::Tenant("*".to_owned()))),
+        }
+    }
+
+    /// Returns who acts: the actor named, whom a user's own credential must match, or else the
+    /// user or service itself.
+    ///
+    /// # Errors
+    /// A user's own credential named somebody else.
+    pub fn actor(&self, named: Option<Actor>) -> Result<Actor, Error> {
+        match (named, &self.user_id) {
+            (None, None) => Ok(Actor::Service(self.service.clone())),
+            (None, Some(user)) => Ok(Actor::User(user.clone())),
+            (Some(actor), None) => Ok(actor),
+            (Some(Actor::User(named)), Some(user)) if named == *user => Ok(Actor::User(named)),
+            (Some(_), Some(_)) => Err(Error::PermissionDenied(Denial::Actor)),
+        }
+    }
+}
+
+/// Who acts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    /// A person.
+    User(String),
+    /// An automation.
+    Bot(String),
+    /// A backend service.
+    Service(String),
+}
+
+impl Actor {
+    /// The kind, as the database holds it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::User(_) => "user",
+            Self::Bot(_) => "bot",
+            Self::Service(_) => "service",
+        }
+    }
+
+    /// The id within the kind.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::User(id) | Self::Bot(id) | Self::Service(id) => id,
+        }
+    }
+}
+
+/// What is known of a call before its request is read. The server's outermost layer leaves it in
+/// the extensions of every request.
+#[derive(Debug, Clone)]
+pub struct CallContext {
+    /// Who calls.
+    pub caller: Arc<Caller>,
+    /// What ties the call to everything that comes of it.
+    pub correlation_id: Arc<str>,
+}
+
+/// Who did it: recorded with every change.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Who acts.
+    pub actor: Actor,
+    /// The calling service.
+    pub caller: Arc<Caller>,
+    /// What ties the call to everything that comes of it.
+    pub correlation_id: Arc<str>,
+}
+
+/// Lets a call in whose credential has the scope that the call declares.
+///
+/// # Errors
+/// There is no credential, or it lacks the scope.
+pub fn admit<T: Call>(request: Request<T>) -> Result<(CallContext, T), Error> {
+    let (_, mut extensions, request) = request.into_parts();
+    let context: CallContext = extensions.remove().ok_or(Error::Unauthenticated)?;
+    if !context.caller.scopes.has(T::SCOPE) {
+        return Err(Error::PermissionDenied(Denial::Scope(T::SCOPE.as_str())));
+    }
+    Ok((context, request))
+}

@@ -1,0 +1,79 @@
+//! A signing key for development: lets `token` mint what a local server believes.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, encode};
+
+use super::authenticator::TokenClaims;
+
+/// The key's name in tokens.
+const KEY_ID: &str = "development";
+
+/// Why there is no development key, or no token.
+#[derive(Debug, thiserror::Error)]
+pub enum DevelopmentKeyError {
+    /// The file cannot be read or made.
+    #[error("development key `{path}` cannot be used")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file is no key.
+    #[error("`{0}` is no Ed25519 key, remove it to have a new one made")]
+    Content(PathBuf),
+    /// The token could not be signed.
+    #[error("the token cannot be signed")]
+    Sign(#[from] jsonwebtoken::errors::Error),
+}
+
+/// A key pair that signs tokens for one machine.
+pub struct DevelopmentKey {
+    pkcs8: Vec<u8>,
+    public: Vec<u8>,
+}
+
+impl DevelopmentKey {
+    /// Reads the key from a file, which is made, for its owner alone, if it is not there.
+    ///
+    /// # Errors
+    /// The file cannot be made or holds something else.
+    pub fn read_or_make(path: &Path) -> Result<Self, DevelopmentKeyError> {
+        let file = |source| DevelopmentKeyError::File { path: path.to_owned(), source };
+        let content = || DevelopmentKeyError::Content(path.to_owned());
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+            Ok(mut new) => {
+                let pair = Ed25519KeyPair::generate().map_err(|_| content())?;
+                let der = pair.to_pkcs8v1().map_err(|_| content())?;
+                new.write_all(der.as_ref()).and_then(|()| new.sync_all()).map_err(file)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(file(source)),
+        }
+        let pkcs8 = std::fs::read(path).map_err(file)?;
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8).map_err(|_| content())?;
+        let public = pair.public_key().as_ref().to_vec();
+        Ok(Self { pkcs8, public })
+    }
+
+    /// The key's name, and what checks its tokens.
+    pub fn verifier(&self) -> (String, DecodingKey) {
+        (KEY_ID.to_owned(), DecodingKey::from_ed_der(&self.public))
+    }
+
+    /// Signs a token.
+    ///
+    /// # Errors
+    /// The key cannot sign.
+    pub fn sign(&self, claims: &TokenClaims) -> Result<String, DevelopmentKeyError> {
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.kid = Some(KEY_ID.to_owned());
+        Ok(encode(&header, claims, &EncodingKey::from_ed_der(&self.pkcs8))?)
+    }
+}

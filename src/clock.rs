@@ -1,0 +1,12 @@
+//! The only source of "now" in this process.
+//!
+//! It serves the expiry of tokens; what is stored, leased or scheduled goes by the database's
+//! `directory.now()`.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Returns the time since 1970 by this machine's clock.
+#[expect(clippy::disallowed_methods, reason = "the one place that may read the clock")]
+pub fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

@@ -1,0 +1,67 @@
+//! Protobuf on the wire, with a request that cannot be decoded being the caller's error.
+
+use std::marker::PhantomData;
+
+use prost::Message;
+use tonic::Status;
+use tonic::codec::{DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+use crate::error::{Error, InvalidRequest};
+
+/// Encodes `T` and decodes `U`.
+#[derive(Debug, Clone, Copy)]
+pub struct Codec<T, U>(PhantomData<(T, U)>);
+
+impl<T, U> Default for Codec<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, U> tonic::codec::Codec for Codec<T, U>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProtobufEncoder<T>;
+    type Decoder = ProtobufDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProtobufEncoder(PhantomData)
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProtobufDecoder(PhantomData)
+    }
+}
+
+/// Encodes `T`.
+#[derive(Debug)]
+pub struct ProtobufEncoder<T>(PhantomData<T>);
+
+impl<T: Message> Encoder for ProtobufEncoder<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        item.encode(buffer).map_err(|error| Error::internal(error).into())
+    }
+}
+
+/// Decodes `U`.
+#[derive(Debug)]
+pub struct ProtobufDecoder<U>(PhantomData<U>);
+
+impl<U: Message + Default> Decoder for ProtobufDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        U::decode(buffer).map(Some).map_err(|error| {
+            let undecodable = InvalidRequest::Undecodable(error.to_string());
+            Error::InvalidRequest(undecodable).into()
+        })
+    }
+}

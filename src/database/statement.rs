@@ -1,0 +1,51 @@
+//! Hot statements: SQL that is prepared once for each connection and runs in one round trip.
+
+/// Declares a statement whose fields are the columns of a first CTE, `input`, and whose text goes
+/// on from there. Its static query id lets the connection keep the prepared form, which
+/// `diesel::sql_query` never does.
+macro_rules! statement {
+    (
+        $(#[$doc:meta])*
+        $name:ident<$life:lifetime> -> $row:ty {
+            $($field:ident: $rust:ty => $sql:ty),* $(,)?
+        }
+        $text:expr
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        struct $name<$life> {
+            $($field: $rust,)*
+            life: std::marker::PhantomData<&$life ()>,
+        }
+
+        impl diesel::query_builder::QueryId for $name<'_> {
+            type QueryId = $name<'static>;
+            const HAS_STATIC_QUERY_ID: bool = true;
+        }
+
+        impl diesel::query_builder::Query for $name<'_> {
+            type SqlType = $row;
+        }
+
+        impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name<'_> {
+            fn walk_ast<'b>(
+                &'b self,
+                mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
+            ) -> diesel::QueryResult<()> {
+                out.push_sql("WITH input AS (SELECT ");
+                let mut separator = "";
+                $(
+                    out.push_sql(separator);
+                    separator = ", ";
+                    out.push_bind_param::<$sql, _>(&self.$field)?;
+                    out.push_sql(concat!(" AS ", stringify!($field)));
+                )*
+                let _ = separator;
+                out.push_sql(concat!(")", $text));
+                Ok(())
+            }
+        }
+    };
+}
+
+pub(crate) use statement;

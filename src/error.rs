@@ -1,0 +1,515 @@
+//! What can go wrong, named by what it means to the caller, and how that goes onto the wire.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use tonic::{Code, Status};
+use tonic_types::{BadRequest, ErrorDetails, FieldViolation, StatusExt};
+
+use crate::pb::ErrorReason;
+
+/// The domain of every `ErrorInfo`.
+const DOMAIN: &str = "communication.v1";
+
+type Source = Box<dyn StdError + Send + Sync>;
+
+/// A call that could not be done.
+#[derive(Debug)]
+pub enum Error {
+    /// Fields that cannot have the values they have.
+    InvalidArgument(Vec<Violation>),
+    /// A request that is wrong as a whole.
+    InvalidRequest(InvalidRequest),
+    /// No credential, or one that is not valid.
+    Unauthenticated,
+    /// A credential that does not allow this.
+    PermissionDenied(Denial),
+    /// Nothing of that kind and id, in this tenant.
+    NotFound {
+        /// What was looked for, as the API names it: `conversation`.
+        kind: &'static str,
+        /// The id that was asked for.
+        id: String,
+    },
+    /// Something else is there already.
+    AlreadyExists(Existing),
+    /// The thing is in a state that does not allow this.
+    FailedPrecondition(Precondition),
+    /// Another change came first.
+    Aborted(Conflict),
+    /// Every database connection was busy for too long.
+    ResourceExhausted {
+        /// When a retry has a chance.
+        retry_after: Duration,
+    },
+    /// The database cannot be reached.
+    Unavailable(Source),
+    /// The server is shutting down.
+    Draining,
+    /// The caller's deadline, or the server's own, passed.
+    DeadlineExceeded,
+    /// The caller went away.
+    Cancelled,
+    /// A fault of ours.
+    Internal(Source),
+}
+
+/// A field and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The path of the field, as the proto spells it.
+    pub field: String,
+    /// What is wrong and what would be right.
+    pub description: String,
+}
+
+/// What is wrong with a request as a whole.
+#[derive(Debug)]
+pub enum InvalidRequest {
+    /// A page token that is not ours, or belongs to another list.
+    PageToken,
+    /// Bytes that are no message of that type.
+    Undecodable(String),
+    /// More bytes than a request may have.
+    TooLarge,
+    /// Several channel accounts could be meant.
+    AmbiguousAccount {
+        /// The channel.
+        channel: &'static str,
+        /// The ids of the accounts.
+        accounts: Vec<String>,
+    },
+}
+
+/// Why a credential does not allow a call.
+#[derive(Debug)]
+pub enum Denial {
+    /// The credential lacks this scope.
+    Scope(&'static str),
+    /// The credential is not for this tenant.
+    Tenant(String),
+    /// A user's own credential named another actor.
+    Actor,
+}
+
+/// What is there already.
+#[derive(Debug)]
+pub enum Existing {
+    /// The request id was used for another request.
+    RequestId(String),
+    /// The tenant, with another schema.
+    Tenant {
+        /// The tenant's slug.
+        slug: String,
+        /// The schema that it has.
+        schema_name: String,
+    },
+    /// The schema.
+    Schema(String),
+}
+
+/// Which state is in the way.
+#[derive(Debug)]
+pub enum Precondition {
+    /// The tenant is still being made.
+    TenantNotReady(String),
+    /// The tenant's schema is not at the version of this server.
+    TenantNotMigrated {
+        /// The tenant's slug.
+        slug: String,
+        /// The version that its schema has.
+        has: String,
+        /// The version that this server needs.
+        needs: String,
+    },
+    /// The conversation is archived.
+    ConversationArchived(String),
+    /// The message is not an outbound one.
+    MessageNotOutbound(String),
+}
+
+/// Which change came first.
+#[derive(Debug)]
+pub enum Conflict {
+    /// The resource has another etag by now.
+    Etag {
+        /// The etag of the request.
+        given: String,
+        /// The etag of the resource.
+        current: String,
+    },
+    /// The database chose another transaction.
+    Transaction,
+}
+
+/// What an error says on the wire beside its code.
+struct Detail {
+    reason: ErrorReason,
+    message: String,
+    metadata: Vec<(&'static str, String)>,
+}
+
+impl Detail {
+    fn new(reason: ErrorReason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            metadata: Vec::new(),
+        }
+    }
+
+    fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.metadata.push((key, value.into()));
+        self
+    }
+}
+
+impl Error {
+    /// One field that cannot have the value it has.
+    pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self::InvalidArgument(vec![Violation {
+            field: field.into(),
+            description: description.into(),
+        }])
+    }
+
+    /// Nothing of that kind and id.
+    pub fn not_found(kind: &'static str, id: impl fmt::Display) -> Self {
+        Self::NotFound {
+            kind,
+            id: id.to_string(),
+        }
+    }
+
+    /// A fault of ours.
+    pub fn internal(source: impl Into<Source>) -> Self {
+        Self::Internal(source.into())
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::InvalidArgument(_) | Self::InvalidRequest(_) => Code::InvalidArgument,
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::PermissionDenied(_) => Code::PermissionDenied,
+            Self::NotFound { .. } => Code::NotFound,
+            Self::AlreadyExists(_) => Code::AlreadyExists,
+            Self::FailedPrecondition(_) => Code::FailedPrecondition,
+            Self::Aborted(_) => Code::Aborted,
+            Self::ResourceExhausted { .. } => Code::ResourceExhausted,
+            Self::Unavailable(_) | Self::Draining => Code::Unavailable,
+            Self::DeadlineExceeded => Code::DeadlineExceeded,
+            Self::Cancelled => Code::Cancelled,
+            Self::Internal(_) => Code::Internal,
+        }
+    }
+
+    fn detail(&self) -> Detail {
+        match self {
+            Self::InvalidArgument(violations) => {
+                let message = match violations.as_slice() {
+                    [one] => format!("`{}` {}", one.field, one.description),
+                    more => {
+                        let fields: Vec<_> =
+                            more.iter().map(|violation| format!("`{}`", violation.field)).collect();
+                        format!("{} are not valid", fields.join(", "))
+                    }
+                };
+                let fields: Vec<_> =
+                    violations.iter().map(|violation| violation.field.as_str()).collect();
+                Detail::new(ErrorReason::InvalidField, message).with("fields", fields.join(","))
+            }
+            Self::InvalidRequest(invalid) => invalid.detail(),
+            Self::Unauthenticated => Detail::new(
+                ErrorReason::CredentialInvalid,
+                "send a valid credential as metadata `authorization: Bearer <token>`",
+            ),
+            Self::PermissionDenied(denial) => denial.detail(),
+            Self::NotFound { kind, id } => {
+                Detail::new(ErrorReason::ResourceNotFound, format!("{kind} `{id}` does not exist"))
+                    .with("kind", *kind)
+                    .with("id", id.clone())
+            }
+            Self::AlreadyExists(existing) => existing.detail(),
+            Self::FailedPrecondition(precondition) => precondition.detail(),
+            Self::Aborted(conflict) => conflict.detail(),
+            Self::ResourceExhausted { .. } => Detail::new(
+                ErrorReason::ConnectionsExhausted,
+                "every database connection is busy, try again",
+            ),
+            Self::Unavailable(_) => Detail::new(
+                ErrorReason::DatabaseUnavailable,
+                "the database cannot be reached, try again",
+            ),
+            Self::Draining => {
+                Detail::new(ErrorReason::Draining, "the server is shutting down, try again")
+            }
+            Self::DeadlineExceeded => {
+                Detail::new(ErrorReason::DeadlineExceeded, "the deadline of the call has passed")
+            }
+            Self::Cancelled => Detail::new(ErrorReason::Cancelled, "the call was cancelled"),
+            Self::Internal(_) => Detail::new(
+                ErrorReason::Internal,
+                "a fault of the server; its log has the cause under the correlation id",
+            ),
+        }
+    }
+}
+
+impl InvalidRequest {
+    fn detail(&self) -> Detail {
+        match self {
+            Self::PageToken => Detail::new(
+                ErrorReason::InvalidPageToken,
+                "`page_token` is not of this list, begin again without it",
+            ),
+            Self::Undecodable(why) => Detail::new(
+                ErrorReason::Undecodable,
+                format!("the request cannot be decoded: {why}"),
+            )
+            .with("cause", why.clone()),
+            Self::TooLarge => Detail::new(
+                ErrorReason::RequestTooLarge,
+                format!("the request is larger than `{MAX_REQUEST_BYTES}` bytes"),
+            )
+            .with("limit", MAX_REQUEST_BYTES.to_string()),
+            Self::AmbiguousAccount { channel, accounts } => {
+                let accounts = accounts.join(",");
+                Detail::new(
+                    ErrorReason::ChannelAccountAmbiguous,
+                    format!("`{channel}` has several channel accounts, name one of `{accounts}` in `channel_account_id`"),
+                )
+                .with("channel", *channel)
+                .with("accounts", accounts)
+            }
+        }
+    }
+}
+
+/// The most that one request may have on the wire.
+pub const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+
+impl Denial {
+    fn detail(&self) -> Detail {
+        match self {
+            Self::Scope(scope) => Detail::new(
+                ErrorReason::ScopeMissing,
+                format!("the credential lacks the scope `{scope}`"),
+            )
+            .with("scope", *scope),
+            Self::Tenant(slug) => Detail::new(
+                ErrorReason::TenantNotAllowed,
+                format!("the credential is not for tenant `{slug}`"),
+            )
+            .with("tenant", slug.clone()),
+            Self::Actor => Detail::new(
+                ErrorReason::ActorNotAllowed,
+                "a user's own credential can act as that user only",
+            ),
+        }
+    }
+}
+
+impl Existing {
+    fn detail(&self) -> Detail {
+        match self {
+            Self::RequestId(id) => Detail::new(
+                ErrorReason::RequestIdReused,
+                format!("request id `{id}` was used for another request"),
+            )
+            .with("request_id", id.clone()),
+            Self::Tenant { slug, schema_name } => Detail::new(
+                ErrorReason::TenantExists,
+                format!("tenant `{slug}` exists with schema `{schema_name}`"),
+            )
+            .with("tenant", slug.clone())
+            .with("schema_name", schema_name.clone()),
+            Self::Schema(schema_name) => Detail::new(
+                ErrorReason::SchemaNameTaken,
+                format!("schema `{schema_name}` is taken"),
+            )
+            .with("schema_name", schema_name.clone()),
+        }
+    }
+}
+
+impl Precondition {
+    fn detail(&self) -> Detail {
+        match self {
+            Self::TenantNotReady(slug) => Detail::new(
+                ErrorReason::TenantNotReady,
+                format!("tenant `{slug}` is still being made, call `InitializeTenant`"),
+            )
+            .with("tenant", slug.clone()),
+            Self::TenantNotMigrated { slug, has, needs } => Detail::new(
+                ErrorReason::TenantNotMigrated,
+                format!("tenant `{slug}` is at schema version `{has}`, this server needs `{needs}`, call `InitializeTenant`"),
+            )
+            .with("tenant", slug.clone())
+            .with("has", has.clone())
+            .with("needs", needs.clone()),
+            Self::ConversationArchived(id) => Detail::new(
+                ErrorReason::ConversationArchived,
+                format!("conversation `{id}` is archived"),
+            )
+            .with("conversation_id", id.clone()),
+            Self::MessageNotOutbound(id) => Detail::new(
+                ErrorReason::MessageNotOutbound,
+                format!("message `{id}` is not outbound and has no status"),
+            )
+            .with("message_id", id.clone()),
+        }
+    }
+}
+
+impl Conflict {
+    fn detail(&self) -> Detail {
+        match self {
+            Self::Etag { given, current } => Detail::new(
+                ErrorReason::EtagMismatch,
+                format!("the etag is `{current}` by now, not `{given}`, read again"),
+            )
+            .with("given", given.clone())
+            .with("current", current.clone()),
+            Self::Transaction => Detail::new(
+                ErrorReason::Conflict,
+                "another change was in the way, try again",
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.detail().message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Unavailable(source) | Self::Internal(source) => Some(source.as_ref()),
+            Self::InvalidArgument(_)
+            | Self::InvalidRequest(_)
+            | Self::Unauthenticated
+            | Self::PermissionDenied(_)
+            | Self::NotFound { .. }
+            | Self::AlreadyExists(_)
+            | Self::FailedPrecondition(_)
+            | Self::Aborted(_)
+            | Self::ResourceExhausted { .. }
+            | Self::Draining
+            | Self::DeadlineExceeded
+            | Self::Cancelled => None,
+        }
+    }
+}
+
+impl From<DieselError> for Error {
+    fn from(error: DieselError) -> Self {
+        let DieselError::DatabaseError(kind, information) = &error else {
+            return Self::internal(error);
+        };
+        match kind {
+            DatabaseErrorKind::UnableToSendCommand
+            | DatabaseErrorKind::ClosedConnection
+            | DatabaseErrorKind::ReadOnlyTransaction => Self::Unavailable(error.into()),
+            DatabaseErrorKind::SerializationFailure => Self::Aborted(Conflict::Transaction),
+            // The driver keeps SQLSTATE to itself, so these are told by PostgreSQL's English words.
+            _ => match information.message() {
+                "canceling statement due to statement timeout"
+                | "canceling statement due to lock timeout"
+                | "canceling statement due to user request" => Self::DeadlineExceeded,
+                "deadlock detected" => Self::Aborted(Conflict::Transaction),
+                message if is_outage(message) => Self::Unavailable(error.into()),
+                _ => Self::internal(error),
+            },
+        }
+    }
+}
+
+/// Tells whether the words of PostgreSQL mean that it cannot serve just now.
+fn is_outage(message: &str) -> bool {
+    message.starts_with("terminating connection")
+        || message.starts_with("the database system is")
+        || message.starts_with("sorry, too many clients")
+        || message.starts_with("remaining connection slots are reserved")
+        || message.starts_with("could not extend file")
+        || message.contains("No space left on device")
+        || message == "out of shared memory"
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        if let Error::Unavailable(_) | Error::Internal(_) = &error {
+            tracing::error!(error = %Chain(&error), "call failed");
+        }
+        let detail = error.detail();
+        let metadata: Vec<_> =
+            detail.metadata.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        // The reason goes without the prefix that protobuf wants of enum values.
+        let reason = detail.reason.as_str_name().trim_start_matches("ERROR_REASON_");
+        let mut details = ErrorDetails::with_error_info(
+            reason,
+            DOMAIN,
+            metadata.into_iter().collect::<std::collections::HashMap<_, _>>(),
+        );
+        match &error {
+            Error::InvalidArgument(violations) => {
+                details.set_bad_request(
+                    violations
+                        .iter()
+                        .map(|violation| {
+                            FieldViolation::new(&violation.field, &violation.description)
+                        })
+                        .collect::<Vec<_>>(),
+                );
+            }
+            Error::InvalidRequest(InvalidRequest::PageToken) => {
+                let description = "is not of this list";
+                let violation = FieldViolation::new("page_token", description);
+                details.set_bad_request(BadRequest::new(vec![violation]).field_violations);
+            }
+            Error::InvalidRequest(InvalidRequest::AmbiguousAccount { .. }) => {
+                let violation =
+                    FieldViolation::new("channel_account_id", "is needed to choose one of several");
+                details.set_bad_request(BadRequest::new(vec![violation]).field_violations);
+            }
+            Error::NotFound { kind, id } => {
+                details.set_resource_info(*kind, id, "", detail.message.clone());
+            }
+            Error::ResourceExhausted { retry_after } => {
+                details.set_retry_info(Some(*retry_after));
+            }
+            Error::Unavailable(_) | Error::Draining => {
+                details.set_retry_info(Some(Duration::from_secs(1)));
+            }
+            Error::InvalidRequest(InvalidRequest::Undecodable(_) | InvalidRequest::TooLarge)
+            | Error::Unauthenticated
+            | Error::PermissionDenied(_)
+            | Error::AlreadyExists(_)
+            | Error::FailedPrecondition(_)
+            | Error::Aborted(_)
+            | Error::DeadlineExceeded
+            | Error::Cancelled
+            | Error::Internal(_) => {}
+        }
+        Status::with_error_details(error.code(), detail.message, details)
+    }
+}
+
+/// Shows an error with all that caused it, on one line.
+pub struct Chain<'a>(pub &'a (dyn StdError + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(formatter, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}

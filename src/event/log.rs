@@ -1,0 +1,102 @@
+//! How a change enters the event log: in the statement that makes it, and in commit-safe order.
+//!
+//! Identities become visible out of order, so each writer takes its tenant's shared advisory lock
+//! before it draws one: a reader that has seen those locks end has seen all that came before. The
+//! lock comes after the row that orders the change is locked, or writers to one conversation
+//! would hold it while they wait for each other.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{self, Array, Nullable, Timestamptz};
+use diesel_async::RunQueryDsl as _;
+use uuid::Uuid;
+
+use crate::database::statement::statement;
+use crate::error::Error;
+use crate::tenant::TenantConn;
+
+/// CTEs that append the rows of a CTE `changes`, which must select from the update of the row that
+/// orders them: `kind`, `resource_kind`, `resource_id`, `parent_id`, `sequence`, `version`,
+/// `changed`. Who did it comes from `input`.
+///
+/// The lock is a column of a materialized CTE that the insert reads, so no identity is drawn
+/// before it is held.
+macro_rules! append_events {
+    () => {
+        "
+        , ordered AS MATERIALIZED (
+            SELECT changes.*, pg_advisory_xact_lock_shared(1129270605, input.tenant_number)
+            FROM changes, input
+        ), appended AS (
+            INSERT INTO events (id, event_id, kind, resource_kind, resource_id, parent_id, sequence,
+                version, changed, actor_kind, actor_id, caller, correlation_id, at)
+            SELECT nextval('events_id_seq'), gen_random_uuid(), o.kind, o.resource_kind, o.resource_id,
+                o.parent_id, o.sequence, o.version, o.changed, input.actor_kind, input.actor_id,
+                input.caller, input.correlation_id, directory.now()
+            FROM ordered o, input
+            RETURNING at
+        )"
+    };
+}
+
+pub(crate) use append_events;
+
+/// A change of one resource.
+#[derive(Debug)]
+pub struct Change<'a> {
+    /// What happened: `conversation.created`.
+    pub kind: &'a str,
+    /// To what: `conversation`.
+    pub resource_kind: &'a str,
+    /// To which.
+    pub resource_id: Uuid,
+    /// Its version after the change.
+    pub version: i64,
+    /// The fields that changed.
+    pub changed: Vec<&'a str>,
+}
+
+statement! {
+    /// Appends one change of a resource that has no parent.
+    Append<'a> -> Timestamptz {
+        kind: &'a str => sql_types::Text,
+        resource_kind: &'a str => sql_types::Text,
+        resource_id: Uuid => sql_types::Uuid,
+        sequence: Option<i64> => Nullable<sql_types::BigInt>,
+        version: i64 => sql_types::BigInt,
+        changed: Vec<&'a str> => Array<sql_types::Text>,
+        actor_kind: &'a str => sql_types::Text,
+        actor_id: &'a str => sql_types::Text,
+        caller: &'a str => sql_types::Text,
+        correlation_id: &'a str => sql_types::Text,
+        tenant_number: i32 => sql_types::Integer,
+    }
+    concat!("
+        , changes AS (
+            SELECT kind, resource_kind, resource_id, NULL::uuid AS parent_id, sequence, version, changed
+            FROM input
+        )", append_events!(), "
+        SELECT at FROM appended")
+}
+
+/// Appends a change that an earlier statement of the open transaction made. It comes last in its
+/// transaction, because it holds up the readers of the log until the commit.
+pub async fn append(conn: &mut TenantConn, change: Change<'_>) -> Result<(), Error> {
+    let facts = conn.facts().clone();
+    let statement = Append {
+        kind: change.kind,
+        resource_kind: change.resource_kind,
+        resource_id: change.resource_id,
+        sequence: None,
+        version: change.version,
+        changed: change.changed,
+        actor_kind: facts.actor.kind(),
+        actor_id: facts.actor.id(),
+        caller: &facts.caller.service,
+        correlation_id: &facts.correlation_id,
+        tenant_number: conn.tenant_number(),
+        life: std::marker::PhantomData,
+    };
+    let _: DateTime<Utc> = statement.get_result(conn).await?;
+    Ok(())
+}

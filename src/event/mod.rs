@@ -1,0 +1,3 @@
+//! What happened: the tenant's event log.
+
+pub mod log;

@@ -1,0 +1,188 @@
+//! Checks the fields of a request, and names all that are wrong at once.
+
+use serde_json::{Map, Number, Value};
+use uuid::Uuid;
+
+use crate::error::{Error, Violation};
+
+/// The most that the metadata of one resource may have, as JSON.
+const MAX_METADATA_BYTES: usize = 32 * 1024;
+/// How deep metadata may be nested.
+const MAX_METADATA_DEPTH: usize = 32;
+
+/// The most that a text may have.
+#[derive(Debug, Clone, Copy)]
+pub enum Most {
+    /// So many characters.
+    Characters(usize),
+    /// So many bytes of UTF-8.
+    Bytes(usize),
+}
+
+/// What is wrong with a request so far.
+#[derive(Debug, Default)]
+pub struct Fields(Vec<Violation>);
+
+impl Fields {
+    /// Takes note of a field that is wrong.
+    pub fn refuse(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        self.0.push(Violation { field: field.into(), description: description.into() });
+    }
+
+    /// Reads a text that may be empty.
+    pub fn text(&mut self, field: &str, text: String, most: Most) -> String {
+        let (over, limit) = match most {
+            Most::Characters(most) => {
+                (text.len() > most && text.chars().count() > most, format!("{most} characters"))
+            }
+            Most::Bytes(most) => (text.len() > most, format!("{most} bytes")),
+        };
+        if over {
+            self.refuse(field, format!("must have at most {limit}"));
+        }
+        if text.contains('\0') {
+            self.refuse(field, "must not contain NUL");
+        }
+        text
+    }
+
+    /// Reads a text that must not be empty.
+    pub fn required_text(&mut self, field: &str, text: String, most: Most) -> String {
+        if text.is_empty() {
+            self.refuse(field, "is required");
+        }
+        self.text(field, text, most)
+    }
+
+    /// Reads an id that must be there.
+    pub fn required_id<T>(&mut self, field: &str, id: &str, make: fn(Uuid) -> T) -> T {
+        if id.is_empty() {
+            self.refuse(field, "is required");
+            return make(Uuid::nil());
+        }
+        make(self.uuid(field, id))
+    }
+
+    /// Reads an id that may be empty.
+    pub fn id<T>(&mut self, field: &str, id: &str, make: fn(Uuid) -> T) -> Option<T> {
+        (!id.is_empty()).then(|| make(self.uuid(field, id)))
+    }
+
+    /// Reads the number of an enum value; `None` for the unspecified one, which is 0.
+    pub fn choice<T: TryFrom<i32>>(&mut self, field: &str, number: i32) -> Option<T> {
+        if number == 0 {
+            return None;
+        }
+        let value = T::try_from(number).ok();
+        if value.is_none() {
+            self.refuse(field, format!("has no value `{number}`"));
+        }
+        value
+    }
+
+    /// Reads metadata.
+    pub fn metadata(&mut self, field: &str, metadata: Option<prost_types::Struct>) -> Value {
+        let mut problem = None;
+        let object = to_object(metadata.unwrap_or_default(), 1, &mut problem);
+        let value = Value::Object(object);
+        if let Some(problem) = problem {
+            self.refuse(field, problem);
+        } else if value.to_string().len() > MAX_METADATA_BYTES {
+            self.refuse(field, format!("must have at most {MAX_METADATA_BYTES} bytes as JSON"));
+        }
+        value
+    }
+
+    /// Ends the checks.
+    ///
+    /// # Errors
+    /// Something was wrong.
+    pub fn finish(self) -> Result<(), Error> {
+        if self.0.is_empty() { Ok(()) } else { Err(Error::InvalidArgument(self.0)) }
+    }
+
+    fn uuid(&mut self, field: &str, id: &str) -> Uuid {
+        // One form only, so that ids can be compared as texts.
+        match Uuid::try_parse(id) {
+            Ok(uuid) if id.len() == 36 => uuid,
+            _ => {
+                self.refuse(field, "must be a UUID");
+                Uuid::nil()
+            }
+        }
+    }
+}
+
+fn to_object(
+    object: prost_types::Struct,
+    depth: usize,
+    problem: &mut Option<&'static str>,
+) -> Map<String, Value> {
+    let mut map = Map::new();
+    for (key, value) in object.fields {
+        if key.contains('\0') {
+            *problem = Some("must not contain NUL");
+        }
+        map.insert(key, to_value(value, depth, problem));
+    }
+    map
+}
+
+fn to_value(
+    value: prost_types::Value,
+    depth: usize,
+    problem: &mut Option<&'static str>,
+) -> Value {
+    use prost_types::value::Kind;
+    if depth > MAX_METADATA_DEPTH {
+        *problem = Some("must not be nested deeper than 32 levels");
+        return Value::Null;
+    }
+    match value.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::BoolValue(value)) => Value::Bool(value),
+        Some(Kind::NumberValue(number)) => match Number::from_f64(number) {
+            Some(number) => Value::Number(number),
+            None => {
+                *problem = Some("must not contain numbers that JSON does not have");
+                Value::Null
+            }
+        },
+        Some(Kind::StringValue(text)) => {
+            if text.contains('\0') {
+                *problem = Some("must not contain NUL");
+            }
+            Value::String(text)
+        }
+        Some(Kind::ListValue(list)) => Value::Array(
+            list.values.into_iter().map(|value| to_value(value, depth + 1, problem)).collect(),
+        ),
+        Some(Kind::StructValue(object)) => Value::Object(to_object(object, depth + 1, problem)),
+    }
+}
+
+/// Writes metadata.
+pub fn to_struct(value: Value) -> prost_types::Struct {
+    match value {
+        Value::Object(map) => prost_types::Struct {
+            fields: map.into_iter().map(|(key, value)| (key, to_prost_value(value))).collect(),
+        },
+        // The database holds nothing else; an empty object says the same.
+        _ => prost_types::Struct::default(),
+    }
+}
+
+fn to_prost_value(value: Value) -> prost_types::Value {
+    use prost_types::value::Kind;
+    let kind = match value {
+        Value::Null => Kind::NullValue(0),
+        Value::Bool(value) => Kind::BoolValue(value),
+        Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        Value::String(text) => Kind::StringValue(text),
+        Value::Array(values) => Kind::ListValue(prost_types::ListValue {
+            values: values.into_iter().map(to_prost_value).collect(),
+        }),
+        object @ Value::Object(_) => Kind::StructValue(to_struct(object)),
+    };
+    prost_types::Value { kind: Some(kind) }
+}

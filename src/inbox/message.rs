@@ -1,0 +1,550 @@
+//! Messages: how they enter a conversation, how far they have come.
+
+use std::marker::PhantomData;
+
+use chrono::{DateTime, Utc};
+use diesel::dsl::{AsSelect, SqlTypeOf};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::sql_types::{self, Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text};
+use diesel_async::RunQueryDsl as _;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::conversation::Status;
+use crate::database::statement::statement;
+use crate::error::{Error, Precondition};
+use crate::event::log::append_events;
+use crate::ids::{ConversationId, MessageId};
+use crate::page::PageSize;
+use crate::request_id::{self, RequestId};
+use crate::schema::tenant::inbox_messages;
+use crate::stored_enum::stored_enum;
+use crate::tenant::TenantConn;
+
+stored_enum! {
+    /// Which way a message goes.
+    Direction {
+        /// From the customer.
+        Inbound = "inbound",
+        /// To the customer.
+        Outbound = "outbound",
+        /// Among the agents.
+        Internal = "internal",
+    }
+}
+
+stored_enum! {
+    /// What a message is.
+    MessageType {
+        /// Text.
+        Text = "text",
+        /// A picture.
+        Image = "image",
+        /// A file.
+        Document = "document",
+        /// Sound.
+        Audio = "audio",
+        /// A film.
+        Video = "video",
+        /// A place.
+        Location = "location",
+    }
+}
+
+stored_enum! {
+    /// How far an outbound message has come.
+    MessageStatus {
+        /// Not yet with the provider.
+        Queued = "queued",
+        /// With the provider.
+        Sent = "sent",
+        /// On the customer's device.
+        Delivered = "delivered",
+        /// Seen.
+        Read = "read",
+        /// Not sent, or not delivered.
+        Failed = "failed",
+    }
+}
+
+impl MessageStatus {
+    /// The states that this one takes the place of; in all others it is late and changes nothing.
+    pub fn overrides(self) -> &'static [Self] {
+        match self {
+            Self::Queued => &[],
+            Self::Sent => &[Self::Queued],
+            Self::Delivered => &[Self::Queued, Self::Sent, Self::Failed],
+            Self::Read => &[Self::Queued, Self::Sent, Self::Delivered, Self::Failed],
+            Self::Failed => &[Self::Queued, Self::Sent],
+        }
+    }
+}
+
+/// A message.
+#[derive(Debug, Clone, PartialEq, Queryable, Selectable, Serialize, Deserialize)]
+#[diesel(table_name = inbox_messages, check_for_backend(Pg))]
+pub struct Message {
+    /// Its id.
+    pub id: MessageId,
+    /// The conversation that it belongs to.
+    pub conversation_id: ConversationId,
+    /// Its place in the conversation.
+    pub sequence: i64,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// What it is.
+    #[diesel(column_name = type_)]
+    #[serde(rename = "type")]
+    pub message_type: MessageType,
+    /// The text.
+    pub text: String,
+    /// Degrees north, of a place.
+    pub latitude: Option<f64>,
+    /// Degrees east, of a place.
+    pub longitude: Option<f64>,
+    /// What the place is called.
+    pub location_name: Option<String>,
+    /// The place's address.
+    pub location_address: Option<String>,
+    /// How far it has come, of an outbound one.
+    pub status: Option<MessageStatus>,
+    /// The provider's code for a failure.
+    pub failure_code: Option<String>,
+    /// The provider's words for a failure.
+    pub failure_message: Option<String>,
+    /// The message that it answers.
+    pub reply_to_message_id: Option<MessageId>,
+    /// The kind of who wrote it.
+    pub actor_kind: String,
+    /// Who wrote it.
+    pub actor_id: String,
+    /// The calling service.
+    pub caller: String,
+    /// Free data.
+    pub metadata: Value,
+    /// Goes up with every change.
+    pub version: i64,
+    /// When it was stored.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+    /// When the provider took it.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// When it reached the customer.
+    pub delivered_at: Option<DateTime<Utc>>,
+    /// When the customer saw it.
+    pub read_at: Option<DateTime<Utc>>,
+    /// When it failed.
+    pub failed_at: Option<DateTime<Utc>>,
+}
+
+/// The columns of a row as SQL types, in the order of `message_columns`.
+type MessageRow = SqlTypeOf<AsSelect<Message, Pg>>;
+
+/// The columns of a `Message`, in the order of its fields, of the table `m`.
+macro_rules! message_columns {
+    () => {
+        "m.id, m.conversation_id, m.sequence, m.direction, m.type, m.text, m.latitude, m.longitude,
+            m.location_name, m.location_address, m.status, m.failure_code, m.failure_message,
+            m.reply_to_message_id, m.actor_kind, m.actor_id, m.caller, m.metadata, m.version,
+            m.created_at, m.updated_at, m.sent_at, m.delivered_at, m.read_at, m.failed_at"
+    };
+}
+
+/// A place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Location {
+    /// Degrees north.
+    pub latitude: f64,
+    /// Degrees east.
+    pub longitude: f64,
+    /// What it is called.
+    pub name: String,
+    /// Its address.
+    pub address: String,
+}
+
+/// A message to add.
+#[derive(Debug)]
+pub struct NewMessage {
+    /// The caller's id for the request.
+    pub request_id: Option<RequestId>,
+    /// The conversation.
+    pub conversation_id: ConversationId,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// What it is.
+    pub message_type: MessageType,
+    /// The text.
+    pub text: String,
+    /// The place.
+    pub location: Option<Location>,
+    /// The message that it answers.
+    pub reply_to: Option<MessageId>,
+    /// Free data.
+    pub metadata: Value,
+}
+
+statement! {
+    // One round trip. The conversation's row lock orders its messages; the request id is claimed
+    // under it with the answer in hand, so that a repeated request finds the answer; nothing is
+    // written unless the claim holds. No head = no such conversation; a head without a message =
+    // refused, or a repeated request.
+    /// Adds a message.
+    Create<'a> -> (Text, Bool, Nullable<MessageRow>) {
+        id: MessageId => sql_types::Uuid,
+        conversation_id: ConversationId => sql_types::Uuid,
+        direction: Direction => Text,
+        type_: MessageType => Text,
+        text: &'a str => Text,
+        latitude: Option<f64> => Nullable<Double>,
+        longitude: Option<f64> => Nullable<Double>,
+        location_name: Option<&'a str> => Nullable<Text>,
+        location_address: Option<&'a str> => Nullable<Text>,
+        reply_to: Option<MessageId> => Nullable<sql_types::Uuid>,
+        metadata: &'a Value => Jsonb,
+        request_id: Option<&'a str> => Nullable<Text>,
+        request_hash: Option<&'a [u8]> => Nullable<sql_types::Bytea>,
+        method: &'a str => Text,
+        actor_kind: &'a str => Text,
+        actor_id: &'a str => Text,
+        caller: &'a str => Text,
+        correlation_id: &'a str => Text,
+        tenant_number: i32 => Integer,
+    }
+    concat!("
+        , head AS (
+            SELECT c.id, c.status, c.last_sequence
+            FROM inbox_conversations c, input
+            WHERE c.id = input.conversation_id AND c.deleted_at IS NULL
+            FOR NO KEY UPDATE OF c
+        ), checked AS (
+            SELECT head.*, input.reply_to IS NULL OR EXISTS (
+                SELECT FROM inbox_messages m
+                WHERE m.id = input.reply_to AND m.conversation_id = head.id AND m.deleted_at IS NULL
+            ) AS reply_found
+            FROM head, input
+        ), new AS (
+            SELECT input.id, checked.id AS conversation_id, checked.last_sequence + 1 AS sequence,
+                input.direction, input.type_ AS type, input.text, input.latitude, input.longitude,
+                input.location_name, input.location_address,
+                CASE input.direction WHEN 'outbound' THEN 'queued' END AS status,
+                NULL::text AS failure_code, NULL::text AS failure_message,
+                input.reply_to AS reply_to_message_id, input.actor_kind, input.actor_id,
+                input.caller, input.metadata, 1::bigint AS version, directory.now() AS created_at,
+                directory.now() AS updated_at, NULL::timestamptz AS sent_at,
+                NULL::timestamptz AS delivered_at, NULL::timestamptz AS read_at,
+                NULL::timestamptz AS failed_at
+            FROM checked, input
+            WHERE checked.reply_found
+                AND NOT (input.direction = 'outbound' AND checked.status = 'archived')
+        ), claimed AS (
+            INSERT INTO requests (caller, method, request_id, request_hash, response, created_at)
+            SELECT input.caller, input.method, input.request_id, input.request_hash, to_jsonb(new),
+                new.created_at
+            FROM new, input WHERE input.request_id IS NOT NULL
+            ON CONFLICT DO NOTHING
+            RETURNING request_id
+        ), m AS (
+            SELECT new.* FROM new, input
+            WHERE input.request_id IS NULL OR EXISTS (SELECT FROM claimed)
+        ), bumped AS (
+            UPDATE inbox_conversations c
+            SET last_sequence = m.sequence, last_message_at = m.created_at,
+                updated_at = m.created_at, version = c.version + 1,
+                status = CASE
+                    WHEN m.direction = 'inbound' AND c.status IN ('replied', 'archived') THEN 'open'
+                    WHEN m.direction = 'outbound' AND c.status IN ('new', 'open') THEN 'replied'
+                    ELSE c.status END,
+                archived_at = CASE WHEN m.direction = 'inbound' THEN NULL ELSE c.archived_at END
+            FROM m WHERE c.id = m.conversation_id
+            RETURNING c.id, c.status, c.version
+        ), inserted AS (
+            INSERT INTO inbox_messages (id, conversation_id, sequence, direction, type, text,
+                latitude, longitude, location_name, location_address, status, reply_to_message_id,
+                actor_kind, actor_id, caller, correlation_id, metadata, version, created_at,
+                updated_at)
+            SELECT m.id, m.conversation_id, m.sequence, m.direction, m.type, m.text, m.latitude,
+                m.longitude, m.location_name, m.location_address, m.status, m.reply_to_message_id,
+                m.actor_kind, m.actor_id, m.caller, input.correlation_id, m.metadata, m.version,
+                m.created_at, m.updated_at
+            FROM m, bumped, input
+        ), changes AS (
+            SELECT 'message.created' AS kind, 'message' AS resource_kind, m.id AS resource_id,
+                m.conversation_id AS parent_id, m.sequence, m.version, '{}'::text[] AS changed
+            FROM bumped, m
+            UNION ALL
+            SELECT 'conversation.updated', 'conversation', bumped.id, NULL, NULL, bumped.version,
+                '{status}'
+            FROM bumped, head WHERE bumped.status <> head.status
+        )", append_events!(), "
+        SELECT checked.status, checked.reply_found, ", message_columns!(), "
+        FROM checked LEFT JOIN m ON true")
+}
+
+/// Adds a message to a conversation.
+///
+/// # Errors
+/// There is no such conversation or no such message to reply to, or the message is outbound and
+/// the conversation archived.
+pub async fn create(conn: &mut TenantConn, new: NewMessage) -> Result<Message, Error> {
+    let facts = conn.facts().clone();
+    let location = new.location.as_ref();
+    let request = new.request_id.as_ref();
+    let statement = Create {
+        id: MessageId::new(),
+        conversation_id: new.conversation_id,
+        direction: new.direction,
+        type_: new.message_type,
+        text: &new.text,
+        latitude: location.map(|location| location.latitude),
+        longitude: location.map(|location| location.longitude),
+        location_name: location.map(|location| location.name.as_str()),
+        location_address: location.map(|location| location.address.as_str()),
+        reply_to: new.reply_to,
+        metadata: &new.metadata,
+        request_id: request.map(|request| request.id.as_str()),
+        request_hash: request.map(|request| request.hash.as_slice()),
+        method: request.map_or("", |request| request.method),
+        actor_kind: facts.actor.kind(),
+        actor_id: facts.actor.id(),
+        caller: &facts.caller.service,
+        correlation_id: &facts.correlation_id,
+        tenant_number: conn.tenant_number(),
+        life: PhantomData,
+    };
+    let created: QueryResult<Option<(Status, bool, Option<Message>)>> =
+        statement.get_result(conn).await.optional();
+    let id = new.conversation_id;
+    let archived = || Error::FailedPrecondition(Precondition::ConversationArchived(id.to_string()));
+    let (status, reply_found, message) = match created {
+        Ok(Some(created)) => created,
+        Ok(None) => return Err(Error::not_found("conversation", id)),
+        // Another conversation of the same person has taken the archived one's place.
+        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, violation))
+            if violation.constraint_name() == Some("inbox_conversations_thread_key") =>
+        {
+            return Err(archived());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(message) = message {
+        return Ok(message);
+    }
+    // A repeated request comes first: its answer does not depend on what has happened since.
+    if let Some(request) = request
+        && let Some(answer) = request_id::answer(conn, request).await?
+    {
+        return Ok(answer);
+    }
+    match (reply_found, new.reply_to) {
+        (false, Some(reply_to)) => Err(Error::not_found("message", reply_to)),
+        _ if status == Status::Archived => Err(archived()),
+        _ => Err(Error::internal("a message was neither stored nor refused")),
+    }
+}
+
+/// Finds a message.
+pub async fn find(conn: &mut TenantConn, id: MessageId) -> Result<Option<Message>, Error> {
+    let message = inbox_messages::table
+        .filter(inbox_messages::id.eq(id))
+        .filter(inbox_messages::deleted_at.is_null())
+        .select(Message::as_select());
+    Ok(message.first(conn).await.optional()?)
+}
+
+/// The order of a list of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The oldest first.
+    OldestFirst,
+    /// The newest first.
+    NewestFirst,
+}
+
+statement! {
+    /// Lists messages upwards from a sequence.
+    OldestFirst<'a> -> (sql_types::Uuid, Nullable<MessageRow>) {
+        conversation_id: ConversationId => sql_types::Uuid,
+        after: i64 => BigInt,
+        rows: i64 => BigInt,
+    }
+    concat!(" SELECT c.id, ", message_columns!(), "
+        FROM input JOIN inbox_conversations c ON c.id = input.conversation_id
+        LEFT JOIN LATERAL (
+            SELECT * FROM inbox_messages
+            WHERE conversation_id = c.id AND sequence > input.after AND deleted_at IS NULL
+            ORDER BY sequence LIMIT input.rows
+        ) m ON true
+        WHERE c.deleted_at IS NULL ORDER BY m.sequence")
+}
+
+statement! {
+    /// Lists messages downwards from a sequence.
+    NewestFirst<'a> -> (sql_types::Uuid, Nullable<MessageRow>) {
+        conversation_id: ConversationId => sql_types::Uuid,
+        before: i64 => BigInt,
+        rows: i64 => BigInt,
+    }
+    concat!(" SELECT c.id, ", message_columns!(), "
+        FROM input JOIN inbox_conversations c ON c.id = input.conversation_id
+        LEFT JOIN LATERAL (
+            SELECT * FROM inbox_messages
+            WHERE conversation_id = c.id AND sequence < input.before AND deleted_at IS NULL
+            ORDER BY sequence DESC LIMIT input.rows
+        ) m ON true
+        WHERE c.deleted_at IS NULL ORDER BY m.sequence DESC")
+}
+
+/// Lists the messages of a conversation beyond a sequence, in either order.
+///
+/// # Errors
+/// There is no such conversation.
+pub async fn list(
+    conn: &mut TenantConn,
+    conversation_id: ConversationId,
+    order: Order,
+    beyond: Option<i64>,
+    size: PageSize,
+) -> Result<Vec<Message>, Error> {
+    let life = PhantomData;
+    let rows = size.rows();
+    let found: Vec<(ConversationId, Option<Message>)> = match order {
+        Order::OldestFirst => {
+            let after = beyond.unwrap_or(0);
+            OldestFirst { conversation_id, after, rows, life }.load(conn).await?
+        }
+        Order::NewestFirst => {
+            let before = beyond.unwrap_or(i64::MAX);
+            NewestFirst { conversation_id, before, rows, life }.load(conn).await?
+        }
+    };
+    if found.is_empty() {
+        return Err(Error::not_found("conversation", conversation_id));
+    }
+    Ok(found.into_iter().filter_map(|(_, message)| message).collect())
+}
+
+/// Finds where a message stands in its conversation.
+pub async fn find_sequence(
+    conn: &mut TenantConn,
+    conversation_id: ConversationId,
+    id: MessageId,
+) -> Result<Option<i64>, Error> {
+    let sequence = inbox_messages::table
+        .filter(inbox_messages::id.eq(id))
+        .filter(inbox_messages::conversation_id.eq(conversation_id))
+        .filter(inbox_messages::deleted_at.is_null())
+        .select(inbox_messages::sequence);
+    Ok(sequence.first(conn).await.optional()?)
+}
+
+/// How far a message has come, as somebody reports it.
+#[derive(Debug)]
+pub struct StatusReport {
+    /// The message.
+    pub message_id: MessageId,
+    /// How far.
+    pub status: MessageStatus,
+    /// When; now if nobody said.
+    pub at: Option<DateTime<Utc>>,
+    /// The provider's code for a failure.
+    pub failure_code: Option<String>,
+    /// The provider's words for a failure.
+    pub failure_message: Option<String>,
+}
+
+statement! {
+    /// Records how far a message has come, unless it is further already.
+    Report<'a> -> MessageRow {
+        message_id: MessageId => sql_types::Uuid,
+        status: MessageStatus => Text,
+        overrides: &'static [MessageStatus] => Array<Text>,
+        at: Option<DateTime<Utc>> => Nullable<sql_types::Timestamptz>,
+        failure_code: Option<&'a str> => Nullable<Text>,
+        failure_message: Option<&'a str> => Nullable<Text>,
+        actor_kind: &'a str => Text,
+        actor_id: &'a str => Text,
+        caller: &'a str => Text,
+        correlation_id: &'a str => Text,
+        tenant_number: i32 => Integer,
+    }
+    concat!("
+        , head AS (
+            SELECT m.* FROM inbox_messages m, input
+            WHERE m.id = input.message_id AND m.deleted_at IS NULL
+            FOR NO KEY UPDATE OF m
+        ), new AS (
+            SELECT head.id, coalesce(input.at, directory.now()) AS at
+            FROM head, input
+            WHERE head.direction = 'outbound' AND head.status = ANY (input.overrides)
+        ), bumped AS (
+            UPDATE inbox_messages m
+            SET status = input.status, version = m.version + 1, updated_at = directory.now(),
+                failure_code = input.failure_code, failure_message = input.failure_message,
+                sent_at = CASE input.status WHEN 'sent' THEN new.at ELSE m.sent_at END,
+                delivered_at = CASE input.status WHEN 'delivered' THEN new.at ELSE m.delivered_at END,
+                read_at = CASE input.status WHEN 'read' THEN new.at ELSE m.read_at END,
+                failed_at = CASE input.status WHEN 'failed' THEN new.at ELSE m.failed_at END
+            FROM new, input WHERE m.id = new.id
+            RETURNING m.*
+        ), changes AS (
+            SELECT 'message.updated' AS kind, 'message' AS resource_kind, bumped.id AS resource_id,
+                bumped.conversation_id AS parent_id, bumped.sequence, bumped.version,
+                '{status}'::text[] AS changed
+            FROM bumped
+        )", append_events!(), "
+        SELECT ", message_columns!(), " FROM bumped m
+        UNION ALL
+        SELECT ", message_columns!(), " FROM head m WHERE NOT EXISTS (SELECT FROM bumped)")
+}
+
+/// Records how far an outbound message has come; a late or repeated state changes nothing.
+///
+/// # Errors
+/// There is no such message, or it is not outbound.
+pub async fn report(conn: &mut TenantConn, report: StatusReport) -> Result<Message, Error> {
+    let facts = conn.facts().clone();
+    let statement = Report {
+        message_id: report.message_id,
+        status: report.status,
+        overrides: report.status.overrides(),
+        at: report.at,
+        failure_code: report.failure_code.as_deref(),
+        failure_message: report.failure_message.as_deref(),
+        actor_kind: facts.actor.kind(),
+        actor_id: facts.actor.id(),
+        caller: &facts.caller.service,
+        correlation_id: &facts.correlation_id,
+        tenant_number: conn.tenant_number(),
+        life: PhantomData,
+    };
+    let message: Option<Message> = statement.get_result(conn).await.optional()?;
+    let message = message.ok_or_else(|| Error::not_found("message", report.message_id))?;
+    if message.direction != Direction::Outbound {
+        let id = message.id.to_string();
+        return Err(Error::FailedPrecondition(Precondition::MessageNotOutbound(id)));
+    }
+    Ok(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_overrides_only_what_comes_before_it() {
+        use MessageStatus::{Delivered, Failed, Queued, Read, Sent};
+        let all = [Queued, Sent, Delivered, Read, Failed];
+        let overridden = |status: MessageStatus| {
+            all.into_iter().filter(|old| status.overrides().contains(old)).collect::<Vec<_>>()
+        };
+        assert_eq!(overridden(Queued), []);
+        assert_eq!(overridden(Sent), [Queued]);
+        assert_eq!(overridden(Delivered), [Queued, Sent, Failed]);
+        assert_eq!(overridden(Read), [Queued, Sent, Delivered, Failed]);
+        assert_eq!(overridden(Failed), [Queued, Sent]);
+    }
+}

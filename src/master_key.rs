@@ -1,0 +1,133 @@
+//! The master key, and what is sealed under it: page tokens, passwords of database roles.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use aws_lc_rs::rand;
+
+use crate::error::Error;
+
+const KEY_BYTES: usize = 32;
+const NONCE_BYTES: usize = 12;
+
+/// Why there is no master key.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterKeyError {
+    /// The file cannot be read or made.
+    #[error("master key file `{path}` cannot be used")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file is no key.
+    #[error("master key file `{path}` must hold 64 hexadecimal digits, make one with `openssl rand -hex 32`")]
+    Content {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The library refused, which it does not for keys of this length.
+    #[error("the master key cannot be used")]
+    Crypto,
+}
+
+/// The key that all other keys of an installation come from.
+pub struct MasterKey([u8; KEY_BYTES]);
+
+impl MasterKey {
+    /// Reads the key from a file.
+    ///
+    /// # Errors
+    /// The file is missing or holds something else.
+    pub fn read(path: &Path) -> Result<Self, MasterKeyError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| MasterKeyError::File { path: path.to_owned(), source })?;
+        let content = || MasterKeyError::Content { path: path.to_owned() };
+        let text = text.trim();
+        if text.len() != KEY_BYTES * 2 || !text.is_ascii() {
+            return Err(content());
+        }
+        let mut key = [0; KEY_BYTES];
+        for (index, byte) in key.iter_mut().enumerate() {
+            let digits = text.get(index * 2..index * 2 + 2).ok_or_else(content)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| content())?;
+        }
+        Ok(Self(key))
+    }
+
+    /// Reads the key from a file, which is made, for its owner alone, if it is not there.
+    ///
+    /// # Errors
+    /// The file cannot be made or holds something else.
+    pub fn read_or_make(path: &Path) -> Result<Self, MasterKeyError> {
+        let mut key = [0; KEY_BYTES];
+        rand::fill(&mut key).map_err(|_| MasterKeyError::Crypto)?;
+        let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+            Ok(mut file) => file
+                .write_all(text.as_bytes())
+                .and_then(|()| file.sync_all())
+                .map_err(|source| MasterKeyError::File { path: path.to_owned(), source })?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(MasterKeyError::File { path: path.to_owned(), source }),
+        }
+        Self::read(path)
+    }
+
+    /// Makes the sealer of one purpose; what one seals, another cannot open.
+    ///
+    /// # Errors
+    /// The library refused.
+    pub fn sealer(&self, purpose: &'static str) -> Result<Sealer, MasterKeyError> {
+        struct KeyLength;
+        impl KeyType for KeyLength {
+            fn len(&self) -> usize {
+                KEY_BYTES
+            }
+        }
+        let mut key = [0; KEY_BYTES];
+        Salt::new(HKDF_SHA256, b"communication-service")
+            .extract(&self.0)
+            .expand(&[purpose.as_bytes()], KeyLength)
+            .and_then(|okm| okm.fill(&mut key))
+            .map_err(|_| MasterKeyError::Crypto)?;
+        let key = RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| MasterKeyError::Crypto)?;
+        Ok(Sealer(Arc::new(key)))
+    }
+}
+
+/// Seals and opens for one purpose.
+#[derive(Clone)]
+pub struct Sealer(Arc<RandomizedNonceKey>);
+
+impl Sealer {
+    /// Seals `plain` so that it opens only with the same `place`.
+    ///
+    /// # Errors
+    /// The library refused.
+    pub fn seal<A: AsRef<[u8]>>(&self, place: Aad<A>, mut plain: Vec<u8>) -> Result<Vec<u8>, Error> {
+        let nonce = self
+            .0
+            .seal_in_place_append_tag(place, &mut plain)
+            .map_err(|_| Error::internal("sealing failed"))?;
+        let mut sealed = nonce.as_ref().to_vec();
+        sealed.append(&mut plain);
+        Ok(sealed)
+    }
+
+    /// Opens what was sealed for `place`; `None` for anything else.
+    pub fn open<A: AsRef<[u8]>>(&self, place: Aad<A>, sealed: &[u8]) -> Option<Vec<u8>> {
+        let (nonce, sealed) = sealed.split_at_checked(NONCE_BYTES)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut plain = sealed.to_vec();
+        let length = self.0.open_in_place(nonce, place, &mut plain).ok()?.len();
+        plain.truncate(length);
+        Some(plain)
+    }
+}

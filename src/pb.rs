@@ -1,0 +1,15 @@
+//! Code generated from `proto/`, and the descriptors that it was generated from.
+
+#![expect(
+    clippy::all,
+    clippy::pedantic,
+    missing_docs,
+    reason = "generated; the proto comments are its reference"
+)]
+
+tonic::include_proto!("communication.v1");
+
+include!(concat!(env!("OUT_DIR"), "/calls.rs"));
+
+/// The file descriptor set, with comments and options.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

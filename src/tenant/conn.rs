@@ -1,0 +1,210 @@
+//! A connection on loan from a pool, which knows whether it can go back.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use deadpool::managed::Object;
+use diesel::ConnectionResult;
+use diesel::QueryResult;
+use diesel::connection::{CacheSize, Instrumentation};
+use diesel::query_builder::{AsQuery, QueryFragment, QueryId};
+use diesel_async::pooled_connection::PoolableConnection as _;
+use diesel_async::{
+    AsyncConnection, AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection,
+};
+use futures_util::Stream;
+
+use super::pool::{Manager, TenantPool};
+use crate::error::Error;
+
+/// A connection on loan. Dropped while a statement runs or a transaction is open, it is closed
+/// instead of being handed to the next caller.
+pub struct PooledConn {
+    // `None` only while being dropped.
+    session: Option<Object<Manager>>,
+    pool: Arc<TenantPool>,
+    busy: Arc<AtomicBool>,
+}
+
+impl PooledConn {
+    /// Takes a connection out of a pool.
+    ///
+    /// # Errors
+    /// None came free in time, or the server cannot be reached.
+    pub async fn take(pool: &Arc<TenantPool>) -> Result<Self, Error> {
+        let session = pool.take().await?;
+        Ok(Self { session: Some(session), pool: pool.clone(), busy: Arc::default() })
+    }
+
+    #[expect(clippy::expect_used, reason = "the session is there until the drop")]
+    fn conn(&mut self) -> &mut AsyncPgConnection {
+        &mut self.session.as_mut().expect("a session").conn
+    }
+
+    fn begin(&self) -> Busy {
+        self.busy.store(true, Ordering::Relaxed);
+        Busy(self.busy.clone())
+    }
+}
+
+impl Drop for PooledConn {
+    fn drop(&mut self) {
+        let Some(mut session) = self.session.take() else { return };
+        let busy = self.busy.load(Ordering::Relaxed);
+        if busy || session.conn.is_broken() || in_transaction(&mut session.conn) {
+            self.pool.abandon(session, busy);
+        } else {
+            self.pool.put_back(session);
+        }
+    }
+}
+
+fn in_transaction(conn: &mut AsyncPgConnection) -> bool {
+    let status = &conn.transaction_state().status;
+    match status {
+        diesel::connection::TransactionManagerStatus::Valid(valid) => {
+            valid.transaction_depth().is_some()
+        }
+        diesel::connection::TransactionManagerStatus::InError => true,
+    }
+}
+
+/// A statement that runs.
+struct Busy(Arc<AtomicBool>);
+
+impl Busy {
+    fn end(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A statement's answer on its way.
+pub struct Running<F> {
+    answer: F,
+    busy: Busy,
+}
+
+impl<F: Future<Output = QueryResult<usize>> + Unpin> Future for Running<F> {
+    type Output = QueryResult<usize>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = Pin::new(&mut self.answer).poll(context);
+        if answer.is_ready() {
+            self.busy.end();
+        }
+        answer
+    }
+}
+
+/// A statement's rows on their way.
+pub struct Loading<F> {
+    rows: F,
+    busy: Option<Busy>,
+}
+
+impl<F, S> Future for Loading<F>
+where
+    F: Future<Output = QueryResult<S>> + Unpin,
+{
+    type Output = QueryResult<Rows<S>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match Pin::new(&mut self.rows).poll(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(rows)) => Poll::Ready(Ok(Rows { rows, busy: self.busy.take() })),
+            Poll::Ready(Err(error)) => {
+                if let Some(busy) = self.busy.take() {
+                    busy.end();
+                }
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+}
+
+/// The rows of a statement. The statement counts as done with its first row: who wants one row
+/// reads no further, and what is left of a page is milliseconds.
+pub struct Rows<S> {
+    rows: S,
+    busy: Option<Busy>,
+}
+
+impl<S: Stream + Unpin> Stream for Rows<S> {
+    type Item = S::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        let next = Pin::new(&mut self.rows).poll_next(context);
+        if next.is_ready()
+            && let Some(busy) = self.busy.take()
+        {
+            busy.end();
+        }
+        next
+    }
+}
+
+impl SimpleAsyncConnection for PooledConn {
+    async fn batch_execute(&mut self, query: &str) -> QueryResult<()> {
+        let busy = self.begin();
+        let done = self.conn().batch_execute(query).await;
+        busy.end();
+        done
+    }
+}
+
+impl AsyncConnectionCore for PooledConn {
+    type ExecuteFuture<'conn, 'query> =
+        Running<<AsyncPgConnection as AsyncConnectionCore>::ExecuteFuture<'conn, 'query>>;
+    type LoadFuture<'conn, 'query> =
+        Loading<<AsyncPgConnection as AsyncConnectionCore>::LoadFuture<'conn, 'query>>;
+    type Stream<'conn, 'query> =
+        Rows<<AsyncPgConnection as AsyncConnectionCore>::Stream<'conn, 'query>>;
+    type Row<'conn, 'query> = <AsyncPgConnection as AsyncConnectionCore>::Row<'conn, 'query>;
+    type Backend = diesel::pg::Pg;
+
+    fn load<'conn, 'query, T>(&'conn mut self, source: T) -> Self::LoadFuture<'conn, 'query>
+    where
+        T: AsQuery + 'query,
+        T::Query: QueryFragment<Self::Backend> + QueryId + 'query,
+    {
+        let busy = self.begin();
+        Loading { rows: self.conn().load(source), busy: Some(busy) }
+    }
+
+    fn execute_returning_count<'conn, 'query, T>(
+        &'conn mut self,
+        source: T,
+    ) -> Self::ExecuteFuture<'conn, 'query>
+    where
+        T: QueryFragment<Self::Backend> + QueryId + 'query,
+    {
+        let busy = self.begin();
+        Running { answer: self.conn().execute_returning_count(source), busy }
+    }
+}
+
+impl AsyncConnection for PooledConn {
+    type TransactionManager = <AsyncPgConnection as AsyncConnection>::TransactionManager;
+
+    async fn establish(_: &str) -> ConnectionResult<Self> {
+        Err(diesel::ConnectionError::BadConnection("connections come from pools".to_owned()))
+    }
+
+    fn transaction_state(&mut self) -> &mut Self::TransactionManager {
+        self.conn().transaction_state()
+    }
+
+    fn instrumentation(&mut self) -> &mut dyn Instrumentation {
+        self.conn().instrumentation()
+    }
+
+    fn set_instrumentation(&mut self, instrumentation: impl Instrumentation) {
+        self.conn().set_instrumentation(instrumentation);
+    }
+
+    fn set_prepared_statement_cache_size(&mut self, size: CacheSize) {
+        self.conn().set_prepared_statement_cache_size(size);
+    }
+}

@@ -1,0 +1,314 @@
+//! Knows the tenants and owns their pools: the one way to a `TenantScope`.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+use tonic::Request;
+
+use super::budget::Budget;
+use super::conn::PooledConn;
+use super::installation::{Installation, session_options};
+use super::pool::TenantPool;
+use super::provision::{CONNECTIONS, Provisioner};
+use super::schema_name::{SchemaName, Slug};
+use super::scope::TenantScope;
+use super::tenant::{self, Isolation, State, Tenant};
+use crate::access::{Actor, Call, Facts, admit};
+use crate::database::dial::Dialer;
+use crate::error::{Error, Precondition};
+use crate::master_key::Sealer;
+use crate::page::PageSize;
+use crate::pb;
+
+/// How many connections read and write the directory.
+const DIRECTORY_CONNECTIONS: usize = 4;
+/// From this age on, what is known of the tenants is read again behind the next call.
+const STALE: Duration = Duration::from_millis(200);
+/// Older than this, nothing that is known of the tenants is used.
+const TOO_OLD: Duration = Duration::from_millis(500);
+/// How often idle connections are looked for.
+const REAP_EVERY: Duration = Duration::from_secs(1);
+
+/// The fewest connections that a service can do with.
+pub const FEWEST_CONNECTIONS: usize = DIRECTORY_CONNECTIONS + CONNECTIONS + 1;
+
+/// A request that is about one tenant.
+pub trait InTenant {
+    /// The tenant's slug.
+    fn tenant(&self) -> &str;
+    /// Takes the acting user out of the request.
+    fn take_actor(&mut self) -> Option<pb::Actor>;
+}
+
+/// The tenants of one database.
+#[derive(Clone)]
+pub struct TenantDirectory(Arc<Inner>);
+
+struct Inner {
+    service: Dialer,
+    provisioner: Provisioner,
+    sealer: Sealer,
+    directory: Arc<TenantPool>,
+    budget: Arc<Budget>,
+    echo: bool,
+    known: RwLock<HashMap<String, Known>>,
+    started: Instant,
+    /// When the directory was last read, in milliseconds after the start; 0 for never.
+    read_at: AtomicU64,
+    epoch: Mutex<i64>,
+}
+
+#[derive(Clone)]
+struct Known {
+    tenant: Arc<Tenant>,
+    pool: Arc<TenantPool>,
+}
+
+/// What a directory is made of.
+pub struct DirectoryOptions {
+    /// The prepared database.
+    pub installation: Installation,
+    /// Logs in as the service's own account.
+    pub service: Dialer,
+    /// Seals the passwords of tenants' roles.
+    pub role_sealer: Sealer,
+    /// Seals page tokens.
+    pub page_sealer: Sealer,
+    /// The most connections of all kinds together.
+    pub connections: usize,
+    /// How long a connection may be idle.
+    pub idle: Duration,
+    /// Whether statements are written to the log.
+    pub echo: bool,
+}
+
+impl TenantDirectory {
+    /// Opens the directory; connects on first use.
+    ///
+    /// # Errors
+    /// The migrations of this binary are not in order.
+    pub fn new(options: DirectoryOptions) -> Result<Self, Error> {
+        let tenants = options.connections.saturating_sub(DIRECTORY_CONNECTIONS + CONNECTIONS);
+        let budget = Budget::new(tenants.max(1));
+        let directory = TenantPool::new(
+            0,
+            options.installation.directory,
+            &Budget::new(DIRECTORY_CONNECTIONS),
+            options.echo,
+        );
+        let provisioner = Provisioner::new(
+            options.service.clone(),
+            options.installation.isolation,
+            options.role_sealer,
+        )?;
+        let reaped = Arc::downgrade(&budget);
+        let idle = options.idle;
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(REAP_EVERY).await;
+                let Some(budget) = reaped.upgrade() else { return };
+                budget.reap(idle);
+            }
+        });
+        Ok(Self(Arc::new(Inner {
+            service: options.service,
+            provisioner,
+            sealer: options.page_sealer,
+            directory,
+            budget,
+            echo: options.echo,
+            known: RwLock::default(),
+            started: Instant::now(),
+            read_at: AtomicU64::new(0),
+            epoch: Mutex::new(0),
+        })))
+    }
+
+    /// Lets a call into its tenant: the credential has the call's scope, is for that tenant, and
+    /// may act as whom the request names.
+    ///
+    /// # Errors
+    /// The credential does not allow it, or the tenant is unknown or not ready.
+    pub async fn enter<T: Call + InTenant>(
+        &self,
+        request: Request<T>,
+    ) -> Result<(TenantScope, T), Error> {
+        let (context, mut request) = admit(request)?;
+        let slug = request.tenant();
+        if slug.is_empty() {
+            return Err(Error::invalid("tenant", "is required: the tenant's slug"));
+        }
+        context.caller.check_tenant(slug)?;
+        let known = self.known(slug).await?;
+        let named = request.take_actor().map(Actor::try_from).transpose()?;
+        let facts = Facts {
+            actor: context.caller.actor(named)?,
+            caller: context.caller,
+            correlation_id: context.correlation_id,
+        };
+        Ok((TenantScope::new(known.tenant, known.pool, facts), request))
+    }
+
+    /// Makes a tenant, or finishes or migrates it; tells whether this call made it.
+    ///
+    /// # Errors
+    /// The tenant has another schema, or the schema is somebody else's.
+    pub async fn initialize(
+        &self,
+        slug: &Slug,
+        schema: Option<&SchemaName>,
+    ) -> Result<(Tenant, bool), Error> {
+        let (tenant, made) = self.0.provisioner.initialize(slug, schema).await?;
+        self.remember(tenant.clone())?;
+        Ok((tenant, made))
+    }
+
+    /// Finds a tenant by slug.
+    pub async fn find(&self, slug: &Slug) -> Result<Option<Tenant>, Error> {
+        tenant::find(&mut self.conn().await?, slug.as_str()).await
+    }
+
+    /// Lists tenants by slug.
+    pub async fn list(&self, size: PageSize, after: Option<String>) -> Result<Vec<Tenant>, Error> {
+        tenant::list(&mut self.conn().await?, size, after).await
+    }
+
+    /// Asks the database for a sign of life.
+    pub async fn ping(&self) -> Result<(), Error> {
+        tenant::epoch(&mut self.conn().await?).await.map(drop)
+    }
+
+    /// Seals page tokens.
+    pub fn page_sealer(&self) -> &Sealer {
+        &self.0.sealer
+    }
+
+    /// The connections of all tenants.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.0.budget
+    }
+
+    async fn conn(&self) -> Result<PooledConn, Error> {
+        PooledConn::take(&self.0.directory).await
+    }
+
+    async fn known(&self, slug: &str) -> Result<Known, Error> {
+        self.keep_fresh().await?;
+        let found = self.read_known(slug);
+        let known = match found {
+            Some(known) => known,
+            None => {
+                let parsed = Slug::parse("tenant", slug)?;
+                let found = self.find(&parsed).await?;
+                self.remember(found.ok_or_else(|| Error::not_found("tenant", slug))?)?
+            }
+        };
+        let newest = self.0.provisioner.newest();
+        match known.tenant.state {
+            State::Provisioning => {
+                Err(Error::FailedPrecondition(Precondition::TenantNotReady(slug.to_owned())))
+            }
+            State::Active if known.tenant.schema_version.as_str() < newest => {
+                Err(Error::FailedPrecondition(Precondition::TenantNotMigrated {
+                    slug: slug.to_owned(),
+                    has: known.tenant.schema_version.clone(),
+                    needs: newest.to_owned(),
+                }))
+            }
+            State::Active => Ok(known),
+        }
+    }
+
+    fn read_known(&self, slug: &str) -> Option<Known> {
+        self.0.known.read().unwrap_or_else(PoisonError::into_inner).get(slug).cloned()
+    }
+
+    /// Keeps what was read of a tenant, unless something newer is known already.
+    fn remember(&self, tenant: Tenant) -> Result<Known, Error> {
+        let mut all = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
+        let pool = match all.get(&tenant.slug) {
+            Some(known) if known.tenant.epoch > tenant.epoch => return Ok(known.clone()),
+            Some(known) if same_login(&known.tenant, &tenant) => known.pool.clone(),
+            _ => TenantPool::new(
+                tenant.number,
+                self.dialer(&tenant)?,
+                &self.0.budget,
+                self.0.echo,
+            ),
+        };
+        let known = Known { tenant: Arc::new(tenant), pool };
+        all.insert(known.tenant.slug.clone(), known.clone());
+        Ok(known)
+    }
+
+    fn dialer(&self, tenant: &Tenant) -> Result<Dialer, Error> {
+        match (tenant.isolation, &tenant.role_name) {
+            (Isolation::Role, Some(role)) => {
+                Ok(self.0.service.login(role, &self.0.provisioner.password(tenant)?))
+            }
+            _ => {
+                let schema = SchemaName::parse("schema_name", &tenant.schema_name)?;
+                Ok(self.0.service.options(&session_options(&schema)))
+            }
+        }
+    }
+
+    /// Reads the changes of the directory again when the last reading is no longer fresh: behind
+    /// the call while it is recent, before it when it is not.
+    async fn keep_fresh(&self) -> Result<(), Error> {
+        let age = self.age();
+        if age < STALE {
+            return Ok(());
+        }
+        if age < TOO_OLD {
+            if let Ok(epoch) = self.0.epoch.try_lock() {
+                drop(epoch);
+                let directory = self.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = directory.refresh().await {
+                        tracing::debug!(%error, "the directory could not be read again");
+                    }
+                });
+            }
+            return Ok(());
+        }
+        self.refresh().await
+    }
+
+    async fn refresh(&self) -> Result<(), Error> {
+        let mut seen = self.0.epoch.lock().await;
+        // Somebody else may have done it while this call waited for the lock.
+        if self.age() < STALE {
+            return Ok(());
+        }
+        let begun = self.0.started.elapsed();
+        let mut conn = self.conn().await?;
+        if self.0.read_at.load(Ordering::Relaxed) == 0 {
+            *seen = tenant::epoch(&mut conn).await?;
+        } else {
+            for tenant in tenant::changed_since(&mut conn, *seen).await? {
+                *seen = tenant.epoch.max(*seen);
+                self.remember(tenant)?;
+            }
+        }
+        let read_at = u64::try_from(begun.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.0.read_at.store(read_at, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn age(&self) -> Duration {
+        match self.0.read_at.load(Ordering::Relaxed) {
+            0 => Duration::MAX,
+            read_at => self.0.started.elapsed().saturating_sub(Duration::from_millis(read_at)),
+        }
+    }
+}
+
+fn same_login(one: &Tenant, other: &Tenant) -> bool {
+    one.role_name == other.role_name
+        && one.role_password == other.role_password
+        && one.schema_name == other.schema_name
+}

@@ -1,0 +1,21 @@
+//! Tenants: who they are, the one door to each one's data, and their life.
+
+mod budget;
+mod conn;
+mod directory;
+mod installation;
+mod pool;
+mod provision;
+mod schema_name;
+mod scope;
+mod service;
+#[expect(clippy::module_inception, reason = "the noun of this folder")]
+mod tenant;
+mod wire;
+
+pub use budget::Budget;
+pub use directory::{DirectoryOptions, FEWEST_CONNECTIONS, InTenant, TenantDirectory};
+pub use installation::{Installation, InstallationError, LOCK_CLASS, prepare};
+pub use scope::{TenantConn, TenantScope};
+pub use service::TenantAdmin;
+pub use tenant::Isolation;

@@ -1,0 +1,256 @@
+//! Makes tenants: role, schema and tables in one transaction.
+
+use std::sync::Arc;
+
+use aws_lc_rs::aead::Aad;
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::sql_types::{BigInt, Text};
+use diesel_async::{
+    AsyncConnection, AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _,
+    TransactionManager,
+};
+use tokio::sync::Semaphore;
+
+use super::installation::{create_role, new_password};
+use super::schema_name::{SchemaName, Slug};
+use super::tenant::{Isolation, State, Tenant};
+use crate::database::dial::Dialer;
+use crate::database::migration;
+use crate::error::{Error, Existing};
+use crate::ids::TenantId;
+use crate::master_key::Sealer;
+use crate::schema::directory::{installation, tenants};
+
+/// How many connections of the service's own account may be open at once.
+pub const CONNECTIONS: usize = 2;
+
+type Transactions = <AsyncPgConnection as AsyncConnection>::TransactionManager;
+
+/// Makes tenants, with the service's own account.
+pub struct Provisioner {
+    service: Dialer,
+    isolation: Isolation,
+    sealer: Sealer,
+    connections: Arc<Semaphore>,
+    newest: String,
+}
+
+impl Provisioner {
+    /// Makes tenants in the database that `service` logs in to.
+    ///
+    /// # Errors
+    /// The migrations of this binary are not in order.
+    pub fn new(service: Dialer, isolation: Isolation, sealer: Sealer) -> Result<Self, Error> {
+        Ok(Self {
+            service,
+            isolation,
+            sealer,
+            connections: Arc::new(Semaphore::new(CONNECTIONS)),
+            newest: migration::newest(&migration::TENANT)?,
+        })
+    }
+
+    /// The schema version that tenants get.
+    pub fn newest(&self) -> &str {
+        &self.newest
+    }
+
+    /// Returns the tenant, complete, and whether this call made it. A tenant that was left half
+    /// way is finished; one of an older version is migrated.
+    ///
+    /// # Errors
+    /// The tenant has another schema, or the schema is somebody else's.
+    pub async fn initialize(
+        &self,
+        slug: &Slug,
+        schema: Option<&SchemaName>,
+    ) -> Result<(Tenant, bool), Error> {
+        let mut conn = self.conn().await?;
+        self.claim(&mut conn, slug, schema).await?;
+
+        Transactions::begin_transaction(&mut conn).await?;
+        // Whoever comes at the same time waits here and finds the work done.
+        let tenant: Tenant = tenants::table
+            .filter(tenants::slug.eq(slug.as_str()))
+            .select(Tenant::as_select())
+            .for_update()
+            .first(&mut conn)
+            .await?;
+        if let Some(schema) = schema
+            && schema.as_str() != tenant.schema_name
+        {
+            let existing =
+                Existing::Tenant { slug: tenant.slug, schema_name: tenant.schema_name };
+            return Err(Error::AlreadyExists(existing));
+        }
+        if tenant.state == State::Active && tenant.schema_version.as_str() >= self.newest.as_str() {
+            return Ok((tenant, false));
+        }
+        let made = tenant.state == State::Provisioning;
+        // What is not committed is undone when the connection drops.
+        let mut conn = self.build(conn, &tenant, made).await?;
+        let tenant = self.finish(&mut conn, tenant.id).await?;
+        Transactions::commit_transaction(&mut conn).await?;
+        Ok((tenant, made))
+    }
+
+    /// Opens the password of a tenant's role.
+    ///
+    /// # Errors
+    /// It was sealed by another key, or for another tenant.
+    pub fn password(&self, tenant: &Tenant) -> Result<String, Error> {
+        let sealed = tenant.role_password.as_deref().unwrap_or_default();
+        self.sealer
+            .open(place(tenant.id), sealed)
+            .and_then(|password| String::from_utf8(password).ok())
+            .ok_or_else(|| Error::internal("the password of a tenant's role cannot be opened"))
+    }
+
+    async fn conn(&self) -> Result<AsyncPgConnection, Error> {
+        let permit = self.connections.clone().acquire_owned().await.map_err(Error::internal)?;
+        let session = self.service.dial(permit).await;
+        Ok(session.map_err(|error| Error::Unavailable(error.into()))?.conn)
+    }
+
+    /// Names the tenant in the directory if it is new, committed at once, so that calls find it
+    /// on its way instead of missing.
+    async fn claim(
+        &self,
+        conn: &mut AsyncPgConnection,
+        slug: &Slug,
+        schema: Option<&SchemaName>,
+    ) -> Result<(), Error> {
+        let id = TenantId::new();
+        let schema = schema.cloned().unwrap_or_else(|| SchemaName::of(id));
+        let credentials = match self.isolation {
+            Isolation::SearchPath => None,
+            Isolation::Role => {
+                let password = new_password()?.into_bytes();
+                let sealed = self.sealer.seal(place(id), password)?;
+                Some((format!("communication_tenant_{}", id.0.simple()), sealed))
+            }
+        };
+        let (role_name, role_password) = credentials.unzip();
+        let claimed = diesel::insert_into(tenants::table)
+            .values((
+                tenants::id.eq(id),
+                tenants::slug.eq(slug.as_str()),
+                tenants::schema_name.eq(schema.as_str()),
+                tenants::role_name.eq(role_name),
+                tenants::role_password.eq(role_password),
+                tenants::isolation.eq(self.isolation),
+                tenants::state.eq(State::Provisioning),
+            ))
+            .on_conflict(tenants::slug)
+            .do_nothing()
+            .execute(conn)
+            .await;
+        match claimed {
+            Ok(_) => Ok(()),
+            Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, violation))
+                if violation.constraint_name() == Some("tenants_schema_name_key") =>
+            {
+                // The one who has it may be this very tenant, named by somebody a moment earlier.
+                let owner: Option<String> = tenants::table
+                    .filter(tenants::schema_name.eq(schema.as_str()))
+                    .select(tenants::slug)
+                    .first(conn)
+                    .await
+                    .optional()?;
+                if owner.as_deref() == Some(slug.as_str()) {
+                    return Ok(());
+                }
+                Err(Error::AlreadyExists(Existing::Schema(schema.as_str().to_owned())))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes what the tenant lacks: everything when it is `new`, migrations otherwise.
+    async fn build(
+        &self,
+        mut conn: AsyncPgConnection,
+        tenant: &Tenant,
+        new: bool,
+    ) -> Result<AsyncPgConnection, Error> {
+        let schema = SchemaName::parse("schema_name", &tenant.schema_name)?;
+        if new {
+            if schema_exists(&mut conn, &schema).await? {
+                Transactions::rollback_transaction(&mut conn).await?;
+                diesel::delete(tenants::table)
+                    .filter(tenants::id.eq(tenant.id))
+                    .filter(tenants::state.eq(State::Provisioning))
+                    .execute(&mut conn)
+                    .await?;
+                return Err(Error::AlreadyExists(Existing::Schema(tenant.schema_name.clone())));
+            }
+            if let Some(role) = &tenant.role_name {
+                let password = self.password(tenant)?;
+                // SCRAM is slow on purpose; not on a thread that serves calls.
+                let (role, name) = (role.clone(), tenant.schema_name.clone());
+                let sql =
+                    tokio::task::spawn_blocking(move || create_role(&role, &password, &name))
+                        .await
+                        .map_err(Error::internal)?;
+                conn.batch_execute(&sql).await?;
+            }
+            conn.batch_execute(&format!("CREATE SCHEMA {schema}")).await?;
+        }
+        conn.batch_execute(&format!("SET LOCAL search_path = {schema}")).await?;
+        let mut conn = migration::run(conn, migration::TENANT).await?;
+        if let Some(role) = &tenant.role_name {
+            conn.batch_execute(&grants(&schema, role)).await?;
+        }
+        Ok(conn)
+    }
+
+    async fn finish(&self, conn: &mut AsyncPgConnection, id: TenantId) -> Result<Tenant, Error> {
+        let epoch: i64 = diesel::update(installation::table)
+            .set(installation::epoch.eq(installation::epoch + 1))
+            .returning(installation::epoch)
+            .get_result(conn)
+            .await?;
+        let tenant = diesel::update(tenants::table)
+            .filter(tenants::id.eq(id))
+            .set((
+                tenants::state.eq(State::Active),
+                tenants::schema_version.eq(&self.newest),
+                tenants::epoch.eq(epoch),
+                tenants::updated_at.eq(diesel::dsl::sql("directory.now()")),
+            ))
+            .returning(Tenant::as_returning())
+            .get_result(conn)
+            .await?;
+        Ok(tenant)
+    }
+}
+
+/// What a tenant's role may do in its schema: read and write rows, but neither change nor forget
+/// what happened.
+fn grants(schema: &SchemaName, role: &str) -> String {
+    format!(
+        "GRANT USAGE ON SCHEMA directory, {schema} TO \"{role}\";
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO \"{role}\";
+         REVOKE UPDATE, DELETE ON {schema}.events FROM \"{role}\";
+         REVOKE ALL ON {schema}.__diesel_schema_migrations FROM \"{role}\";
+         GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO \"{role}\""
+    )
+}
+
+async fn schema_exists(conn: &mut AsyncPgConnection, schema: &SchemaName) -> Result<bool, Error> {
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = BigInt)]
+        count: i64,
+    }
+    let found: Count = diesel::sql_query("SELECT count(*) FROM pg_namespace WHERE nspname = $1")
+        .bind::<Text, _>(schema.as_str())
+        .get_result(conn)
+        .await?;
+    Ok(found.count > 0)
+}
+
+fn place(tenant: TenantId) -> Aad<Vec<u8>> {
+    Aad::from([tenant.0.as_bytes().as_slice(), b"role_password"].concat())
+}

@@ -1,0 +1,71 @@
+//! The door to a tenant: a value that says "inside this tenant, by this actor", and the connection
+//! that it opens. Only this folder can make either.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use super::conn::PooledConn;
+use super::pool::TenantPool;
+use super::tenant::Tenant;
+use crate::access::Facts;
+use crate::error::Error;
+
+/// Work inside one tenant, by one actor.
+#[derive(Clone)]
+pub struct TenantScope {
+    tenant: Arc<Tenant>,
+    pool: Arc<TenantPool>,
+    facts: Arc<Facts>,
+}
+
+impl TenantScope {
+    pub(super) fn new(tenant: Arc<Tenant>, pool: Arc<TenantPool>, facts: Facts) -> Self {
+        Self { tenant, pool, facts: Arc::new(facts) }
+    }
+
+    /// Takes one of the tenant's connections.
+    ///
+    /// # Errors
+    /// None came free in time, or the database cannot be reached.
+    pub async fn conn(&self) -> Result<TenantConn, Error> {
+        let conn = PooledConn::take(&self.pool).await?;
+        Ok(TenantConn { conn, scope: self.clone() })
+    }
+
+    /// The bytes that stand for the tenant where something is bound to it.
+    pub fn binding(&self) -> &[u8] {
+        self.tenant.id.0.as_bytes()
+    }
+}
+
+/// A connection that can reach one tenant's schema and nothing else.
+pub struct TenantConn {
+    conn: PooledConn,
+    scope: TenantScope,
+}
+
+impl TenantConn {
+    /// Who does what runs on this connection.
+    pub fn facts(&self) -> &Arc<Facts> {
+        &self.scope.facts
+    }
+
+    /// The number that names the tenant in advisory locks.
+    pub fn tenant_number(&self) -> i32 {
+        self.scope.tenant.number
+    }
+}
+
+impl Deref for TenantConn {
+    type Target = PooledConn;
+
+    fn deref(&self) -> &PooledConn {
+        &self.conn
+    }
+}
+
+impl DerefMut for TenantConn {
+    fn deref_mut(&mut self) -> &mut PooledConn {
+        &mut self.conn
+    }
+}
