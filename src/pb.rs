@@ -1,9 +1,8 @@
 //! Code generated from `proto/`, and the descriptors that it was generated from.
 
 #![expect(
-    clippy::all,
-    clippy::pedantic,
-    missing_docs,
+    clippy::allow_attributes,
+    clippy::doc_markdown,
     reason = "generated; the proto comments are its reference"
 )]
 

@@ -153,6 +153,16 @@ pub enum Actor {
 }
 
 impl Actor {
+    /// Reads what the database holds.
+    pub fn of_kind(kind: &str, id: String) -> Option<Self> {
+        match kind {
+            "user" => Some(Self::User(id)),
+            "bot" => Some(Self::Bot(id)),
+            "service" => Some(Self::Service(id)),
+            _ => None,
+        }
+    }
+
     /// The kind, as the database holds it.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -7,4 +7,4 @@ mod wire;
 
 pub use authenticator::{Authenticator, AuthenticatorError, TokenClaims};
 pub use caller::{Actor, Call, CallContext, Caller, Facts, Scope, Scopes, Tenants, admit};
-pub use development::DevelopmentKey;
+pub use development::{DevelopmentKey, DevelopmentKeyError};

@@ -1,7 +1,7 @@
 //! The server behind it all: a private one when none is named, connections, migrations.
 
-pub mod dial;
-pub mod echo;
-pub mod migration;
+pub(crate) mod dial;
+pub(crate) mod echo;
+pub(crate) mod migration;
 pub mod private;
-pub mod statement;
+pub(crate) mod statement;

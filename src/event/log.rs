@@ -6,9 +6,8 @@
 //! would hold it while they wait for each other.
 
 use chrono::{DateTime, Utc};
-use diesel::prelude::*;
 use diesel::sql_types::{self, Array, Nullable, Timestamptz};
-use diesel_async::RunQueryDsl as _;
+use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::database::statement::statement;

@@ -1,7 +1,7 @@
 //! Channel accounts: by which of its accounts a tenant talks on a channel.
 
 use diesel::prelude::*;
-use diesel_async::RunQueryDsl as _;
+use diesel_async::RunQueryDsl;
 
 use super::conversation::Channel;
 use crate::error::{Error, InvalidRequest};

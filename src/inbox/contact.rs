@@ -1,7 +1,7 @@
 //! Contacts: people, and the identities by which channel accounts know them.
 
 use diesel::prelude::*;
-use diesel_async::RunQueryDsl as _;
+use diesel_async::RunQueryDsl;
 
 use crate::error::Error;
 use crate::ids::{ChannelAccountId, ContactId, ContactIdentityId};

@@ -3,11 +3,12 @@
 use std::marker::PhantomData;
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::{AsSelect, SqlTypeOf, sql};
+use diesel::dsl::sql;
+use diesel::expression::Expression;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{self, Array, BigInt, Nullable, Text, Timestamptz};
-use diesel_async::{AsyncConnection as _, RunQueryDsl as _};
+use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -136,7 +137,7 @@ pub struct Conversation {
 }
 
 /// The columns of a row as SQL types, in the order of the columns in `ByLastMessage`.
-type ConversationRow = SqlTypeOf<AsSelect<Conversation, Pg>>;
+type ConversationRow = <<Conversation as Selectable<Pg>>::SelectExpression as Expression>::SqlType;
 
 #[diesel::dsl::auto_type]
 fn with_contacts() -> _ {

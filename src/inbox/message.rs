@@ -3,12 +3,12 @@
 use std::marker::PhantomData;
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::{AsSelect, SqlTypeOf};
+use diesel::expression::Expression;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{self, Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text};
-use diesel_async::RunQueryDsl as _;
+use diesel_async::RunQueryDsl;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -141,7 +141,7 @@ pub struct Message {
 }
 
 /// The columns of a row as SQL types, in the order of `message_columns`.
-type MessageRow = SqlTypeOf<AsSelect<Message, Pg>>;
+type MessageRow = <<Message as Selectable<Pg>>::SelectExpression as Expression>::SqlType;
 
 /// The columns of a `Message`, in the order of its fields, of the table `m`.
 macro_rules! message_columns {

@@ -8,16 +8,18 @@ use std::task::{Context, Poll};
 use deadpool::managed::Object;
 use diesel::ConnectionResult;
 use diesel::QueryResult;
-use diesel::connection::{CacheSize, Instrumentation};
+use diesel::connection::{CacheSize, Instrumentation, TransactionManagerStatus};
 use diesel::query_builder::{AsQuery, QueryFragment, QueryId};
-use diesel_async::pooled_connection::PoolableConnection as _;
 use diesel_async::{
     AsyncConnection, AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection,
+    TransactionManager as _,
 };
 use futures_util::Stream;
 
 use super::pool::{Manager, TenantPool};
 use crate::error::Error;
+
+type Transactions = <AsyncPgConnection as AsyncConnection>::TransactionManager;
 
 /// A connection on loan. Dropped while a statement runs or a transaction is open, it is closed
 /// instead of being handed to the next caller.
@@ -53,7 +55,7 @@ impl Drop for PooledConn {
     fn drop(&mut self) {
         let Some(mut session) = self.session.take() else { return };
         let busy = self.busy.load(Ordering::Relaxed);
-        if busy || session.conn.is_broken() || in_transaction(&mut session.conn) {
+        if busy || is_unclean(&mut session.conn) {
             self.pool.abandon(session, busy);
         } else {
             self.pool.put_back(session);
@@ -61,13 +63,11 @@ impl Drop for PooledConn {
     }
 }
 
-fn in_transaction(conn: &mut AsyncPgConnection) -> bool {
-    let status = &conn.transaction_state().status;
-    match status {
-        diesel::connection::TransactionManagerStatus::Valid(valid) => {
-            valid.transaction_depth().is_some()
-        }
-        diesel::connection::TransactionManagerStatus::InError => true,
+/// Tells whether a transaction is open, or what became of it is not known.
+pub(super) fn is_unclean(conn: &mut AsyncPgConnection) -> bool {
+    match Transactions::transaction_manager_status_mut(conn) {
+        TransactionManagerStatus::Valid(valid) => valid.transaction_depth().is_some(),
+        TransactionManagerStatus::InError => true,
     }
 }
 

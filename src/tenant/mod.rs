@@ -13,9 +13,8 @@ mod service;
 mod tenant;
 mod wire;
 
-pub use budget::Budget;
 pub use directory::{DirectoryOptions, FEWEST_CONNECTIONS, InTenant, TenantDirectory};
-pub use installation::{Installation, InstallationError, LOCK_CLASS, prepare};
-pub use scope::{TenantConn, TenantScope};
+pub use installation::{InstallationError, prepare};
+pub use scope::TenantConn;
 pub use service::TenantAdmin;
 pub use tenant::Isolation;

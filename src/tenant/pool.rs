@@ -8,9 +8,9 @@ use deadpool::managed::{
     self, Metrics, Object, Pool, PoolConfig, PoolError, QueueMode, RecycleError, RecycleResult,
 };
 use diesel_async::AsyncConnection as _;
-use diesel_async::pooled_connection::PoolableConnection as _;
 
 use super::budget::{Budget, Grant};
+use super::conn::is_unclean;
 use crate::database::dial::{DialError, Dialer, Session};
 use crate::database::echo::Echo;
 use crate::error::Error;
@@ -70,7 +70,7 @@ impl managed::Manager for Manager {
         session: &mut Box<Session>,
         _: &Metrics,
     ) -> RecycleResult<ManagerError> {
-        if !session.is_alive() || session.conn.is_broken() {
+        if !session.is_alive() || is_unclean(&mut session.conn) {
             return Err(RecycleError::message("the connection has ended"));
         }
         Ok(())

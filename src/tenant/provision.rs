@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::{
-    AsyncConnection, AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _,
+    AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _,
     TransactionManager,
 };
 use tokio::sync::Semaphore;

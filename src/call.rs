@@ -1,0 +1,243 @@
+//! What every gRPC call goes through before its handler: a correlation id, the credential, a
+//! deadline; and after it: a panic caught, the count, the log.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::access::{Authenticator, CallContext};
+use crate::error::{Error, InvalidRequest};
+use crate::telemetry::CallMetrics;
+
+/// Carries the correlation id, in and out.
+const CORRELATION: &str = "x-request-id";
+/// The longest correlation id of a caller's own.
+const MAX_CORRELATION: usize = 128;
+/// How much earlier than the caller we give up, so that our answer is heard.
+const HEAD_START: Duration = Duration::from_millis(5);
+
+/// Puts every call through its checks.
+#[derive(Clone)]
+pub struct CallLayer(Arc<Checks>);
+
+struct Checks {
+    authenticator: Authenticator,
+    timeout: Duration,
+    metrics: CallMetrics,
+}
+
+impl CallLayer {
+    /// Checks credentials with `authenticator`, and lets no call take longer than `timeout`.
+    pub fn new(authenticator: Authenticator, timeout: Duration) -> Self {
+        Self(Arc::new(Checks { authenticator, timeout, metrics: CallMetrics::new() }))
+    }
+}
+
+impl<S> Layer<S> for CallLayer {
+    type Service = Checked<S>;
+
+    fn layer(&self, inner: S) -> Checked<S> {
+        Checked { inner, checks: self.0.clone() }
+    }
+}
+
+/// A service behind the checks.
+#[derive(Clone)]
+pub struct Checked<S> {
+    inner: S,
+    checks: Arc<Checks>,
+}
+
+impl<S> Service<Request<Body>> for Checked<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let started = Instant::now();
+        let correlation_id = correlation_id(request.headers());
+        let path = request.uri().clone();
+        let span = tracing::info_span!("call", method = path.path(), %correlation_id);
+        let checks = self.checks.clone();
+        let deadline = deadline(request.headers(), checks.timeout);
+        let admitted = span.in_scope(|| checks.admit(&request, &correlation_id));
+        let answer = match admitted {
+            Err(error) => Err(span.in_scope(|| Status::from(error))),
+            Ok(context) => {
+                if let Some(context) = context {
+                    request.extensions_mut().insert(context);
+                }
+                Ok(self.inner.call(request))
+            }
+        };
+        Box::pin(
+            async move {
+                let response = match answer {
+                    Err(status) => status.into_http(),
+                    Ok(running) => {
+                        let caught = AssertUnwindSafe(running).catch_unwind();
+                        match tokio::time::timeout(deadline, caught).await {
+                            Ok(Ok(response)) => response?,
+                            Ok(Err(panic)) => Status::from(panicked(panic.as_ref())).into_http(),
+                            Err(_) => Status::from(Error::DeadlineExceeded).into_http(),
+                        }
+                    }
+                };
+                let (response, code) = translate(response);
+                checks.metrics.count(path.path(), code, started.elapsed());
+                Ok(label(response, &correlation_id))
+            }
+            .instrument(span),
+        )
+    }
+}
+
+impl Checks {
+    /// Who calls; `None` for health checks, which anybody may make.
+    fn admit(
+        &self,
+        request: &Request<Body>,
+        correlation_id: &Arc<str>,
+    ) -> Result<Option<CallContext>, Error> {
+        if request.uri().path().starts_with("/grpc.health.v1.Health/") {
+            return Ok(None);
+        }
+        // Two credentials: which one counts would be up to the reader.
+        let mut values = request.headers().get_all(http::header::AUTHORIZATION).iter();
+        let authorization = values.next().map(HeaderValue::as_bytes);
+        if values.next().is_some() {
+            return Err(Error::Unauthenticated);
+        }
+        let caller = self.authenticator.authenticate(authorization)?;
+        Ok(Some(CallContext { caller, correlation_id: correlation_id.clone() }))
+    }
+}
+
+/// Takes the caller's id over if it has a harmless form, the trace's otherwise, or makes one.
+fn correlation_id(headers: &HeaderMap) -> Arc<str> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let own = text(CORRELATION).filter(|id| {
+        (1..=MAX_CORRELATION).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+    });
+    let trace = || {
+        let trace = text("traceparent")?.split('-').nth(1)?;
+        let form = trace.len() == 32 && trace.bytes().all(|byte| byte.is_ascii_hexdigit());
+        form.then_some(trace)
+    };
+    match own.or_else(trace) {
+        Some(id) => Arc::from(id),
+        None => Arc::from(Uuid::now_v7().simple().encode_lower(&mut Uuid::encode_buffer()) as &str),
+    }
+}
+
+/// How long the call may take: the caller's `grpc-timeout`, or ours if that is shorter.
+fn deadline(headers: &HeaderMap, ours: Duration) -> Duration {
+    let timeout = headers.get("grpc-timeout").and_then(|value| value.to_str().ok());
+    let theirs = timeout.and_then(|timeout| {
+        let (number, unit) = timeout.split_at_checked(timeout.len().checked_sub(1)?)?;
+        if number.is_empty() || number.len() > 8 {
+            return None;
+        }
+        let number: u64 = number.parse().ok()?;
+        Some(match unit {
+            "H" => Duration::from_secs(number * 3600),
+            "M" => Duration::from_secs(number * 60),
+            "S" => Duration::from_secs(number),
+            "m" => Duration::from_millis(number),
+            "u" => Duration::from_micros(number),
+            "n" => Duration::from_nanos(number),
+            _ => return None,
+        })
+    });
+    theirs.map_or(ours, |theirs| theirs.min(ours)).saturating_sub(HEAD_START)
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    metrics::counter!("panics_total").increment(1);
+    let words = panic
+        .downcast_ref::<&str>()
+        .map(|words| (*words).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    Error::internal(format!("a handler panicked: {}", words.unwrap_or_default()))
+}
+
+/// Reads the answer's code, and gives what the transport refused the form that our errors have.
+fn translate(response: Response<Body>) -> (Response<Body>, Code) {
+    let code = response
+        .headers()
+        .get(Status::GRPC_STATUS)
+        .map_or(Code::Ok, |status| Code::from_bytes(status.as_bytes()));
+    match code {
+        // No handler of ours answers this: it is the transport's word for a body over the limit.
+        Code::OutOfRange => {
+            let status = Status::from(Error::InvalidRequest(InvalidRequest::TooLarge));
+            (status.into_http(), Code::InvalidArgument)
+        }
+        code => (response, code),
+    }
+}
+
+fn label(mut response: Response<Body>, correlation_id: &str) -> Response<Body> {
+    if let Ok(value) = HeaderValue::from_str(correlation_id) {
+        response.headers_mut().insert(CORRELATION, value);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shorter_deadline_holds() {
+        let ours = Duration::from_secs(30);
+        let with = |timeout: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", HeaderValue::from_static(timeout));
+            deadline(&headers, ours)
+        };
+        assert_eq!(with("2S"), Duration::from_secs(2) - HEAD_START);
+        assert_eq!(with("250m"), Duration::from_millis(250) - HEAD_START);
+        assert_eq!(with("1n"), Duration::ZERO);
+        assert_eq!(with("1H"), ours - HEAD_START);
+        for wrong in ["", "S", "-1S", "999999999S", "1x", "1.5S"] {
+            assert_eq!(with(wrong), ours - HEAD_START, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_correlation_id_is_replaced() {
+        let with = |name: &'static str, value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_bytes(value).unwrap());
+            correlation_id(&headers).to_string()
+        };
+        assert_eq!(with(CORRELATION, b"abc-1"), "abc-1");
+        assert_ne!(with(CORRELATION, b"a b"), "a b");
+        assert_ne!(with(CORRELATION, &[b'x'; 129]), "x".repeat(129));
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+        assert_eq!(with("traceparent", parent.as_bytes()), trace);
+        assert_eq!(with("traceparent", b"00-zz-00").len(), 32);
+    }
+}

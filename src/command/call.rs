@@ -1,0 +1,148 @@
+//! `call`: any method as JSON, for who has no grpcurl.
+
+use std::error::Error;
+use std::io::Read as _;
+
+use clap::Args;
+use prost::Message as _;
+use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions};
+use tonic::Status;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+use super::client::{ClientArgs, ClientError, descriptors};
+
+/// What `call` takes.
+#[derive(Debug, Args)]
+pub struct CallArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// The method, as `InboxService/ListConversations`; left out: list all methods
+    method: Option<String>,
+    /// The request as JSON; `-` reads it from standard input
+    #[arg(default_value = "{}")]
+    request: String,
+}
+
+/// Calls a method, or lists them all.
+pub async fn run(args: CallArgs) -> Result<(), Box<dyn Error>> {
+    let pool = descriptors()?;
+    let methods: Vec<MethodDescriptor> =
+        pool.services().flatten_methods().collect();
+    let Some(wanted) = &args.method else {
+        for method in methods {
+            println!("{}/{}", method.parent_service().name(), method.name());
+        }
+        return Ok(());
+    };
+    let method = methods
+        .into_iter()
+        .find(|method| {
+            let service = method.parent_service();
+            let short = format!("{}/{}", service.name(), method.name());
+            let full = format!("{}/{}", service.full_name(), method.name());
+            *wanted == short || wanted.trim_start_matches('/') == full
+        })
+        .ok_or_else(|| format!("there is no method `{wanted}`; `call` without one lists them"))?;
+    let json = if args.request == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text)?;
+        text
+    } else {
+        args.request
+    };
+    let mut parser = serde_json::Deserializer::from_str(&json);
+    let request = DynamicMessage::deserialize(method.input(), &mut parser)
+        .map_err(|error| format!("the request is no {}: {error}", method.input().name()))?;
+    parser.end()?;
+    let client = args.client.connect().await?;
+    match client.call(&method, request).await {
+        Ok(answer) => {
+            println!("{}", to_json(&answer)?);
+            Ok(())
+        }
+        Err(ClientError::Status { status }) => {
+            explain(&status);
+            Err(ClientError::Status { status }.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// All methods of some services.
+trait Methods {
+    fn flatten_methods(self) -> impl Iterator<Item = MethodDescriptor>;
+}
+
+impl<I: Iterator<Item = prost_reflect::ServiceDescriptor>> Methods for I {
+    fn flatten_methods(self) -> impl Iterator<Item = MethodDescriptor> {
+        self.flat_map(|service| service.methods().collect::<Vec<_>>())
+    }
+}
+
+fn to_json(message: &DynamicMessage) -> Result<String, serde_json::Error> {
+    let mut out = Vec::new();
+    let mut writer = serde_json::Serializer::pretty(&mut out);
+    let options = SerializeOptions::new().use_proto_field_name(true);
+    message.serialize_with_options(&mut writer, &options)?;
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// Shows what an error carries beside its message.
+fn explain(status: &Status) {
+    use tonic_types::StatusExt as _;
+    let details = status.get_error_details();
+    if let Some(info) = details.error_info() {
+        eprintln!("reason: {}", info.reason);
+    }
+    for violation in details.bad_request().into_iter().flat_map(|bad| &bad.field_violations) {
+        eprintln!("field {}: {}", violation.field, violation.description);
+    }
+    if let Some(id) = status.metadata().get("x-request-id").and_then(|id| id.to_str().ok()) {
+        eprintln!("correlation id: {id}");
+    }
+}
+
+/// Protobuf by description.
+#[derive(Debug, Clone)]
+pub struct DynamicCodec(MessageDescriptor);
+
+impl DynamicCodec {
+    /// Decodes messages of a description.
+    pub fn new(output: MessageDescriptor) -> Self {
+        Self(output)
+    }
+}
+
+impl Codec for DynamicCodec {
+    type Encode = DynamicMessage;
+    type Decode = DynamicMessage;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        self.clone()
+    }
+
+    fn decoder(&mut self) -> Self {
+        self.clone()
+    }
+}
+
+impl Encoder for DynamicCodec {
+    type Item = DynamicMessage;
+    type Error = Status;
+
+    fn encode(&mut self, item: DynamicMessage, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        item.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+impl Decoder for DynamicCodec {
+    type Item = DynamicMessage;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
+        let message = DynamicMessage::decode(self.0.clone(), buffer);
+        message.map(Some).map_err(|error| Status::internal(error.to_string()))
+    }
+}

@@ -1,0 +1,68 @@
+//! `serve`: the service itself.
+
+use std::error::Error;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{Config, LogFormat};
+use crate::server::Server;
+use crate::telemetry::start_log;
+use crate::tenant::Isolation;
+
+/// Serves until it is told to stop.
+pub async fn run(config: Config) -> Result<(), Box<dyn Error>> {
+    start_log(&config.log, config.log_format)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let format = config.log_format;
+    let server = Server::start(config).await?;
+    if format == LogFormat::Text {
+        eprint!("{}", banner(&server));
+    }
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+    };
+    server.run(stop).await?;
+    Ok(())
+}
+
+/// What a person wants to know, and can paste, when the service has started.
+fn banner(server: &Server) -> String {
+    let access = if server.is_open() {
+        "OPEN: whoever reaches the gRPC port may do everything (development only)"
+    } else {
+        "a token is needed with every call"
+    };
+    let isolation = match server.isolation() {
+        Isolation::Role => "each tenant has a role and a schema of its own",
+        Isolation::SearchPath => {
+            "BY SEARCH PATH ONLY: the database account may not make roles (grant it CREATEROLE)"
+        }
+    };
+    let program = std::env::args().next().unwrap_or_else(|| "communication-service".to_owned());
+    let grpc = server.grpc_address();
+    let at = if grpc.port() == 50051 { String::new() } else { format!(" --server http://{grpc}") };
+    let version = env!("CARGO_PKG_VERSION");
+    let http = server.http_address();
+    let database = server.database();
+    format!(
+        "
+  communication-service {version}
+  gRPC      {grpc}  (reflection and health included)
+  HTTP      http://{http}  (/health, /ready, /metrics)
+  database  {database}
+  tenants   {isolation}
+  access    {access}
+
+  Try it from another terminal:
+    {program} tenant create{at} acme
+    {program} call{at} InboxService/CreateConversation '{{\"tenant\": \"acme\", \"channel\": \"CHANNEL_WHATSAPP\", \"contact_identifier\": \"+15551234567\", \"first_message\": \"Hello!\"}}'
+    {program} call{at} InboxService/ListConversations '{{\"tenant\": \"acme\"}}'
+
+"
+    )
+}

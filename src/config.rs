@@ -1,0 +1,127 @@
+//! Every setting: its variable, its flag, its default and what it means.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::database::private::default_data_dir;
+use crate::tenant::FEWEST_CONNECTIONS;
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What `serve` can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// The PostgreSQL to use, 14 or newer; without it a private one is started in the data folder
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
+
+    /// The address that both ports listen on; gRPC leaves loopback only with COMM_INSECURE=1
+    #[arg(long, env = "COMM_HOST", default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub host: IpAddr,
+
+    /// The port of the HTTP sidecar; 0 for any free one
+    #[arg(long, env = "SERVICE_PORT", default_value_t = 8010, value_name = "PORT")]
+    pub service_port: u16,
+
+    /// The port of gRPC; 0 for any free one
+    #[arg(long, env = "GRPC_PORT", default_value_t = 50051, value_name = "PORT")]
+    pub grpc_port: u16,
+
+    /// Write every SQL statement to the log, without the values in it
+    #[arg(long, env = "SQL_ECHO", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub sql_echo: bool,
+
+    /// Where the private PostgreSQL, the master key and the development key are kept
+    #[arg(long, env = "COMM_DATA_DIR", default_value_os_t = default_data_dir(), value_name = "FOLDER")]
+    pub data_dir: PathBuf,
+
+    /// The folder of PostgreSQL's programs; without it they are looked for
+    #[arg(long, env = "COMM_PG_BIN", value_name = "FOLDER")]
+    pub pg_bin: Option<PathBuf>,
+
+    /// The file of the master key, 64 hexadecimal digits; without it one is made in the data folder
+    #[arg(long, env = "COMM_MASTER_KEY_FILE", value_name = "FILE")]
+    pub master_key_file: Option<PathBuf>,
+
+    /// The most database connections of all kinds together
+    #[arg(long, env = "COMM_DB_CONNECTIONS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(i64::try_from(FEWEST_CONNECTIONS).unwrap_or(i64::MAX)..), value_name = "NUMBER")]
+    pub db_connections: u16,
+
+    /// How long a database connection may be idle before it is closed, in seconds
+    #[arg(long, env = "COMM_DB_IDLE_SECONDS", default_value_t = 300, value_name = "SECONDS")]
+    pub db_idle_seconds: u64,
+
+    /// Start although `synchronous_commit` is off: acknowledged messages can be lost in a crash
+    #[arg(long, env = "COMM_ALLOW_ASYNC_COMMIT", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new(), value_name = "BOOL")]
+    pub allow_async_commit: bool,
+
+    /// The JSON Web Key Set whose keys sign the callers' tokens
+    #[arg(long, env = "COMM_JWKS_FILE", value_name = "FILE")]
+    pub jwks_file: Option<PathBuf>,
+
+    /// The issuer that tokens must name
+    #[arg(long, env = "COMM_JWT_ISSUER", default_value = "communication-service", value_name = "NAME")]
+    pub jwt_issuer: String,
+
+    /// The audience that tokens must name
+    #[arg(long, env = "COMM_JWT_AUDIENCE", default_value = "communication-service", value_name = "NAME")]
+    pub jwt_audience: String,
+
+    /// Listen for gRPC beyond loopback, and let callers without a credential do everything there
+    #[arg(long, env = "COMM_INSECURE", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new(), value_name = "BOOL")]
+    pub insecure: bool,
+
+    /// The longest that a call may take, in seconds; a caller's own deadline may be shorter
+    #[arg(long, env = "COMM_CALL_SECONDS", default_value_t = 30, value_name = "SECONDS")]
+    pub call_seconds: u64,
+
+    /// How long calls in flight may go on after a signal to stop, in seconds
+    #[arg(long, env = "COMM_GRACE_SECONDS", default_value_t = 10, value_name = "SECONDS")]
+    pub grace_seconds: u64,
+
+    /// What goes to the log: a level, or directives such as `info,sql=off`
+    #[arg(long, env = "COMM_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+
+    /// How the log is written
+    #[arg(long, env = "COMM_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+impl Config {
+    /// How long a database connection may be idle.
+    pub fn idle(&self) -> Duration {
+        Duration::from_secs(self.db_idle_seconds)
+    }
+
+    /// The longest that a call may take.
+    pub fn call_timeout(&self) -> Duration {
+        Duration::from_secs(self.call_seconds)
+    }
+
+    /// How long calls in flight may go on after a signal to stop.
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_seconds)
+    }
+
+    /// The address that gRPC listens on: loopback, unless told otherwise in plain words.
+    pub fn grpc_host(&self) -> IpAddr {
+        if self.insecure || self.host.is_loopback() {
+            self.host
+        } else if self.host.is_ipv6() {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        } else {
+            std::net::Ipv4Addr::LOCALHOST.into()
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The Communication Service: the inbox, quick replies and chat of a multi-tenant product, as
+//! gRPC on PostgreSQL, one schema and one connection pool for each tenant.
+
+pub mod access;
+mod call;
+mod clock;
+mod codec;
+pub mod command;
+pub mod config;
+pub mod database;
+pub mod error;
+mod event;
+mod field;
+mod ids;
+mod inbox;
+mod master_key;
+mod page;
+pub mod pb;
+mod request_id;
+mod schema;
+pub mod server;
+mod sidecar;
+mod stored_enum;
+mod telemetry;
+mod tenant;
+mod time;

@@ -1,0 +1,209 @@
+// Made by `make schema` from migrations/tenant; never edited.
+
+diesel::table! {
+    channel_accounts (id) {
+        id -> Uuid,
+        channel -> Text,
+        name -> Text,
+        is_default -> Bool,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        deleted_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    channel_members (channel_id, user_id) {
+        channel_id -> Uuid,
+        user_id -> Text,
+        role -> Text,
+        joined_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    channels (id) {
+        id -> Uuid,
+        kind -> Text,
+        name -> Text,
+        topic -> Text,
+        last_sequence -> Int8,
+        version -> Int8,
+        edit_version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        archived_at -> Nullable<Timestamptz>,
+        deleted_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    chat_entries (id) {
+        id -> Uuid,
+        channel_id -> Uuid,
+        sequence -> Int8,
+        thread_root_id -> Nullable<Uuid>,
+        author_kind -> Text,
+        author_id -> Text,
+        text -> Text,
+        metadata -> Jsonb,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        edited_at -> Nullable<Timestamptz>,
+        deleted_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    contact_identities (id) {
+        id -> Uuid,
+        contact_id -> Uuid,
+        channel_account_id -> Uuid,
+        value -> Text,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    contacts (id) {
+        id -> Uuid,
+        name -> Text,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        deleted_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    events (id) {
+        id -> Int8,
+        event_id -> Uuid,
+        kind -> Text,
+        resource_kind -> Text,
+        resource_id -> Uuid,
+        parent_id -> Nullable<Uuid>,
+        sequence -> Nullable<Int8>,
+        version -> Int8,
+        changed -> Array<Nullable<Text>>,
+        actor_kind -> Text,
+        actor_id -> Text,
+        caller -> Text,
+        correlation_id -> Text,
+        at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    inbox_conversations (id) {
+        id -> Uuid,
+        number -> Int8,
+        contact_identity_id -> Uuid,
+        channel -> Text,
+        thread_key -> Text,
+        status -> Text,
+        priority -> Text,
+        subject -> Text,
+        metadata -> Jsonb,
+        last_sequence -> Int8,
+        last_message_at -> Timestamptz,
+        version -> Int8,
+        edit_version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        archived_at -> Nullable<Timestamptz>,
+        deleted_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    inbox_messages (id) {
+        id -> Uuid,
+        conversation_id -> Uuid,
+        sequence -> Int8,
+        direction -> Text,
+        #[sql_name = "type"]
+        type_ -> Text,
+        text -> Text,
+        latitude -> Nullable<Float8>,
+        longitude -> Nullable<Float8>,
+        location_name -> Nullable<Text>,
+        location_address -> Nullable<Text>,
+        status -> Nullable<Text>,
+        failure_code -> Nullable<Text>,
+        failure_message -> Nullable<Text>,
+        reply_to_message_id -> Nullable<Uuid>,
+        actor_kind -> Text,
+        actor_id -> Text,
+        caller -> Text,
+        correlation_id -> Text,
+        metadata -> Jsonb,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        sent_at -> Nullable<Timestamptz>,
+        delivered_at -> Nullable<Timestamptz>,
+        read_at -> Nullable<Timestamptz>,
+        failed_at -> Nullable<Timestamptz>,
+        deleted_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    inbox_quick_replies (id) {
+        id -> Uuid,
+        shortcut -> Text,
+        title -> Text,
+        text -> Text,
+        metadata -> Jsonb,
+        usage_count -> Int8,
+        version -> Int8,
+        edit_version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        deleted_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    mentions (chat_entry_id, user_id) {
+        chat_entry_id -> Uuid,
+        user_id -> Text,
+    }
+}
+
+diesel::table! {
+    requests (caller, method, request_id) {
+        caller -> Text,
+        method -> Text,
+        request_id -> Text,
+        request_hash -> Bytea,
+        response -> Jsonb,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::joinable!(channel_members -> channels (channel_id));
+diesel::joinable!(chat_entries -> channels (channel_id));
+diesel::joinable!(contact_identities -> channel_accounts (channel_account_id));
+diesel::joinable!(contact_identities -> contacts (contact_id));
+diesel::joinable!(inbox_conversations -> contact_identities (contact_identity_id));
+diesel::joinable!(inbox_messages -> inbox_conversations (conversation_id));
+diesel::joinable!(mentions -> chat_entries (chat_entry_id));
+
+diesel::allow_tables_to_appear_in_same_query!(
+    channel_accounts,
+    channel_members,
+    channels,
+    chat_entries,
+    contact_identities,
+    contacts,
+    events,
+    inbox_conversations,
+    inbox_messages,
+    inbox_quick_replies,
+    mentions,
+    requests,
+);
