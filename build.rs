@@ -39,7 +39,10 @@ fn proto_files(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "proto") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "proto")
+        {
             files.push(path);
         }
     }
@@ -52,7 +55,10 @@ fn proto_files(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
 fn calls(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
     let mut code = String::new();
     let mut list = String::new();
-    for service in pool.services().filter(|service| service.package_name() == PACKAGE) {
+    for service in pool
+        .services()
+        .filter(|service| service.package_name() == PACKAGE)
+    {
         for method in service.methods() {
             let scope = scope(pool, &method)?;
             let request = method.input().name().to_owned();
@@ -63,7 +69,11 @@ fn calls(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
             )?;
             writeln!(list, "    ({path:?}, crate::access::Scope::{scope}),")?;
             let admin = service.name() == "TenantAdminService";
-            if let Some(field) = method.input().get_field_by_name("tenant").filter(|_| !admin) {
+            if let Some(field) = method
+                .input()
+                .get_field_by_name("tenant")
+                .filter(|_| !admin)
+            {
                 if field.number() != 1 {
                     return Err(format!("{request}.tenant must be field 1").into());
                 }

@@ -40,7 +40,11 @@ struct Checks {
 impl CallLayer {
     /// Checks credentials with `authenticator`, and lets no call take longer than `timeout`.
     pub fn new(authenticator: Authenticator, timeout: Duration) -> Self {
-        Self(Arc::new(Checks { authenticator, timeout, metrics: CallMetrics::new() }))
+        Self(Arc::new(Checks {
+            authenticator,
+            timeout,
+            metrics: CallMetrics::new(),
+        }))
     }
 }
 
@@ -48,7 +52,10 @@ impl<S> Layer<S> for CallLayer {
     type Service = Checked<S>;
 
     fn layer(&self, inner: S) -> Checked<S> {
-        Checked { inner, checks: self.0.clone() }
+        Checked {
+            inner,
+            checks: self.0.clone(),
+        }
     }
 }
 
@@ -123,19 +130,29 @@ impl Checks {
             return Ok(None);
         }
         // Two credentials: which one counts would be up to the reader.
-        let mut values = request.headers().get_all(http::header::AUTHORIZATION).iter();
+        let mut values = request
+            .headers()
+            .get_all(http::header::AUTHORIZATION)
+            .iter();
         let authorization = values.next().map(HeaderValue::as_bytes);
         if values.next().is_some() {
             return Err(Error::Unauthenticated);
         }
         let caller = self.authenticator.authenticate(authorization)?;
-        Ok(Some(CallContext { caller, correlation_id: correlation_id.clone() }))
+        Ok(Some(CallContext {
+            caller,
+            correlation_id: correlation_id.clone(),
+        }))
     }
 }
 
 /// Takes the caller's id over if it has a harmless form, the trace's otherwise, or makes one.
 fn correlation_id(headers: &HeaderMap) -> Arc<str> {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
     let own = text(CORRELATION).filter(|id| {
         (1..=MAX_CORRELATION).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
     });
@@ -146,13 +163,19 @@ fn correlation_id(headers: &HeaderMap) -> Arc<str> {
     };
     match own.or_else(trace) {
         Some(id) => Arc::from(id),
-        None => Arc::from(Uuid::now_v7().simple().encode_lower(&mut Uuid::encode_buffer()) as &str),
+        None => Arc::from(
+            Uuid::now_v7()
+                .simple()
+                .encode_lower(&mut Uuid::encode_buffer()) as &str,
+        ),
     }
 }
 
 /// How long the call may take: the caller's `grpc-timeout`, or ours if that is shorter.
 fn deadline(headers: &HeaderMap, ours: Duration) -> Duration {
-    let timeout = headers.get("grpc-timeout").and_then(|value| value.to_str().ok());
+    let timeout = headers
+        .get("grpc-timeout")
+        .and_then(|value| value.to_str().ok());
     let theirs = timeout.and_then(|timeout| {
         let (number, unit) = timeout.split_at_checked(timeout.len().checked_sub(1)?)?;
         if number.is_empty() || number.len() > 8 {
@@ -169,7 +192,9 @@ fn deadline(headers: &HeaderMap, ours: Duration) -> Duration {
             _ => return None,
         })
     });
-    theirs.map_or(ours, |theirs| theirs.min(ours)).saturating_sub(HEAD_START)
+    theirs
+        .map_or(ours, |theirs| theirs.min(ours))
+        .saturating_sub(HEAD_START)
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Error {

@@ -6,7 +6,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Returns the time since 1970 by this machine's clock.
-#[expect(clippy::disallowed_methods, reason = "the one place that may read the clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that may read the clock"
+)]
 pub fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }

@@ -46,7 +46,8 @@ impl<T: Message> Encoder for ProtobufEncoder<T> {
     type Error = Status;
 
     fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(buffer).map_err(|error| Error::internal(error).into())
+        item.encode(buffer)
+            .map_err(|error| Error::internal(error).into())
     }
 }
 

@@ -26,11 +26,21 @@ pub struct Config {
     pub database_url: Option<String>,
 
     /// The address that both ports listen on; gRPC leaves loopback only with COMM_INSECURE=1
-    #[arg(long, env = "COMM_HOST", default_value = "127.0.0.1", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "COMM_HOST",
+        default_value = "127.0.0.1",
+        value_name = "ADDRESS"
+    )]
     pub host: IpAddr,
 
     /// The port of the HTTP sidecar; 0 for any free one
-    #[arg(long, env = "SERVICE_PORT", default_value_t = 8010, value_name = "PORT")]
+    #[arg(
+        long,
+        env = "SERVICE_PORT",
+        default_value_t = 8010,
+        value_name = "PORT"
+    )]
     pub service_port: u16,
 
     /// The port of gRPC; 0 for any free one
@@ -58,7 +68,12 @@ pub struct Config {
     pub db_connections: u16,
 
     /// How long a database connection may be idle before it is closed, in seconds
-    #[arg(long, env = "COMM_DB_IDLE_SECONDS", default_value_t = 300, value_name = "SECONDS")]
+    #[arg(
+        long,
+        env = "COMM_DB_IDLE_SECONDS",
+        default_value_t = 300,
+        value_name = "SECONDS"
+    )]
     pub db_idle_seconds: u64,
 
     /// Start although `synchronous_commit` is off: acknowledged messages can be lost in a crash
@@ -70,11 +85,21 @@ pub struct Config {
     pub jwks_file: Option<PathBuf>,
 
     /// The issuer that tokens must name
-    #[arg(long, env = "COMM_JWT_ISSUER", default_value = "communication-service", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "COMM_JWT_ISSUER",
+        default_value = "communication-service",
+        value_name = "NAME"
+    )]
     pub jwt_issuer: String,
 
     /// The audience that tokens must name
-    #[arg(long, env = "COMM_JWT_AUDIENCE", default_value = "communication-service", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "COMM_JWT_AUDIENCE",
+        default_value = "communication-service",
+        value_name = "NAME"
+    )]
     pub jwt_audience: String,
 
     /// Listen for gRPC beyond loopback, and let callers without a credential do everything there
@@ -82,11 +107,21 @@ pub struct Config {
     pub insecure: bool,
 
     /// The longest that a call may take, in seconds; a caller's own deadline may be shorter
-    #[arg(long, env = "COMM_CALL_SECONDS", default_value_t = 30, value_name = "SECONDS")]
+    #[arg(
+        long,
+        env = "COMM_CALL_SECONDS",
+        default_value_t = 30,
+        value_name = "SECONDS"
+    )]
     pub call_seconds: u64,
 
     /// How long calls in flight may go on after a signal to stop, in seconds
-    #[arg(long, env = "COMM_GRACE_SECONDS", default_value_t = 10, value_name = "SECONDS")]
+    #[arg(
+        long,
+        env = "COMM_GRACE_SECONDS",
+        default_value_t = 10,
+        value_name = "SECONDS"
+    )]
     pub grace_seconds: u64,
 
     /// What goes to the log: a level, or directives such as `info,sql=off`

@@ -211,13 +211,17 @@ impl Error {
                 let message = match violations.as_slice() {
                     [one] => format!("`{}` {}", one.field, one.description),
                     more => {
-                        let fields: Vec<_> =
-                            more.iter().map(|violation| format!("`{}`", violation.field)).collect();
+                        let fields: Vec<_> = more
+                            .iter()
+                            .map(|violation| format!("`{}`", violation.field))
+                            .collect();
                         format!("{} are not valid", fields.join(", "))
                     }
                 };
-                let fields: Vec<_> =
-                    violations.iter().map(|violation| violation.field.as_str()).collect();
+                let fields: Vec<_> = violations
+                    .iter()
+                    .map(|violation| violation.field.as_str())
+                    .collect();
                 Detail::new(ErrorReason::InvalidField, message).with("fields", fields.join(","))
             }
             Self::InvalidRequest(invalid) => invalid.detail(),
@@ -226,11 +230,12 @@ impl Error {
                 "send a valid credential as metadata `authorization: Bearer <token>`",
             ),
             Self::PermissionDenied(denial) => denial.detail(),
-            Self::NotFound { kind, id } => {
-                Detail::new(ErrorReason::ResourceNotFound, format!("{kind} `{id}` does not exist"))
-                    .with("kind", *kind)
-                    .with("id", id.clone())
-            }
+            Self::NotFound { kind, id } => Detail::new(
+                ErrorReason::ResourceNotFound,
+                format!("{kind} `{id}` does not exist"),
+            )
+            .with("kind", *kind)
+            .with("id", id.clone()),
             Self::AlreadyExists(existing) => existing.detail(),
             Self::FailedPrecondition(precondition) => precondition.detail(),
             Self::Aborted(conflict) => conflict.detail(),
@@ -242,12 +247,14 @@ impl Error {
                 ErrorReason::DatabaseUnavailable,
                 "the database cannot be reached, try again",
             ),
-            Self::Draining => {
-                Detail::new(ErrorReason::Draining, "the server is shutting down, try again")
-            }
-            Self::DeadlineExceeded => {
-                Detail::new(ErrorReason::DeadlineExceeded, "the deadline of the call has passed")
-            }
+            Self::Draining => Detail::new(
+                ErrorReason::Draining,
+                "the server is shutting down, try again",
+            ),
+            Self::DeadlineExceeded => Detail::new(
+                ErrorReason::DeadlineExceeded,
+                "the deadline of the call has passed",
+            ),
             Self::Cancelled => Detail::new(ErrorReason::Cancelled, "the call was cancelled"),
             Self::Internal(_) => Detail::new(
                 ErrorReason::Internal,
@@ -446,14 +453,22 @@ impl From<Error> for Status {
             tracing::error!(error = %Chain(&error), "call failed");
         }
         let detail = error.detail();
-        let metadata: Vec<_> =
-            detail.metadata.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        let metadata: Vec<_> = detail
+            .metadata
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.clone()))
+            .collect();
         // The reason goes without the prefix that protobuf wants of enum values.
-        let reason = detail.reason.as_str_name().trim_start_matches("ERROR_REASON_");
+        let reason = detail
+            .reason
+            .as_str_name()
+            .trim_start_matches("ERROR_REASON_");
         let mut details = ErrorDetails::with_error_info(
             reason,
             DOMAIN,
-            metadata.into_iter().collect::<std::collections::HashMap<_, _>>(),
+            metadata
+                .into_iter()
+                .collect::<std::collections::HashMap<_, _>>(),
         );
         match &error {
             Error::InvalidArgument(violations) => {

@@ -26,15 +26,19 @@ pub struct Fields(Vec<Violation>);
 impl Fields {
     /// Takes note of a field that is wrong.
     pub fn refuse(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.0.push(Violation { field: field.into(), description: description.into() });
+        self.0.push(Violation {
+            field: field.into(),
+            description: description.into(),
+        });
     }
 
     /// Reads a text that may be empty.
     pub fn text(&mut self, field: &str, text: String, most: Most) -> String {
         let (over, limit) = match most {
-            Most::Characters(most) => {
-                (text.len() > most && text.chars().count() > most, format!("{most} characters"))
-            }
+            Most::Characters(most) => (
+                text.len() > most && text.chars().count() > most,
+                format!("{most} characters"),
+            ),
             Most::Bytes(most) => (text.len() > most, format!("{most} bytes")),
         };
         if over {
@@ -88,7 +92,10 @@ impl Fields {
         if let Some(problem) = problem {
             self.refuse(field, problem);
         } else if value.to_string().len() > MAX_METADATA_BYTES {
-            self.refuse(field, format!("must have at most {MAX_METADATA_BYTES} bytes as JSON"));
+            self.refuse(
+                field,
+                format!("must have at most {MAX_METADATA_BYTES} bytes as JSON"),
+            );
         }
         value
     }
@@ -98,7 +105,11 @@ impl Fields {
     /// # Errors
     /// Something was wrong.
     pub fn finish(self) -> Result<(), Error> {
-        if self.0.is_empty() { Ok(()) } else { Err(Error::InvalidArgument(self.0)) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::InvalidArgument(self.0))
+        }
     }
 
     fn uuid(&mut self, field: &str, id: &str) -> Uuid {
@@ -128,11 +139,7 @@ fn to_object(
     map
 }
 
-fn to_value(
-    value: prost_types::Value,
-    depth: usize,
-    problem: &mut Option<&'static str>,
-) -> Value {
+fn to_value(value: prost_types::Value, depth: usize, problem: &mut Option<&'static str>) -> Value {
     use prost_types::value::Kind;
     if depth > MAX_METADATA_DEPTH {
         *problem = Some("must not be nested deeper than 32 levels");
@@ -155,7 +162,10 @@ fn to_value(
             Value::String(text)
         }
         Some(Kind::ListValue(list)) => Value::Array(
-            list.values.into_iter().map(|value| to_value(value, depth + 1, problem)).collect(),
+            list.values
+                .into_iter()
+                .map(|value| to_value(value, depth + 1, problem))
+                .collect(),
         ),
         Some(Kind::StructValue(object)) => Value::Object(to_object(object, depth + 1, problem)),
     }
@@ -165,7 +175,10 @@ fn to_value(
 pub fn to_struct(value: Value) -> prost_types::Struct {
     match value {
         Value::Object(map) => prost_types::Struct {
-            fields: map.into_iter().map(|(key, value)| (key, to_prost_value(value))).collect(),
+            fields: map
+                .into_iter()
+                .map(|(key, value)| (key, to_prost_value(value)))
+                .collect(),
         },
         // The database holds nothing else; an empty object says the same.
         _ => prost_types::Struct::default(),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use aws_lc_rs::rand;
+use uuid::Uuid;
 
 use crate::error::Error;
 
@@ -27,7 +28,9 @@ pub enum MasterKeyError {
         source: io::Error,
     },
     /// The file is no key.
-    #[error("master key file `{path}` must hold 64 hexadecimal digits, make one with `openssl rand -hex 32`")]
+    #[error(
+        "master key file `{path}` must hold 64 hexadecimal digits, make one with `openssl rand -hex 32`"
+    )]
     Content {
         /// The file.
         path: PathBuf,
@@ -46,9 +49,13 @@ impl MasterKey {
     /// # Errors
     /// The file is missing or holds something else.
     pub fn read(path: &Path) -> Result<Self, MasterKeyError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| MasterKeyError::File { path: path.to_owned(), source })?;
-        let content = || MasterKeyError::Content { path: path.to_owned() };
+        let text = std::fs::read_to_string(path).map_err(|source| MasterKeyError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        let content = || MasterKeyError::Content {
+            path: path.to_owned(),
+        };
         let text = text.trim();
         if text.len() != KEY_BYTES * 2 || !text.is_ascii() {
             return Err(content());
@@ -66,16 +73,14 @@ impl MasterKey {
     /// # Errors
     /// The file cannot be made or holds something else.
     pub fn read_or_make(path: &Path) -> Result<Self, MasterKeyError> {
-        let mut key = [0; KEY_BYTES];
-        rand::fill(&mut key).map_err(|_| MasterKeyError::Crypto)?;
-        let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-            Ok(mut file) => file
-                .write_all(text.as_bytes())
-                .and_then(|()| file.sync_all())
-                .map_err(|source| MasterKeyError::File { path: path.to_owned(), source })?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(MasterKeyError::File { path: path.to_owned(), source }),
+        if !path.exists() {
+            let mut key = [0; KEY_BYTES];
+            rand::fill(&mut key).map_err(|_| MasterKeyError::Crypto)?;
+            let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+            make_secret_file(path, text.as_bytes()).map_err(|source| MasterKeyError::File {
+                path: path.to_owned(),
+                source,
+            })?;
         }
         Self::read(path)
     }
@@ -97,9 +102,32 @@ impl MasterKey {
             .expand(&[purpose.as_bytes()], KeyLength)
             .and_then(|okm| okm.fill(&mut key))
             .map_err(|_| MasterKeyError::Crypto)?;
-        let key = RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| MasterKeyError::Crypto)?;
+        let key =
+            RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| MasterKeyError::Crypto)?;
         Ok(Sealer(Arc::new(key)))
     }
+}
+
+/// Makes a file that its owner alone can read, whole or not at all. A file that is there already
+/// stays as it is: somebody else made it a moment earlier.
+///
+/// # Errors
+/// The folder cannot be written to.
+pub fn make_secret_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_extension(Uuid::now_v7().simple().to_string());
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&unfinished)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    // A link, unlike a renaming, never takes the place of a file.
+    let linked = written.and_then(|()| match std::fs::hard_link(&unfinished, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    });
+    std::fs::remove_file(&unfinished)?;
+    linked
 }
 
 /// Seals and opens for one purpose.
@@ -111,7 +139,11 @@ impl Sealer {
     ///
     /// # Errors
     /// The library refused.
-    pub fn seal<A: AsRef<[u8]>>(&self, place: Aad<A>, mut plain: Vec<u8>) -> Result<Vec<u8>, Error> {
+    pub fn seal<A: AsRef<[u8]>>(
+        &self,
+        place: Aad<A>,
+        mut plain: Vec<u8>,
+    ) -> Result<Vec<u8>, Error> {
         let nonce = self
             .0
             .seal_in_place_append_tag(place, &mut plain)

@@ -88,8 +88,12 @@ impl List {
             return Err(refused());
         }
         let sealed = URL_SAFE_NO_PAD.decode(token).map_err(|_| refused())?;
-        let position = sealer.open(Aad::from(self.0), &sealed).ok_or_else(refused)?;
-        serde_json::from_slice(&position).map(Some).map_err(|_| refused())
+        let position = sealer
+            .open(Aad::from(self.0), &sealed)
+            .ok_or_else(refused)?;
+        serde_json::from_slice(&position)
+            .map(Some)
+            .map_err(|_| refused())
     }
 }
 

@@ -44,10 +44,17 @@ impl RequestId {
             return Ok(None);
         }
         if id.len() > 128 || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Error::invalid("request_id", "must be 1 to 128 visible ASCII characters"));
+            return Err(Error::invalid(
+                "request_id",
+                "must be 1 to 128 visible ASCII characters",
+            ));
         }
         let hash = digest(&SHA256, &request.encode_to_vec()).as_ref().to_vec();
-        Ok(Some(Self { method: T::PATH, id, hash }))
+        Ok(Some(Self {
+            method: T::PATH,
+            id,
+            hash,
+        }))
     }
 }
 
@@ -68,10 +75,12 @@ pub async fn answer<T: DeserializeOwned>(
         .optional()?;
     match stored {
         None => Ok(None),
-        Some((hash, _)) if hash != request.hash => {
-            Err(Error::AlreadyExists(Existing::RequestId(request.id.clone())))
-        }
-        Some((_, answer)) => serde_json::from_value(answer).map(Some).map_err(Error::internal),
+        Some((hash, _)) if hash != request.hash => Err(Error::AlreadyExists(Existing::RequestId(
+            request.id.clone(),
+        ))),
+        Some((_, answer)) => serde_json::from_value(answer)
+            .map(Some)
+            .map_err(Error::internal),
     }
 }
 

@@ -13,7 +13,9 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_web::GrpcWebLayer;
 
-use crate::access::{Authenticator, AuthenticatorError, Caller, DevelopmentKey, DevelopmentKeyError};
+use crate::access::{
+    Authenticator, AuthenticatorError, Caller, DevelopmentKey, DevelopmentKeyError,
+};
 use crate::call::CallLayer;
 use crate::config::Config;
 use crate::database::dial::Dialer;
@@ -139,7 +141,11 @@ impl Server {
         let isolation = installation.isolation;
         let database = match &private {
             Some(private) => private.description(),
-            None => format!("PostgreSQL {} at {}", installation.server_version, service.server()),
+            None => format!(
+                "PostgreSQL {} at {}",
+                installation.server_version,
+                service.server()
+            ),
         };
         let tenants = TenantDirectory::new(DirectoryOptions {
             installation,
@@ -199,7 +205,9 @@ impl Server {
         let (stopping, stopped) = watch::channel(false);
         let (reporter, health) = tonic_health::server::health_reporter();
         // It begins by saying yes for the whole server; nobody has asked the database yet.
-        reporter.set_service_status("", ServingStatus::NotServing).await;
+        reporter
+            .set_service_status("", ServingStatus::NotServing)
+            .await;
         let watching = tokio::spawn(watch_database(
             self.tenants.clone(),
             reporter.clone(),
@@ -224,7 +232,10 @@ impl Server {
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .tcp_nodelay(true)
             .layer(GrpcWebLayer::new())
-            .layer(CallLayer::new(self.authenticator, self.config.call_timeout()))
+            .layer(CallLayer::new(
+                self.authenticator,
+                self.config.call_timeout(),
+            ))
             .add_service(inbox)
             .add_service(admin)
             .add_service(health)
@@ -251,7 +262,9 @@ impl Server {
             stop.await;
             ready.store(false, Ordering::Relaxed);
             for service in SERVICES {
-                reporter.set_service_status(service, ServingStatus::NotServing).await;
+                reporter
+                    .set_service_status(service, ServingStatus::NotServing)
+                    .await;
             }
             let _ = stopping.send(true);
             tokio::time::sleep(grace).await;
@@ -270,8 +283,11 @@ impl Server {
 }
 
 /// The names that health is told for; the empty one is the whole server.
-const SERVICES: [&str; 3] =
-    ["", "communication.v1.InboxService", "communication.v1.TenantAdminService"];
+const SERVICES: [&str; 3] = [
+    "",
+    "communication.v1.InboxService",
+    "communication.v1.TenantAdminService",
+];
 
 async fn watch_database(
     tenants: TenantDirectory,
@@ -286,7 +302,11 @@ async fn watch_database(
             return;
         }
         if ready.swap(answers, Ordering::Relaxed) != answers {
-            let status = if answers { ServingStatus::Serving } else { ServingStatus::NotServing };
+            let status = if answers {
+                ServingStatus::Serving
+            } else {
+                ServingStatus::NotServing
+            };
             for service in SERVICES {
                 reporter.set_service_status(service, status).await;
             }
@@ -308,8 +328,7 @@ async fn told(mut stopped: watch::Receiver<bool>) {
 fn authenticator(config: &Config) -> Result<Authenticator, ServerError> {
     let open = config.jwks_file.is_none();
     let anonymous = open.then(Caller::local);
-    let mut authenticator =
-        Authenticator::new(&config.jwt_issuer, &config.jwt_audience, anonymous);
+    let mut authenticator = Authenticator::new(&config.jwt_issuer, &config.jwt_audience, anonymous);
     match &config.jwks_file {
         Some(path) => authenticator.trust_file(path)?,
         None => {
@@ -329,7 +348,10 @@ pub fn development_key_file(data_dir: &Path) -> PathBuf {
 
 fn make_folder(path: &Path) -> Result<(), ServerError> {
     let made = std::fs::create_dir_all(path);
-    made.map_err(|source| ServerError::DataDir { path: path.to_owned(), source })
+    made.map_err(|source| ServerError::DataDir {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 async fn listen(
@@ -339,10 +361,16 @@ async fn listen(
 ) -> Result<TcpListener, ServerError> {
     let address = SocketAddr::new(host, port);
     let bound = TcpListener::bind(address).await;
-    bound.map_err(|source| ServerError::Listen { address, variable, source })
+    bound.map_err(|source| ServerError::Listen {
+        address,
+        variable,
+        source,
+    })
 }
 
 fn address(listener: &TcpListener) -> SocketAddr {
     // Known since it was bound; the unspecified address only stands in where the system forgot.
-    listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
+    listener
+        .local_addr()
+        .unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
 }

@@ -25,7 +25,9 @@ pub struct Sidecar {
 
 /// The routes. Metrics are for this machine alone.
 pub fn routes(sidecar: Sidecar, host: IpAddr) -> Router {
-    let mut routes = Router::new().route("/health", get(health)).route("/ready", get(ready));
+    let mut routes = Router::new()
+        .route("/health", get(health))
+        .route("/ready", get(ready));
     if host.is_loopback() {
         routes = routes.route("/metrics", get(metrics));
     }

@@ -16,7 +16,10 @@ use crate::pb;
 ///
 /// # Errors
 /// The filter has another form.
-pub fn start_log(filter: &str, format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
+pub fn start_log(
+    filter: &str,
+    format: LogFormat,
+) -> Result<(), tracing_subscriber::filter::ParseError> {
     let filter = EnvFilter::builder().parse(filter)?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -62,15 +65,26 @@ impl CallMetrics {
     /// Makes the series.
     pub fn new() -> Self {
         metrics::describe_counter!("grpc_calls_total", "gRPC calls by method and status code");
-        metrics::describe_histogram!("grpc_call_seconds", "Time from request to answer, in seconds");
-        let calls = pb::CALLS.iter().map(|(path, _)| (*path, OneCall::new(path)));
-        Self { calls: calls.collect(), other: OneCall::new("other") }
+        metrics::describe_histogram!(
+            "grpc_call_seconds",
+            "Time from request to answer, in seconds"
+        );
+        let calls = pb::CALLS
+            .iter()
+            .map(|(path, _)| (*path, OneCall::new(path)));
+        Self {
+            calls: calls.collect(),
+            other: OneCall::new("other"),
+        }
     }
 
     /// Counts a call.
     pub fn count(&self, path: &str, code: Code, took: Duration) {
         let call = self.calls.get(path).unwrap_or(&self.other);
-        if let Some(counter) = usize::try_from(code as i32).ok().and_then(|code| call.by_code.get(code)) {
+        if let Some(counter) = usize::try_from(code as i32)
+            .ok()
+            .and_then(|code| call.by_code.get(code))
+        {
             counter.increment(1);
         }
         call.seconds.record(took.as_secs_f64());
@@ -87,7 +101,10 @@ impl OneCall {
     fn new(path: &'static str) -> Self {
         let by_code = (0..=16).map(|code| {
             let code = format!("{:?}", Code::from_i32(code));
-            let labels = vec![Label::from_static_parts("method", path), Label::new("code", code)];
+            let labels = vec![
+                Label::from_static_parts("method", path),
+                Label::new("code", code),
+            ];
             metrics::counter!("grpc_calls_total", labels)
         });
         Self {

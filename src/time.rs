@@ -21,7 +21,9 @@ pub fn to_timestamp(time: DateTime<Utc>) -> Timestamp {
 /// # Errors
 /// It is before 1970 or after 9999, or no time at all.
 pub fn from_timestamp(field: &str, time: &Timestamp) -> Result<DateTime<Utc>, Error> {
-    let nanos = u32::try_from(time.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    let nanos = u32::try_from(time.nanos)
+        .ok()
+        .filter(|nanos| *nanos < 1_000_000_000);
     nanos
         .filter(|_| SECONDS.contains(&time.seconds))
         .and_then(|nanos| DateTime::from_timestamp(time.seconds, nanos))

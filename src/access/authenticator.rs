@@ -121,14 +121,21 @@ impl Authenticator {
     /// # Errors
     /// The file cannot be read, or has a key that cannot be used.
     pub fn trust_file(&mut self, path: &Path) -> Result<(), AuthenticatorError> {
-        let text = std::fs::read(path)
-            .map_err(|source| AuthenticatorError::Read { path: path.to_owned(), source })?;
-        let set: JwkSet = serde_json::from_slice(&text)
-            .map_err(|source| AuthenticatorError::Parse { path: path.to_owned(), source })?;
+        let text = std::fs::read(path).map_err(|source| AuthenticatorError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let set: JwkSet =
+            serde_json::from_slice(&text).map_err(|source| AuthenticatorError::Parse {
+                path: path.to_owned(),
+                source,
+            })?;
         for jwk in &set.keys {
             let kid = jwk.common.key_id.clone().unwrap_or_default();
-            let key = DecodingKey::from_jwk(jwk)
-                .map_err(|source| AuthenticatorError::Key { kid: kid.clone(), source })?;
+            let key = DecodingKey::from_jwk(jwk).map_err(|source| AuthenticatorError::Key {
+                kid: kid.clone(),
+                source,
+            })?;
             self.trust(kid, key);
         }
         Ok(())
@@ -199,6 +206,9 @@ impl Authenticator {
             scopes: Scopes::from_words(&claims.scope),
             tenants,
         };
-        Some(Verified { caller: Arc::new(caller), expires: claims.exp.saturating_add(LEEWAY) })
+        Some(Verified {
+            caller: Arc::new(caller),
+            expires: claims.exp.saturating_add(LEEWAY),
+        })
     }
 }

@@ -53,7 +53,10 @@ impl Scopes {
     /// Reads the words of a `scope` claim; words that are not ours mean nothing here.
     pub fn from_words(words: &str) -> Self {
         let known = |word: &str| Scope::ALL.into_iter().find(|scope| scope.as_str() == word);
-        words.split_ascii_whitespace().filter_map(known).fold(Self::default(), Self::with)
+        words
+            .split_ascii_whitespace()
+            .filter_map(known)
+            .fold(Self::default(), Self::with)
     }
 
     /// The set with one more.

@@ -1,14 +1,13 @@
 //! A signing key for development: lets `token` mint what a local server believes.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, encode};
 
 use super::authenticator::TokenClaims;
+use crate::master_key::make_secret_file;
 
 /// The key's name in tokens.
 const KEY_ID: &str = "development";
@@ -44,16 +43,15 @@ impl DevelopmentKey {
     /// # Errors
     /// The file cannot be made or holds something else.
     pub fn read_or_make(path: &Path) -> Result<Self, DevelopmentKeyError> {
-        let file = |source| DevelopmentKeyError::File { path: path.to_owned(), source };
+        let file = |source| DevelopmentKeyError::File {
+            path: path.to_owned(),
+            source,
+        };
         let content = || DevelopmentKeyError::Content(path.to_owned());
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-            Ok(mut new) => {
-                let pair = Ed25519KeyPair::generate().map_err(|_| content())?;
-                let der = pair.to_pkcs8v1().map_err(|_| content())?;
-                new.write_all(der.as_ref()).and_then(|()| new.sync_all()).map_err(file)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(file(source)),
+        if !path.exists() {
+            let pair = Ed25519KeyPair::generate().map_err(|_| content())?;
+            let der = pair.to_pkcs8v1().map_err(|_| content())?;
+            make_secret_file(path, der.as_ref()).map_err(file)?;
         }
         let pkcs8 = std::fs::read(path).map_err(file)?;
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8).map_err(|_| content())?;
@@ -73,6 +71,10 @@ impl DevelopmentKey {
     pub fn sign(&self, claims: &TokenClaims) -> Result<String, DevelopmentKeyError> {
         let mut header = Header::new(Algorithm::EdDSA);
         header.kid = Some(KEY_ID.to_owned());
-        Ok(encode(&header, claims, &EncodingKey::from_ed_der(&self.pkcs8))?)
+        Ok(encode(
+            &header,
+            claims,
+            &EncodingKey::from_ed_der(&self.pkcs8),
+        )?)
     }
 }

@@ -16,11 +16,19 @@ impl TryFrom<pb::Actor> for Actor {
             Some(Kind::UserId(id)) => ("actor.user_id", Self::User(id)),
             Some(Kind::BotId(id)) => ("actor.bot_id", Self::Bot(id)),
             Some(Kind::Service(id)) => ("actor.service", Self::Service(id)),
-            None => return Err(Error::invalid("actor", "must name a user, a bot or a service")),
+            None => {
+                return Err(Error::invalid(
+                    "actor",
+                    "must name a user, a bot or a service",
+                ));
+            }
         };
         let id = actor.id();
         if id.is_empty() || id.chars().count() > MAX_ID || id.contains(char::is_control) {
-            return Err(Error::invalid(field, "must be 1 to 128 characters, none of them control"));
+            return Err(Error::invalid(
+                field,
+                "must be 1 to 128 characters, none of them control",
+            ));
         }
         Ok(actor)
     }

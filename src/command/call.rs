@@ -26,8 +26,7 @@ pub struct CallArgs {
 /// Calls a method, or lists them all.
 pub async fn run(args: CallArgs) -> Result<(), Box<dyn Error>> {
     let pool = descriptors()?;
-    let methods: Vec<MethodDescriptor> =
-        pool.services().flatten_methods().collect();
+    let methods: Vec<MethodDescriptor> = pool.services().flatten_methods().collect();
     let Some(wanted) = &args.method else {
         for method in methods {
             println!("{}/{}", method.parent_service().name(), method.name());
@@ -94,10 +93,18 @@ fn explain(status: &Status) {
     if let Some(info) = details.error_info() {
         eprintln!("reason: {}", info.reason);
     }
-    for violation in details.bad_request().into_iter().flat_map(|bad| &bad.field_violations) {
+    for violation in details
+        .bad_request()
+        .into_iter()
+        .flat_map(|bad| &bad.field_violations)
+    {
         eprintln!("field {}: {}", violation.field, violation.description);
     }
-    if let Some(id) = status.metadata().get("x-request-id").and_then(|id| id.to_str().ok()) {
+    if let Some(id) = status
+        .metadata()
+        .get("x-request-id")
+        .and_then(|id| id.to_str().ok())
+    {
         eprintln!("correlation id: {id}");
     }
 }
@@ -133,7 +140,8 @@ impl Encoder for DynamicCodec {
     type Error = Status;
 
     fn encode(&mut self, item: DynamicMessage, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+        item.encode(buffer)
+            .map_err(|error| Status::internal(error.to_string()))
     }
 }
 
@@ -143,6 +151,8 @@ impl Decoder for DynamicCodec {
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
         let message = DynamicMessage::decode(self.0.clone(), buffer);
-        message.map(Some).map_err(|error| Status::internal(error.to_string()))
+        message
+            .map(Some)
+            .map_err(|error| Status::internal(error.to_string()))
     }
 }

@@ -11,7 +11,12 @@ use tonic::{Request, Status};
 #[derive(Debug, Clone, Args)]
 pub struct ClientArgs {
     /// The address of the server's gRPC port
-    #[arg(long, env = "COMM_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL")]
+    #[arg(
+        long,
+        env = "COMM_SERVER",
+        default_value = "http://127.0.0.1:50051",
+        value_name = "URL"
+    )]
     pub server: String,
 
     /// The credential, if the server wants one; `communication-service token` mints one
@@ -47,7 +52,9 @@ fn code(status: &Status) -> String {
 
 impl From<Status> for ClientError {
     fn from(status: Status) -> Self {
-        Self::Status { status: Box::new(status) }
+        Self::Status {
+            status: Box::new(status),
+        }
     }
 }
 
@@ -64,12 +71,21 @@ impl ClientArgs {
     /// # Errors
     /// Nobody answers, or the token is no token.
     pub async fn connect(&self) -> Result<Client, ClientError> {
-        let connect = |source| ClientError::Connect { server: self.server.clone(), source };
+        let connect = |source| ClientError::Connect {
+            server: self.server.clone(),
+            source,
+        };
         let endpoint = Endpoint::from_shared(self.server.clone()).map_err(connect)?;
         let channel = endpoint.connect().await.map_err(connect)?;
-        let bearer = self.token.as_ref().map(|token| format!("Bearer {token}").parse());
+        let bearer = self
+            .token
+            .as_ref()
+            .map(|token| format!("Bearer {token}").parse());
         let authorization = bearer.transpose().map_err(|_| ClientError::Token)?;
-        Ok(Client { channel, authorization })
+        Ok(Client {
+            channel,
+            authorization,
+        })
     }
 }
 
@@ -78,7 +94,9 @@ impl Client {
     pub fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(authorization) = &self.authorization {
-            request.metadata_mut().insert("authorization", authorization.clone());
+            request
+                .metadata_mut()
+                .insert("authorization", authorization.clone());
         }
         request
     }
@@ -93,11 +111,17 @@ impl Client {
         message: DynamicMessage,
     ) -> Result<DynamicMessage, ClientError> {
         let mut grpc = tonic::client::Grpc::new(self.channel.clone());
-        grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        grpc.ready()
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-        let path = PathAndQuery::try_from(path).map_err(|error| Status::internal(error.to_string()))?;
+        let path =
+            PathAndQuery::try_from(path).map_err(|error| Status::internal(error.to_string()))?;
         let codec = super::call::DynamicCodec::new(method.output());
-        Ok(grpc.unary(self.request(message), path, codec).await?.into_inner())
+        Ok(grpc
+            .unary(self.request(message), path, codec)
+            .await?
+            .into_inner())
     }
 }
 

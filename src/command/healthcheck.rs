@@ -11,7 +11,12 @@ use tokio::net::TcpStream;
 #[derive(Debug, Args)]
 pub struct HealthcheckArgs {
     /// The port of the HTTP sidecar
-    #[arg(long, env = "SERVICE_PORT", default_value_t = 8010, value_name = "PORT")]
+    #[arg(
+        long,
+        env = "SERVICE_PORT",
+        default_value_t = 8010,
+        value_name = "PORT"
+    )]
     service_port: u16,
 }
 
@@ -19,7 +24,9 @@ pub struct HealthcheckArgs {
 pub async fn run(args: &HealthcheckArgs) -> Result<(), Box<dyn Error>> {
     let asking = async {
         let mut socket = TcpStream::connect(("127.0.0.1", args.service_port)).await?;
-        socket.write_all(b"GET /ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+        socket
+            .write_all(b"GET /ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            .await?;
         let mut answer = Vec::new();
         socket.take(1024).read_to_end(&mut answer).await?;
         Ok::<_, std::io::Error>(answer)

@@ -15,7 +15,11 @@ use crate::config::Config;
 
 /// Inbox, quick replies and chat of a multi-tenant product, as gRPC on PostgreSQL.
 #[derive(Debug, Parser)]
-#[command(name = "communication-service", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "communication-service",
+    version,
+    args_conflicts_with_subcommands = true
+)]
 pub struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,

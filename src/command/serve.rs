@@ -43,9 +43,15 @@ fn banner(server: &Server) -> String {
             "BY SEARCH PATH ONLY: the database account may not make roles (grant it CREATEROLE)"
         }
     };
-    let program = std::env::args().next().unwrap_or_else(|| "communication-service".to_owned());
+    let program = std::env::args()
+        .next()
+        .unwrap_or_else(|| "communication-service".to_owned());
     let grpc = server.grpc_address();
-    let at = if grpc.port() == 50051 { String::new() } else { format!(" --server http://{grpc}") };
+    let at = if grpc.port() == 50051 {
+        String::new()
+    } else {
+        format!(" --server http://{grpc}")
+    };
     let version = env!("CARGO_PKG_VERSION");
     let http = server.http_address();
     let database = server.database();

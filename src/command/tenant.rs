@@ -37,9 +37,16 @@ enum TenantCommand {
 /// Runs a subcommand of `tenant`.
 pub async fn run(args: TenantArgs) -> Result<(), Box<dyn Error>> {
     match args.command {
-        TenantCommand::Create { client, slug, schema_name } => {
+        TenantCommand::Create {
+            client,
+            slug,
+            schema_name,
+        } => {
             let client = client.connect().await?;
-            let request = pb::InitializeTenantRequest { tenant: slug, schema_name };
+            let request = pb::InitializeTenantRequest {
+                tenant: slug,
+                schema_name,
+            };
             let answer = TenantAdminServiceClient::new(client.channel.clone())
                 .initialize_tenant(client.request(request))
                 .await
@@ -47,7 +54,10 @@ pub async fn run(args: TenantArgs) -> Result<(), Box<dyn Error>> {
                 .into_inner();
             let tenant = answer.tenant.unwrap_or_default();
             let what = if answer.created { "made" } else { "was there" };
-            println!("tenant {} {what}, schema {}", tenant.slug, tenant.schema_name);
+            println!(
+                "tenant {} {what}, schema {}",
+                tenant.slug, tenant.schema_name
+            );
         }
         TenantCommand::List { client } => {
             let client = client.connect().await?;
@@ -55,14 +65,20 @@ pub async fn run(args: TenantArgs) -> Result<(), Box<dyn Error>> {
             let mut page_token = String::new();
             println!("{:<40} {:<14} {:<16} SCHEMA", "TENANT", "STATE", "VERSION");
             loop {
-                let request = pb::ListTenantsRequest { page_size: 500, page_token };
+                let request = pb::ListTenantsRequest {
+                    page_size: 500,
+                    page_token,
+                };
                 let page = admin
                     .list_tenants(client.request(request))
                     .await
                     .map_err(ClientError::from)?
                     .into_inner();
                 for tenant in page.tenants {
-                    let state = tenant.state().as_str_name().trim_start_matches("TENANT_STATE_");
+                    let state = tenant
+                        .state()
+                        .as_str_name()
+                        .trim_start_matches("TENANT_STATE_");
                     println!(
                         "{:<40} {:<14} {:<16} {}",
                         tenant.slug, state, tenant.schema_version, tenant.schema_name

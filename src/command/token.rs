@@ -35,7 +35,11 @@ pub struct TokenArgs {
     #[arg(long, env = "COMM_JWT_ISSUER", default_value = "communication-service")]
     issuer: String,
     /// The audience that the server expects
-    #[arg(long, env = "COMM_JWT_AUDIENCE", default_value = "communication-service")]
+    #[arg(
+        long,
+        env = "COMM_JWT_AUDIENCE",
+        default_value = "communication-service"
+    )]
     audience: String,
 }
 
@@ -47,8 +51,11 @@ pub fn run(args: &TokenArgs) -> Result<(), Box<dyn Error>> {
     } else {
         args.scopes.join(" ")
     };
-    let tenants =
-        if args.tenants.is_empty() { vec!["*".to_owned()] } else { args.tenants.clone() };
+    let tenants = if args.tenants.is_empty() {
+        vec!["*".to_owned()]
+    } else {
+        args.tenants.clone()
+    };
     let claims = TokenClaims {
         iss: args.issuer.clone(),
         sub: args.service.clone(),

@@ -77,8 +77,13 @@ impl Dialer {
         if config.get_ssl_mode() != SslMode::Disable {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
-        let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Ok(Self { config, tls: MakeRustlsConnect::new(tls) })
+        let tls = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self {
+            config,
+            tls: MakeRustlsConnect::new(tls),
+        })
     }
 
     /// The same server, logged in as somebody else.
@@ -131,7 +136,11 @@ impl Dialer {
         });
         let cancel = client.cancel_token();
         let conn = AsyncPgConnection::try_from(client).await?;
-        Ok(Session { conn, cancel, alive })
+        Ok(Session {
+            conn,
+            cancel,
+            alive,
+        })
     }
 
     /// Asks the server to stop the statement that a connection runs.
@@ -167,7 +176,10 @@ impl Dialer {
                     }
                     Host::Unix(folder) => {
                         let path = folder.join(format!(".s.PGSQL.{port}"));
-                        Ok((Either::Right(UnixStream::connect(path).await?), String::new()))
+                        Ok((
+                            Either::Right(UnixStream::connect(path).await?),
+                            String::new(),
+                        ))
                     }
                 }
             };

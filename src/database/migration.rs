@@ -37,6 +37,8 @@ pub async fn run(
 /// The migrations of this binary are not in order.
 pub fn newest(migrations: &EmbeddedMigrations) -> Result<String, Error> {
     let all = MigrationSource::<Pg>::migrations(migrations).map_err(Error::internal)?;
-    let versions = all.iter().map(|migration| migration.name().version().to_string());
+    let versions = all
+        .iter()
+        .map(|migration| migration.name().version().to_string());
     Ok(versions.max().unwrap_or_default())
 }

@@ -62,7 +62,10 @@ pub struct PrivateOptions {
 
 /// Why there is no private server, and what to do about it.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the message of each variant says what it means")]
+#[expect(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum PrivateError {
     #[error(
         "no PostgreSQL found on this machine; run `apt install postgresql` or \

@@ -33,7 +33,10 @@ pub async fn resolve(
                 .optional()?;
             let found = found.ok_or_else(|| Error::not_found("channel_account", id))?;
             if channel.is_some_and(|channel| channel != found) {
-                let description = format!("is not the account's channel, which is `{}`", found.as_str());
+                let description = format!(
+                    "is not the account's channel, which is `{}`",
+                    found.as_str()
+                );
                 return Err(Error::invalid("channel", description));
             }
             Ok((id, found))

@@ -68,7 +68,10 @@ async fn create(
             contact_identities::channel_account_id.eq(account),
             contact_identities::value.eq(value),
         ))
-        .on_conflict((contact_identities::channel_account_id, contact_identities::value))
+        .on_conflict((
+            contact_identities::channel_account_id,
+            contact_identities::value,
+        ))
         .do_nothing()
         .execute(conn)
         .await?;
@@ -76,6 +79,10 @@ async fn create(
         return Ok((identity, contact));
     }
     // Somebody else met the same person a moment earlier.
-    diesel::delete(contacts::table.find(contact)).execute(conn).await?;
-    find(conn, account, value).await?.ok_or_else(|| Error::internal("an identity was there and gone"))
+    diesel::delete(contacts::table.find(contact))
+        .execute(conn)
+        .await?;
+    find(conn, account, value)
+        .await?
+        .ok_or_else(|| Error::internal("an identity was there and gone"))
 }

@@ -151,8 +151,9 @@ pub async fn find(
     conn: &mut TenantConn,
     id: ConversationId,
 ) -> Result<Option<Conversation>, Error> {
-    let conversation =
-        with_contacts().filter(inbox_conversations::id.eq(id)).select(Conversation::as_select());
+    let conversation = with_contacts()
+        .filter(inbox_conversations::id.eq(id))
+        .select(Conversation::as_select());
     Ok(conversation.first(conn).await.optional()?)
 }
 
@@ -222,7 +223,10 @@ async fn find_or_create(conn: &mut TenantConn, new: &NewConversation) -> Result<
     let (account, channel) =
         channel_account::resolve(conn, new.channel, new.channel_account_id).await?;
     if !new.thread_key.is_empty() && !channel.has_threads() {
-        return Err(Error::invalid("thread_key", "must be empty on a channel without threads"));
+        return Err(Error::invalid(
+            "thread_key",
+            "must be empty on a channel without threads",
+        ));
     }
     let identity =
         contact::find_or_create(conn, account, &new.contact_identifier, &new.contact_name).await?;
@@ -265,9 +269,14 @@ async fn find_or_create(conn: &mut TenantConn, new: &NewConversation) -> Result<
         };
         Some(message::create(conn, first).await?)
     };
-    let conversation =
-        find(conn, id).await?.ok_or_else(|| Error::internal("a new conversation is gone"))?;
-    Ok(Created { conversation, created, message })
+    let conversation = find(conn, id)
+        .await?
+        .ok_or_else(|| Error::internal("a new conversation is gone"))?;
+    Ok(Created {
+        conversation,
+        created,
+        message,
+    })
 }
 
 async fn find_open(
@@ -354,7 +363,11 @@ pub struct Position {
 impl Conversation {
     /// Where the page after this conversation begins.
     pub fn position(&self) -> Position {
-        Position { last_message_at: self.last_message_at, number: self.number, id: self.id }
+        Position {
+            last_message_at: self.last_message_at,
+            number: self.number,
+            id: self.id,
+        }
     }
 }
 
@@ -435,10 +448,14 @@ pub async fn list(
     }
     query = if order == Order::OldestFirst {
         let after = beyond.map_or(0, |position| position.number);
-        query.filter(inbox_conversations::number.gt(after)).order(inbox_conversations::number.asc())
+        query
+            .filter(inbox_conversations::number.gt(after))
+            .order(inbox_conversations::number.asc())
     } else {
         let before = beyond.map_or(i64::MAX, |position| position.number);
-        query.filter(inbox_conversations::number.lt(before)).order(inbox_conversations::number.desc())
+        query
+            .filter(inbox_conversations::number.lt(before))
+            .order(inbox_conversations::number.desc())
     };
     Ok(query.load(conn).await?)
 }
@@ -466,7 +483,11 @@ impl ConversationPatch {
             ("status", self.status.is_some()),
             ("metadata", self.metadata.is_some()),
         ];
-        fields.into_iter().filter(|(_, changes)| *changes).map(|(name, _)| name).collect()
+        fields
+            .into_iter()
+            .filter(|(_, changes)| *changes)
+            .map(|(name, _)| name)
+            .collect()
     }
 }
 
@@ -491,7 +512,10 @@ pub async fn update(
         let (status, edit_version): (Status, i64) = inbox_conversations::table
             .filter(inbox_conversations::id.eq(id))
             .filter(inbox_conversations::deleted_at.is_null())
-            .select((inbox_conversations::status, inbox_conversations::edit_version))
+            .select((
+                inbox_conversations::status,
+                inbox_conversations::edit_version,
+            ))
             .for_no_key_update()
             .first(conn)
             .await
@@ -501,7 +525,10 @@ pub async fn update(
         if let Some(given) = &given
             && *given != current
         {
-            return Err(Error::Aborted(Conflict::Etag { given: given.clone(), current }));
+            return Err(Error::Aborted(Conflict::Etag {
+                given: given.clone(),
+                current,
+            }));
         }
         if patch.status.is_some() && status == Status::Archived {
             let archived = Precondition::ConversationArchived(id.to_string());
@@ -520,8 +547,13 @@ pub async fn update(
                 .get_result(conn)
                 .await?;
             let kind = "conversation.updated";
-            let change =
-                Change { kind, resource_kind: "conversation", resource_id: id.0, version, changed };
+            let change = Change {
+                kind,
+                resource_kind: "conversation",
+                resource_id: id.0,
+                version,
+                changed,
+            };
             append(conn, change).await?;
         }
         find(conn, id).await?.ok_or_else(not_found)

@@ -414,17 +414,34 @@ pub async fn list(
     let found: Vec<(ConversationId, Option<Message>)> = match order {
         Order::OldestFirst => {
             let after = beyond.unwrap_or(0);
-            OldestFirst { conversation_id, after, rows, life }.load(conn).await?
+            OldestFirst {
+                conversation_id,
+                after,
+                rows,
+                life,
+            }
+            .load(conn)
+            .await?
         }
         Order::NewestFirst => {
             let before = beyond.unwrap_or(i64::MAX);
-            NewestFirst { conversation_id, before, rows, life }.load(conn).await?
+            NewestFirst {
+                conversation_id,
+                before,
+                rows,
+                life,
+            }
+            .load(conn)
+            .await?
         }
     };
     if found.is_empty() {
         return Err(Error::not_found("conversation", conversation_id));
     }
-    Ok(found.into_iter().filter_map(|(_, message)| message).collect())
+    Ok(found
+        .into_iter()
+        .filter_map(|(_, message)| message)
+        .collect())
 }
 
 /// Finds where a message stands in its conversation.
@@ -525,7 +542,9 @@ pub async fn report(conn: &mut TenantConn, report: StatusReport) -> Result<Messa
     let message = message.ok_or_else(|| Error::not_found("message", report.message_id))?;
     if message.direction != Direction::Outbound {
         let id = message.id.to_string();
-        return Err(Error::FailedPrecondition(Precondition::MessageNotOutbound(id)));
+        return Err(Error::FailedPrecondition(Precondition::MessageNotOutbound(
+            id,
+        )));
     }
     Ok(message)
 }
@@ -539,7 +558,9 @@ mod tests {
         use MessageStatus::{Delivered, Failed, Queued, Read, Sent};
         let all = [Queued, Sent, Delivered, Read, Failed];
         let overridden = |status: MessageStatus| {
-            all.into_iter().filter(|old| status.overrides().contains(old)).collect::<Vec<_>>()
+            all.into_iter()
+                .filter(|old| status.overrides().contains(old))
+                .collect::<Vec<_>>()
         };
         assert_eq!(overridden(Queued), []);
         assert_eq!(overridden(Sent), [Queued]);

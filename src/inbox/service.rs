@@ -48,7 +48,9 @@ impl InboxService for Inbox {
         let id = conversation_id(&request)?;
         let conversation = conversation::find(&mut tenant.conn().await?, id).await?;
         let conversation = conversation.ok_or_else(|| Error::not_found("conversation", id))?;
-        Ok(Response::new(pb::GetConversationResponse { conversation: Some(conversation.into()) }))
+        Ok(Response::new(pb::GetConversationResponse {
+            conversation: Some(conversation.into()),
+        }))
     }
 
     async fn list_conversations(
@@ -64,10 +66,18 @@ impl InboxService for Inbox {
         let mut conn = tenant.conn().await?;
         let mut rows =
             conversation::list(&mut conn, &page.filter, page.order, beyond, page.size).await?;
-        let next_page_token =
-            cut(&mut rows, page.size, &list, sealer, conversation::Conversation::position)?;
+        let next_page_token = cut(
+            &mut rows,
+            page.size,
+            &list,
+            sealer,
+            conversation::Conversation::position,
+        )?;
         let conversations = rows.into_iter().map(Into::into).collect();
-        Ok(Response::new(pb::ListConversationsResponse { conversations, next_page_token }))
+        Ok(Response::new(pb::ListConversationsResponse {
+            conversations,
+            next_page_token,
+        }))
     }
 
     async fn update_conversation(
@@ -90,7 +100,9 @@ impl InboxService for Inbox {
         let (tenant, request) = self.tenants.enter(request).await?;
         let new = NewMessage::try_from(request)?;
         let message = message::create(&mut tenant.conn().await?, new).await?;
-        Ok(Response::new(pb::CreateMessageResponse { message: Some(message.into()) }))
+        Ok(Response::new(pb::CreateMessageResponse {
+            message: Some(message.into()),
+        }))
     }
 
     async fn get_message(
@@ -101,7 +113,9 @@ impl InboxService for Inbox {
         let id = message_id(&request)?;
         let message = message::find(&mut tenant.conn().await?, id).await?;
         let message = message.ok_or_else(|| Error::not_found("message", id))?;
-        Ok(Response::new(pb::GetMessageResponse { message: Some(message.into()) }))
+        Ok(Response::new(pb::GetMessageResponse {
+            message: Some(message.into()),
+        }))
     }
 
     async fn list_messages(
@@ -123,10 +137,14 @@ impl InboxService for Inbox {
             beyond = Some((sequence - 1 - page.size.items() / 2).max(0));
         }
         let mut rows = message::list(&mut conn, id, page.order, beyond, page.size).await?;
-        let next_page_token =
-            cut(&mut rows, page.size, &list, sealer, |message| message.sequence)?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, |message| {
+            message.sequence
+        })?;
         let messages = rows.into_iter().map(Into::into).collect();
-        Ok(Response::new(pb::ListMessagesResponse { messages, next_page_token }))
+        Ok(Response::new(pb::ListMessagesResponse {
+            messages,
+            next_page_token,
+        }))
     }
 
     async fn update_message_status(
@@ -136,6 +154,8 @@ impl InboxService for Inbox {
         let (tenant, request) = self.tenants.enter(request).await?;
         let report = StatusReport::try_from(request)?;
         let message = message::report(&mut tenant.conn().await?, report).await?;
-        Ok(Response::new(pb::UpdateMessageStatusResponse { message: Some(message.into()) }))
+        Ok(Response::new(pb::UpdateMessageStatusResponse {
+            message: Some(message.into()),
+        }))
     }
 }

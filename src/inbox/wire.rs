@@ -32,7 +32,9 @@ impl TryFrom<pb::CreateConversationRequest> for NewConversation {
     fn try_from(mut request: pb::CreateConversationRequest) -> Result<Self, Error> {
         let request_id = RequestId::take(&mut request)?;
         let mut fields = Fields::default();
-        let channel = fields.choice::<pb::Channel>("channel", request.channel).and_then(channel);
+        let channel = fields
+            .choice::<pb::Channel>("channel", request.channel)
+            .and_then(channel);
         let account = &request.channel_account_id;
         let channel_account_id = fields.id("channel_account_id", account, ChannelAccountId);
         if request.channel == 0 && channel_account_id.is_none() {
@@ -51,7 +53,9 @@ impl TryFrom<pb::CreateConversationRequest> for NewConversation {
             contact_name: fields.text("contact_name", request.contact_name, NAME),
             first_message: fields.text("first_message", request.first_message, TEXT),
             subject: fields.text("subject", request.subject, SUBJECT),
-            priority: priority.and_then(self::priority).unwrap_or(Priority::Normal),
+            priority: priority
+                .and_then(self::priority)
+                .unwrap_or(Priority::Normal),
             metadata: fields.metadata("metadata", request.metadata),
             thread_key: fields.text("thread_key", request.thread_key, IDENTIFIER),
         };
@@ -100,7 +104,12 @@ impl TryFrom<pb::ListConversationsRequest> for ConversationsPage {
         let account = &request.channel_account_id;
         let filter = ConversationFilter {
             statuses: statuses.unwrap_or_else(|| {
-                vec![Status::New, Status::Open, Status::Replied, Status::Qualified]
+                vec![
+                    Status::New,
+                    Status::Open,
+                    Status::Replied,
+                    Status::Qualified,
+                ]
             }),
             channels,
             channel_account_id: fields.id("channel_account_id", account, ChannelAccountId),
@@ -112,7 +121,13 @@ impl TryFrom<pb::ListConversationsRequest> for ConversationsPage {
             ),
         };
         fields.finish()?;
-        Ok(Self { filter, order, size, token, binding })
+        Ok(Self {
+            filter,
+            order,
+            size,
+            token,
+            binding,
+        })
     }
 }
 
@@ -133,7 +148,10 @@ impl TryFrom<pb::UpdateConversationRequest> for ConversationEdit {
         const FIELDS: [&str; 4] = ["subject", "priority", "status", "metadata"];
         let mut fields = Fields::default();
         let id = fields.required_id("conversation_id", &request.conversation_id, ConversationId);
-        let paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
+        let paths = request
+            .update_mask
+            .map(|mask| mask.paths)
+            .unwrap_or_default();
         for path in &paths {
             if path != "*" && !FIELDS.contains(&path.as_str()) {
                 let all = "`subject`, `priority`, `status`, `metadata` or `*`";
@@ -142,7 +160,11 @@ impl TryFrom<pb::UpdateConversationRequest> for ConversationEdit {
         }
         let every = paths.iter().any(|path| path == "*");
         let touches = |field: &str, is_set: bool| {
-            if paths.is_empty() { is_set } else { every || paths.iter().any(|path| path == field) }
+            if paths.is_empty() {
+                is_set
+            } else {
+                every || paths.iter().any(|path| path == field)
+            }
         };
         let mut patch = ConversationPatch::default();
         if touches("subject", request.subject.is_some()) {
@@ -152,17 +174,26 @@ impl TryFrom<pb::UpdateConversationRequest> for ConversationEdit {
         if touches("priority", request.priority.is_some()) {
             let number = request.priority.unwrap_or_default();
             let priority = fields.choice::<pb::Priority>("priority", number);
-            patch.priority = Some(priority.and_then(self::priority).unwrap_or(Priority::Normal));
+            patch.priority = Some(
+                priority
+                    .and_then(self::priority)
+                    .unwrap_or(Priority::Normal),
+            );
         }
         // With `*` too, a status that nobody named stays as it is: it cannot be cleared.
         let names_status = paths.iter().any(|path| path == "status");
         if request.status.is_some() && touches("status", true) || names_status {
             let number = request.status.unwrap_or_default();
-            let status = fields.choice::<pb::ConversationStatus>("status", number).and_then(status);
+            let status = fields
+                .choice::<pb::ConversationStatus>("status", number)
+                .and_then(status);
             match status {
                 Some(Status::New | Status::Open | Status::Replied) => patch.status = status,
                 Some(Status::Qualified | Status::Archived) => {
-                    fields.refuse("status", "must be NEW, OPEN or REPLIED: the others have calls of their own");
+                    fields.refuse(
+                        "status",
+                        "must be NEW, OPEN or REPLIED: the others have calls of their own",
+                    );
                 }
                 None if number == 0 => fields.refuse("status", "cannot be cleared"),
                 None => {}
@@ -173,7 +204,11 @@ impl TryFrom<pb::UpdateConversationRequest> for ConversationEdit {
         }
         let etag = fields.text("etag", request.etag, Most::Characters(64));
         fields.finish()?;
-        Ok(Self { id, etag: (!etag.is_empty()).then_some(etag), patch })
+        Ok(Self {
+            id,
+            etag: (!etag.is_empty()).then_some(etag),
+            patch,
+        })
     }
 }
 
@@ -205,7 +240,10 @@ impl TryFrom<pb::CreateMessageRequest> for NewMessage {
             | MessageType::Document
             | MessageType::Audio
             | MessageType::Video => {
-                fields.refuse("type", "needs an attachment, which messages cannot carry yet");
+                fields.refuse(
+                    "type",
+                    "needs an attachment, which messages cannot carry yet",
+                );
             }
         }
         let new = Self {
@@ -215,11 +253,17 @@ impl TryFrom<pb::CreateMessageRequest> for NewMessage {
                 &request.conversation_id,
                 ConversationId,
             ),
-            direction: direction.and_then(self::direction).unwrap_or(Direction::Outbound),
+            direction: direction
+                .and_then(self::direction)
+                .unwrap_or(Direction::Outbound),
             message_type,
             text,
             location,
-            reply_to: fields.id("reply_to_message_id", &request.reply_to_message_id, MessageId),
+            reply_to: fields.id(
+                "reply_to_message_id",
+                &request.reply_to_message_id,
+                MessageId,
+            ),
             metadata: fields.metadata("metadata", request.metadata),
         };
         fields.finish()?;
@@ -301,7 +345,13 @@ impl TryFrom<pb::UpdateMessageStatusRequest> for StatusReport {
         let (failure_code, failure_message) = failure.unzip();
         let at = time(&mut fields, "status_time", request.status_time.as_ref());
         fields.finish()?;
-        Ok(Self { message_id, status, at, failure_code, failure_message })
+        Ok(Self {
+            message_id,
+            status,
+            at,
+            failure_code,
+            failure_message,
+        })
     }
 }
 
@@ -517,14 +567,15 @@ impl From<Message> for pb::Message {
             Some(MessageStatus::Read) => pb::MessageStatus::Read,
             Some(MessageStatus::Failed) => pb::MessageStatus::Failed,
         };
-        let location = message.latitude.zip(message.longitude).map(|(latitude, longitude)| {
-            pb::Location {
+        let location = message
+            .latitude
+            .zip(message.longitude)
+            .map(|(latitude, longitude)| pb::Location {
                 latitude,
                 longitude,
                 name: message.location_name.unwrap_or_default(),
                 address: message.location_address.unwrap_or_default(),
-            }
-        });
+            });
         let failed = message.status == Some(MessageStatus::Failed);
         let failure = failed.then(|| pb::MessageFailure {
             code: message.failure_code.unwrap_or_default(),

@@ -76,7 +76,10 @@ impl Budget {
     pub fn new(total: usize) -> Arc<Self> {
         Arc::new(Self {
             total,
-            state: Mutex::new(State { free: total, ..State::default() }),
+            state: Mutex::new(State {
+                free: total,
+                ..State::default()
+            }),
         })
     }
 
@@ -92,7 +95,11 @@ impl Budget {
 
     /// How many callers wait for a connection.
     pub fn waiting(&self) -> usize {
-        self.lock().shares.values().map(|share| share.line.len()).sum()
+        self.lock()
+            .shares
+            .values()
+            .map(|share| share.line.len())
+            .sum()
     }
 
     /// Waits for a permit, or for an idle connection of the same tenant.
@@ -112,7 +119,11 @@ impl Budget {
                 state.turns.push_back(tenant);
             }
             state.make_room();
-            Place { budget: self.clone(), tenant, grant }
+            Place {
+                budget: self.clone(),
+                tenant,
+                grant,
+            }
         };
         match (&mut place.grant).await {
             Ok(grant) => grant,
@@ -159,8 +170,12 @@ impl Budget {
 
     /// Closes the connections of all tenants that have been idle for longer than `longest`.
     pub fn reap(&self, longest: std::time::Duration) {
-        let pools: Vec<_> =
-            self.lock().shares.values().filter_map(|share| share.pool.upgrade()).collect();
+        let pools: Vec<_> = self
+            .lock()
+            .shares
+            .values()
+            .filter_map(|share| share.pool.upgrade())
+            .collect();
         for pool in pools {
             pool.close_idle(longest);
         }
@@ -174,8 +189,12 @@ impl Budget {
         }
         state.forget_leavers();
         while let Some(next) = state.turns.pop_front() {
-            let Some(share) = state.shares.get_mut(&next) else { continue };
-            let Some(sender) = share.line.pop_front() else { continue };
+            let Some(share) = state.shares.get_mut(&next) else {
+                continue;
+            };
+            let Some(sender) = share.line.pop_front() else {
+                continue;
+            };
             let more = !share.line.is_empty();
             match sender.send(Grant::Open(self.permit(next))) {
                 Ok(()) => share.open += 1,
@@ -199,7 +218,10 @@ impl Budget {
     }
 
     fn permit(self: &Arc<Self>, tenant: i32) -> Permit {
-        Permit { budget: Some(self.clone()), tenant }
+        Permit {
+            budget: Some(self.clone()),
+            tenant,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -230,9 +252,14 @@ impl State {
                 }
             }
             let shares = &self.shares;
-            self.turns.retain(|tenant| shares.get(tenant).is_some_and(|share| !share.line.is_empty()));
+            self.turns.retain(|tenant| {
+                shares
+                    .get(tenant)
+                    .is_some_and(|share| !share.line.is_empty())
+            });
         }
-        self.shares.retain(|_, share| share.open > 0 || !share.line.is_empty());
+        self.shares
+            .retain(|_, share| share.open > 0 || !share.line.is_empty());
     }
 
     /// Closes idle connections, the longest unused first, until enough are on their way for all
@@ -240,9 +267,13 @@ impl State {
     fn make_room(&mut self) {
         let waiting: usize = self.shares.values().map(|share| share.line.len()).sum();
         while self.closing < waiting {
-            let pools = self.shares.values().filter_map(|share| share.pool.upgrade());
-            let longest_unused =
-                pools.filter(|pool| pool.idle() > 0).min_by_key(|pool| pool.last_used());
+            let pools = self
+                .shares
+                .values()
+                .filter_map(|share| share.pool.upgrade());
+            let longest_unused = pools
+                .filter(|pool| pool.idle() > 0)
+                .min_by_key(|pool| pool.last_used());
             match longest_unused {
                 Some(pool) if pool.close_longest_unused() => self.closing += 1,
                 _ => return,

@@ -37,7 +37,11 @@ impl PooledConn {
     /// None came free in time, or the server cannot be reached.
     pub async fn take(pool: &Arc<TenantPool>) -> Result<Self, Error> {
         let session = pool.take().await?;
-        Ok(Self { session: Some(session), pool: pool.clone(), busy: Arc::default() })
+        Ok(Self {
+            session: Some(session),
+            pool: pool.clone(),
+            busy: Arc::default(),
+        })
     }
 
     #[expect(clippy::expect_used, reason = "the session is there until the drop")]
@@ -53,7 +57,9 @@ impl PooledConn {
 
 impl Drop for PooledConn {
     fn drop(&mut self) {
-        let Some(mut session) = self.session.take() else { return };
+        let Some(mut session) = self.session.take() else {
+            return;
+        };
         let busy = self.busy.load(Ordering::Relaxed);
         if busy || is_unclean(&mut session.conn) {
             self.pool.abandon(session, busy);
@@ -113,7 +119,10 @@ where
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match Pin::new(&mut self.rows).poll(context) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(rows)) => Poll::Ready(Ok(Rows { rows, busy: self.busy.take() })),
+            Poll::Ready(Ok(rows)) => Poll::Ready(Ok(Rows {
+                rows,
+                busy: self.busy.take(),
+            })),
             Poll::Ready(Err(error)) => {
                 if let Some(busy) = self.busy.take() {
                     busy.end();
@@ -170,7 +179,10 @@ impl AsyncConnectionCore for PooledConn {
         T::Query: QueryFragment<Self::Backend> + QueryId + 'query,
     {
         let busy = self.begin();
-        Loading { rows: self.conn().load(source), busy: Some(busy) }
+        Loading {
+            rows: self.conn().load(source),
+            busy: Some(busy),
+        }
     }
 
     fn execute_returning_count<'conn, 'query, T>(
@@ -181,7 +193,10 @@ impl AsyncConnectionCore for PooledConn {
         T: QueryFragment<Self::Backend> + QueryId + 'query,
     {
         let busy = self.begin();
-        Running { answer: self.conn().execute_returning_count(source), busy }
+        Running {
+            answer: self.conn().execute_returning_count(source),
+            busy,
+        }
     }
 }
 
@@ -189,7 +204,9 @@ impl AsyncConnection for PooledConn {
     type TransactionManager = <AsyncPgConnection as AsyncConnection>::TransactionManager;
 
     async fn establish(_: &str) -> ConnectionResult<Self> {
-        Err(diesel::ConnectionError::BadConnection("connections come from pools".to_owned()))
+        Err(diesel::ConnectionError::BadConnection(
+            "connections come from pools".to_owned(),
+        ))
     }
 
     fn transaction_state(&mut self) -> &mut Self::TransactionManager {

@@ -91,7 +91,9 @@ impl TenantDirectory {
     /// # Errors
     /// The migrations of this binary are not in order.
     pub fn new(options: DirectoryOptions) -> Result<Self, Error> {
-        let tenants = options.connections.saturating_sub(DIRECTORY_CONNECTIONS + CONNECTIONS);
+        let tenants = options
+            .connections
+            .saturating_sub(DIRECTORY_CONNECTIONS + CONNECTIONS);
         let budget = Budget::new(tenants.max(1));
         let directory = TenantPool::new(
             0,
@@ -109,7 +111,9 @@ impl TenantDirectory {
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(REAP_EVERY).await;
-                let Some(budget) = reaped.upgrade() else { return };
+                let Some(budget) = reaped.upgrade() else {
+                    return;
+                };
                 budget.reap(idle);
             }
         });
@@ -208,9 +212,9 @@ impl TenantDirectory {
         };
         let newest = self.0.provisioner.newest();
         match known.tenant.state {
-            State::Provisioning => {
-                Err(Error::FailedPrecondition(Precondition::TenantNotReady(slug.to_owned())))
-            }
+            State::Provisioning => Err(Error::FailedPrecondition(Precondition::TenantNotReady(
+                slug.to_owned(),
+            ))),
             State::Active if known.tenant.schema_version.as_str() < newest => {
                 Err(Error::FailedPrecondition(Precondition::TenantNotMigrated {
                     slug: slug.to_owned(),
@@ -223,7 +227,12 @@ impl TenantDirectory {
     }
 
     fn read_known(&self, slug: &str) -> Option<Known> {
-        self.0.known.read().unwrap_or_else(PoisonError::into_inner).get(slug).cloned()
+        self.0
+            .known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(slug)
+            .cloned()
     }
 
     /// Keeps what was read of a tenant, unless something newer is known already.
@@ -239,16 +248,20 @@ impl TenantDirectory {
                 self.0.echo,
             ),
         };
-        let known = Known { tenant: Arc::new(tenant), pool };
+        let known = Known {
+            tenant: Arc::new(tenant),
+            pool,
+        };
         all.insert(known.tenant.slug.clone(), known.clone());
         Ok(known)
     }
 
     fn dialer(&self, tenant: &Tenant) -> Result<Dialer, Error> {
         match (tenant.isolation, &tenant.role_name) {
-            (Isolation::Role, Some(role)) => {
-                Ok(self.0.service.login(role, &self.0.provisioner.password(tenant)?))
-            }
+            (Isolation::Role, Some(role)) => Ok(self
+                .0
+                .service
+                .login(role, &self.0.provisioner.password(tenant)?)),
             _ => {
                 let schema = SchemaName::parse("schema_name", &tenant.schema_name)?;
                 Ok(self.0.service.options(&session_options(&schema)))
@@ -302,7 +315,11 @@ impl TenantDirectory {
     fn age(&self) -> Duration {
         match self.0.read_at.load(Ordering::Relaxed) {
             0 => Duration::MAX,
-            read_at => self.0.started.elapsed().saturating_sub(Duration::from_millis(read_at)),
+            read_at => self
+                .0
+                .started
+                .elapsed()
+                .saturating_sub(Duration::from_millis(read_at)),
         }
     }
 }

@@ -107,8 +107,11 @@ pub async fn prepare(
     let mut conn = migration::run(conn, migration::DIRECTORY)
         .await
         .map_err(InstallationError::Migration)?;
-    let isolation =
-        if server.can_create_roles { Isolation::Role } else { Isolation::SearchPath };
+    let isolation = if server.can_create_roles {
+        Isolation::Role
+    } else {
+        Isolation::SearchPath
+    };
     let (role, password) = installation_row(&mut conn, sealer).await?;
     let directory = match isolation {
         Isolation::SearchPath => service.clone(),
@@ -117,7 +120,11 @@ pub async fn prepare(
             service.login(&role, &password)
         }
     };
-    Ok(Installation { isolation, directory, server_version: server.version_text })
+    Ok(Installation {
+        isolation,
+        directory,
+        server_version: server.version_text,
+    })
 }
 
 /// Reads the installation's role and password, and makes both if this database is new.
@@ -125,10 +132,17 @@ async fn installation_row(
     conn: &mut AsyncPgConnection,
     sealer: &Sealer,
 ) -> Result<(String, String), InstallationError> {
-    let columns =
-        (installation::id, installation::key_check, installation::role_name, installation::role_password);
-    let row: Option<(Uuid, Vec<u8>, String, Vec<u8>)> =
-        installation::table.select(columns).first(conn).await.optional()?;
+    let columns = (
+        installation::id,
+        installation::key_check,
+        installation::role_name,
+        installation::role_password,
+    );
+    let row: Option<(Uuid, Vec<u8>, String, Vec<u8>)> = installation::table
+        .select(columns)
+        .first(conn)
+        .await
+        .optional()?;
     if let Some((id, check, role, sealed)) = row {
         let opened = sealer.open(place(id, "key_check"), &check);
         if opened.as_deref() != Some(KEY_CHECK) {
@@ -144,7 +158,9 @@ async fn installation_row(
     let role = format!("communication_directory_{}", id.simple());
     let password = new_password().map_err(InstallationError::Migration)?;
     let seal = |what, plain: &[u8]| {
-        sealer.seal(place(id, what), plain.to_vec()).map_err(InstallationError::Migration)
+        sealer
+            .seal(place(id, what), plain.to_vec())
+            .map_err(InstallationError::Migration)
     };
     diesel::insert_into(installation::table)
         .values((
@@ -177,7 +193,8 @@ async fn ensure_directory_role(
         .get_result(conn)
         .await?;
     if found.count == 0 {
-        conn.batch_execute(&create_role(role, password, "directory")).await?;
+        conn.batch_execute(&create_role(role, password, "directory"))
+            .await?;
     }
     conn.batch_execute(&format!(
         "GRANT USAGE ON SCHEMA directory TO \"{role}\";

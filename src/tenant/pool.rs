@@ -173,7 +173,9 @@ impl TenantPool {
     pub fn close_longest_unused(&self) -> bool {
         let mut closed = false;
         // Last in, first out: the first is the one unused longest.
-        let removed = self.pool.retain(|_, _| std::mem::replace(&mut closed, true));
+        let removed = self
+            .pool
+            .retain(|_, _| std::mem::replace(&mut closed, true));
         !removed.removed.is_empty()
     }
 

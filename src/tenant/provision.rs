@@ -7,8 +7,7 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::{
-    AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _,
-    TransactionManager,
+    AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _, TransactionManager,
 };
 use tokio::sync::Semaphore;
 
@@ -80,8 +79,10 @@ impl Provisioner {
         if let Some(schema) = schema
             && schema.as_str() != tenant.schema_name
         {
-            let existing =
-                Existing::Tenant { slug: tenant.slug, schema_name: tenant.schema_name };
+            let existing = Existing::Tenant {
+                slug: tenant.slug,
+                schema_name: tenant.schema_name,
+            };
             return Err(Error::AlreadyExists(existing));
         }
         if tenant.state == State::Active && tenant.schema_version.as_str() >= self.newest.as_str() {
@@ -108,9 +109,16 @@ impl Provisioner {
     }
 
     async fn conn(&self) -> Result<AsyncPgConnection, Error> {
-        let permit = self.connections.clone().acquire_owned().await.map_err(Error::internal)?;
+        let permit = self
+            .connections
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(Error::internal)?;
         let session = self.service.dial(permit).await;
-        Ok(session.map_err(|error| Error::Unavailable(error.into()))?.conn)
+        Ok(session
+            .map_err(|error| Error::Unavailable(error.into()))?
+            .conn)
     }
 
     /// Names the tenant in the directory if it is new, committed at once, so that calls find it
@@ -161,7 +169,9 @@ impl Provisioner {
                 if owner.as_deref() == Some(slug.as_str()) {
                     return Ok(());
                 }
-                Err(Error::AlreadyExists(Existing::Schema(schema.as_str().to_owned())))
+                Err(Error::AlreadyExists(Existing::Schema(
+                    schema.as_str().to_owned(),
+                )))
             }
             Err(error) => Err(error.into()),
         }
@@ -183,21 +193,24 @@ impl Provisioner {
                     .filter(tenants::state.eq(State::Provisioning))
                     .execute(&mut conn)
                     .await?;
-                return Err(Error::AlreadyExists(Existing::Schema(tenant.schema_name.clone())));
+                return Err(Error::AlreadyExists(Existing::Schema(
+                    tenant.schema_name.clone(),
+                )));
             }
             if let Some(role) = &tenant.role_name {
                 let password = self.password(tenant)?;
                 // SCRAM is slow on purpose; not on a thread that serves calls.
                 let (role, name) = (role.clone(), tenant.schema_name.clone());
-                let sql =
-                    tokio::task::spawn_blocking(move || create_role(&role, &password, &name))
-                        .await
-                        .map_err(Error::internal)?;
+                let sql = tokio::task::spawn_blocking(move || create_role(&role, &password, &name))
+                    .await
+                    .map_err(Error::internal)?;
                 conn.batch_execute(&sql).await?;
             }
-            conn.batch_execute(&format!("CREATE SCHEMA {schema}")).await?;
+            conn.batch_execute(&format!("CREATE SCHEMA {schema}"))
+                .await?;
         }
-        conn.batch_execute(&format!("SET LOCAL search_path = {schema}")).await?;
+        conn.batch_execute(&format!("SET LOCAL search_path = {schema}"))
+            .await?;
         let mut conn = migration::run(conn, migration::TENANT).await?;
         if let Some(role) = &tenant.role_name {
             conn.batch_execute(&grants(&schema, role)).await?;

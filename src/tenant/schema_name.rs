@@ -7,7 +7,14 @@ use crate::ids::TenantId;
 
 /// Slugs and schema names that mean something already.
 const RESERVED: &[&str] = &[
-    "all", "directory", "default", "information_schema", "none", "public", "system", "template",
+    "all",
+    "directory",
+    "default",
+    "information_schema",
+    "none",
+    "public",
+    "system",
+    "template",
 ];
 
 /// A tenant's slug: `[a-z0-9][a-z0-9_-]{0,39}`.
@@ -21,10 +28,15 @@ impl Slug {
     /// It has another form, or is reserved.
     pub fn parse(field: &'static str, text: &str) -> Result<Self, Error> {
         let form = text.len() <= 40
-            && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+            && text
+                .bytes()
+                .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
             && text.starts_with(|first: char| first.is_ascii_alphanumeric());
         if !form {
-            return Err(Error::invalid(field, "must match `[a-z0-9][a-z0-9_-]{0,39}`"));
+            return Err(Error::invalid(
+                field,
+                "must match `[a-z0-9][a-z0-9_-]{0,39}`",
+            ));
         }
         if is_reserved(text) {
             return Err(Error::invalid(field, "is a reserved word"));
@@ -56,7 +68,9 @@ impl SchemaName {
     /// It has another form, or is reserved.
     pub fn parse(field: &'static str, text: &str) -> Result<Self, Error> {
         let form = (1..=63).contains(&text.len())
-            && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+            && text
+                .bytes()
+                .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
             && text.starts_with(|first: char| first.is_ascii_lowercase());
         if !form {
             return Err(Error::invalid(field, "must match `[a-z][a-z0-9_]{0,62}`"));
@@ -104,12 +118,33 @@ mod tests {
     fn hostile_slugs_are_refused() {
         let long = "x".repeat(41);
         let hostile = [
-            "", "-a", "_a", "Acme", "a b", "a.b", "a/b", "../a", "a\"b", "a'b", "a;b", "a\0", "ä",
-            "а", "a\n", "pg_temp", "public", "directory", "a%", &long,
+            "",
+            "-a",
+            "_a",
+            "Acme",
+            "a b",
+            "a.b",
+            "a/b",
+            "../a",
+            "a\"b",
+            "a'b",
+            "a;b",
+            "a\0",
+            "ä",
+            "а",
+            "a\n",
+            "pg_temp",
+            "public",
+            "directory",
+            "a%",
+            &long,
         ];
         for slug in hostile {
             assert!(Slug::parse("tenant", slug).is_err(), "{slug:?}");
-            assert!(SchemaName::parse("schema_name", slug).is_err() || slug == long, "{slug:?}");
+            assert!(
+                SchemaName::parse("schema_name", slug).is_err() || slug == long,
+                "{slug:?}"
+            );
         }
         assert!(SchemaName::parse("schema_name", &"x".repeat(63)).is_ok());
         assert!(SchemaName::parse("schema_name", &"x".repeat(64)).is_err());

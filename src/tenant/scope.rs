@@ -20,7 +20,11 @@ pub struct TenantScope {
 
 impl TenantScope {
     pub(super) fn new(tenant: Arc<Tenant>, pool: Arc<TenantPool>, facts: Facts) -> Self {
-        Self { tenant, pool, facts: Arc::new(facts) }
+        Self {
+            tenant,
+            pool,
+            facts: Arc::new(facts),
+        }
     }
 
     /// Takes one of the tenant's connections.
@@ -29,7 +33,10 @@ impl TenantScope {
     /// None came free in time, or the database cannot be reached.
     pub async fn conn(&self) -> Result<TenantConn, Error> {
         let conn = PooledConn::take(&self.pool).await?;
-        Ok(TenantConn { conn, scope: self.clone() })
+        Ok(TenantConn {
+            conn,
+            scope: self.clone(),
+        })
     }
 
     /// The bytes that stand for the tenant where something is bound to it.

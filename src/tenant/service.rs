@@ -32,8 +32,14 @@ impl TenantAdminService for TenantAdmin {
         let (context, request) = admit(request)?;
         context.caller.check_tenant(&request.tenant)?;
         let new = NewTenant::try_from(request)?;
-        let (tenant, created) = self.tenants.initialize(&new.slug, new.schema.as_ref()).await?;
-        Ok(Response::new(pb::InitializeTenantResponse { tenant: Some(tenant.into()), created }))
+        let (tenant, created) = self
+            .tenants
+            .initialize(&new.slug, new.schema.as_ref())
+            .await?;
+        Ok(Response::new(pb::InitializeTenantResponse {
+            tenant: Some(tenant.into()),
+            created,
+        }))
     }
 
     async fn get_tenant(
@@ -45,7 +51,9 @@ impl TenantAdminService for TenantAdmin {
         let slug = Slug::parse("tenant", &request.tenant)?;
         let tenant = self.tenants.find(&slug).await?;
         let tenant = tenant.ok_or_else(|| Error::not_found("tenant", &slug))?;
-        Ok(Response::new(pb::GetTenantResponse { tenant: Some(tenant.into()) }))
+        Ok(Response::new(pb::GetTenantResponse {
+            tenant: Some(tenant.into()),
+        }))
     }
 
     async fn list_tenants(
@@ -61,6 +69,9 @@ impl TenantAdminService for TenantAdmin {
         let mut rows = self.tenants.list(size, after).await?;
         let next_page_token = cut(&mut rows, size, &list, sealer, |tenant| tenant.slug.clone())?;
         let tenants = rows.into_iter().map(Into::into).collect();
-        Ok(Response::new(pb::ListTenantsResponse { tenants, next_page_token }))
+        Ok(Response::new(pb::ListTenantsResponse {
+            tenants,
+            next_page_token,
+        }))
     }
 }

@@ -63,7 +63,9 @@ pub struct Tenant {
 
 /// Finds a tenant by slug.
 pub async fn find(conn: &mut PooledConn, slug: &str) -> Result<Option<Tenant>, Error> {
-    let tenant = tenants::table.filter(tenants::slug.eq(slug)).select(Tenant::as_select());
+    let tenant = tenants::table
+        .filter(tenants::slug.eq(slug))
+        .select(Tenant::as_select());
     Ok(tenant.first(conn).await.optional()?)
 }
 
@@ -83,11 +85,16 @@ pub async fn list(
 
 /// Returns the directory's epoch.
 pub async fn epoch(conn: &mut PooledConn) -> Result<i64, Error> {
-    Ok(installation::table.select(installation::epoch).first(conn).await?)
+    Ok(installation::table
+        .select(installation::epoch)
+        .first(conn)
+        .await?)
 }
 
 /// Lists the tenants that changed after an epoch.
 pub async fn changed_since(conn: &mut PooledConn, epoch: i64) -> Result<Vec<Tenant>, Error> {
-    let changed = tenants::table.filter(tenants::epoch.gt(epoch)).select(Tenant::as_select());
+    let changed = tenants::table
+        .filter(tenants::epoch.gt(epoch))
+        .select(Tenant::as_select());
     Ok(changed.load(conn).await?)
 }

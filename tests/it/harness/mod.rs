@@ -1,0 +1,45 @@
+//! The real stack on free ports, over one PostgreSQL that all tests share.
+
+mod postgres;
+mod server;
+mod tenant;
+
+pub use postgres::admin;
+pub use server::TestServer;
+pub use tenant::TestTenant;
+
+use std::time::{Duration, Instant};
+
+use tonic::Status;
+use tonic_types::StatusExt as _;
+
+/// What a refusal says: its code, its reason, and the fields it names.
+pub fn refusal<T: std::fmt::Debug>(
+    answer: Result<tonic::Response<T>, Status>,
+) -> (tonic::Code, String, Vec<String>) {
+    let status = answer.expect_err("a refusal");
+    let details = status.get_error_details();
+    let reason = details
+        .error_info()
+        .map(|info| info.reason.clone())
+        .unwrap_or_default();
+    let fields = details
+        .bad_request()
+        .map(|bad| {
+            bad.field_violations
+                .iter()
+                .map(|violation| violation.field.clone())
+                .collect()
+        })
+        .unwrap_or_default();
+    (status.code(), reason, fields)
+}
+
+/// Waits until a condition holds, for ten seconds at most.
+pub async fn eventually<F: AsyncFnMut() -> bool>(what: &str, mut holds: F) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not within ten seconds: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,111 @@
+//! A server of a test's own.
+
+use std::net::SocketAddr;
+
+use clap::Parser as _;
+use communication_service::config::Config;
+use communication_service::error::Chain;
+use communication_service::pb::inbox_service_client::InboxServiceClient;
+use communication_service::pb::tenant_admin_service_client::TenantAdminServiceClient;
+use communication_service::pb::{InitializeTenantRequest, Tenant};
+use communication_service::server::Server;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint};
+use uuid::Uuid;
+
+use super::TestTenant;
+use super::postgres::{database_url, folder};
+
+/// A running server.
+pub struct TestServer {
+    /// Where gRPC listens.
+    pub grpc: SocketAddr,
+    /// Where the sidecar listens.
+    pub http: SocketAddr,
+    /// A connection without a credential.
+    pub channel: Channel,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<()>,
+}
+
+#[derive(clap::Parser)]
+struct Parsed {
+    #[command(flatten)]
+    config: Config,
+}
+
+impl TestServer {
+    /// Starts a server with the defaults, on the shared database.
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// Starts a server with settings of the test's own.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Parsed::parse_from(["test"]).config;
+        config.database_url = Some(database_url().await.to_owned());
+        config.data_dir = folder();
+        config.service_port = 0;
+        config.grpc_port = 0;
+        config.db_connections = 20;
+        change(&mut config);
+        let server = match Server::start(config).await {
+            Ok(server) => server,
+            Err(error) => panic!("the server does not start: {}", Chain(&error)),
+        };
+        let (grpc, http) = (server.grpc_address(), server.http_address());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(async move {
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            server.run(stopped).await.unwrap();
+        });
+        let channel = Endpoint::from_shared(format!("http://{grpc}")).unwrap();
+        let channel = channel.connect().await.unwrap();
+        Self {
+            grpc,
+            http,
+            channel,
+            stop: Some(stop),
+            running,
+        }
+    }
+
+    /// Stops the server as a signal would, and waits for its end.
+    pub async fn stop(mut self) {
+        let _ = self.stop.take().unwrap().send(());
+        (&mut self.running).await.unwrap();
+    }
+
+    /// A client of `InboxService`.
+    pub fn inbox(&self) -> InboxServiceClient<Channel> {
+        InboxServiceClient::new(self.channel.clone())
+    }
+
+    /// A client of `TenantAdminService`.
+    pub fn tenant_admin(&self) -> TenantAdminServiceClient<Channel> {
+        TenantAdminServiceClient::new(self.channel.clone())
+    }
+
+    /// Makes a tenant that no other test knows.
+    pub async fn tenant(&self) -> TestTenant {
+        let slug = format!("t{}", Uuid::now_v7().simple());
+        TestTenant::new(self, self.initialize(&slug).await)
+    }
+
+    /// Makes a tenant of a name.
+    pub async fn initialize(&self, slug: &str) -> Tenant {
+        let request = InitializeTenantRequest {
+            tenant: slug.to_owned(),
+            schema_name: String::new(),
+        };
+        let answer = self
+            .tenant_admin()
+            .initialize_tenant(request)
+            .await
+            .unwrap();
+        answer.into_inner().tenant.unwrap()
+    }
+}

@@ -1,0 +1,14 @@
+//! The service as its callers see it: real sockets, a real PostgreSQL, a tenant of its own for
+//! each test.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where it is wrong"
+)]
+
+mod harness;
+mod health;
+mod inbox;
+mod schema;
+mod tenant_admin;
