@@ -25,7 +25,7 @@ pub struct Config {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
 
-    /// The address that both ports listen on; gRPC leaves loopback only with COMM_INSECURE=1
+    /// The address that both ports listen on; gRPC leaves loopback only with `COMM_INSECURE=1`
     #[arg(
         long,
         env = "COMM_HOST",
