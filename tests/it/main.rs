@@ -10,5 +10,6 @@
 mod harness;
 mod health;
 mod inbox;
+mod readme;
 mod schema;
 mod tenant_admin;

@@ -9,6 +9,8 @@ use communication_service::pb::inbox_service_client::InboxServiceClient;
 use communication_service::pb::tenant_admin_service_client::TenantAdminServiceClient;
 use communication_service::pb::{InitializeTenantRequest, Tenant};
 use communication_service::server::Server;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
@@ -77,6 +79,21 @@ impl TestServer {
     pub async fn stop(mut self) {
         let _ = self.stop.take().unwrap().send(());
         (&mut self.running).await.unwrap();
+    }
+
+    /// Asks the sidecar; returns the status and the body.
+    pub async fn http_get(&self, path: &str) -> (u16, String) {
+        let mut socket = TcpStream::connect(self.http).await.unwrap();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (
+            head.split(' ').nth(1).unwrap().parse().unwrap(),
+            body.to_owned(),
+        )
     }
 
     /// A client of `InboxService`.

@@ -1,20 +1,20 @@
-//! Finds, starts, adopts and stops the private PostgreSQL used when no `DATABASE_URL` is set.
+//! Finds, starts, adopts and stops the private PostgreSQL.
 //!
 //! `postgres` is our child in a process group of its own, so that Ctrl-C reaches the service alone
 //! and the database outlives the drain. A killed service leaves it running; the next start adopts
 //! it. `start.lock` lets one start happen at a time; `service.lock` is held while in use.
 
+use std::env;
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::{self, DirBuilder, File};
+use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
-use std::{cmp, env};
 
 use tokio::process::Child;
 use tokio::time::{Instant, sleep, timeout};
@@ -22,11 +22,16 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, Error as SqlError, NoTls};
 use tracing::{info, warn};
 
+use super::account::{Account, is_root};
+use super::binaries::{errors_of, find_binaries, major_of, run};
+use super::error::{PrivateError, Result, cannot};
+use super::files::{lock, make_home, password_in, private_file, unless_absent};
+
 /// The service's own role, and its database.
-const NAME: &str = "communication";
+pub(super) const NAME: &str = "communication";
 const SUPERUSER: &str = "postgres";
-const OLDEST_MAJOR: u32 = 14;
-const POLL: Duration = Duration::from_millis(20);
+/// How long to wait between two looks.
+pub(super) const POLL: Duration = Duration::from_millis(20);
 /// How long a server may stay silent; one that says it is recovering gets all the time it needs.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// A server that stopped with one of these lost a race, which the next attempt may win.
@@ -35,16 +40,6 @@ const LOST_RACES: [&str; 3] = [
     "lock file \"postmaster.pid\"",
     "pre-existing shared memory block",
 ];
-/// Where packages put several major versions side by side, as folders that begin with a prefix.
-const VERSIONED_FOLDERS: [(&str, &str); 6] = [
-    ("/usr/lib/postgresql", ""),
-    ("/usr", "pgsql-"),
-    ("/opt/homebrew/opt", "postgresql"),
-    ("/usr/local/opt", "postgresql"),
-    ("/home/linuxbrew/.linuxbrew/opt", "postgresql"),
-    ("/Applications/Postgres.app/Contents/Versions", ""),
-];
-
 /// What the private server needs to know before it starts.
 #[derive(Debug, Clone)]
 pub struct PrivateOptions {
@@ -59,60 +54,6 @@ pub struct PrivateOptions {
     /// Whether the server outlives this value and this process, to be shared with others.
     pub keep_running: bool,
 }
-
-/// Why there is no private server, and what to do about it.
-#[derive(Debug, thiserror::Error)]
-#[expect(
-    missing_docs,
-    reason = "the message of each variant says what it means"
-)]
-pub enum PrivateError {
-    #[error(
-        "no PostgreSQL found on this machine; run `apt install postgresql` or \
-         `brew install postgresql@18`, or set DATABASE_URL"
-    )]
-    NoBinaries,
-    #[error(
-        "`{0}` lacks `postgres`, `initdb` or `pg_ctl`; set COMM_PG_BIN to the folder with them"
-    )]
-    IncompleteBinaries(PathBuf),
-    #[error("PostgreSQL {0} is too old; install {OLDEST_MAJOR} or newer, or set DATABASE_URL")]
-    TooOld(String),
-    #[error(
-        "`{0}` was made by PostgreSQL {1}, but this machine has {2}; install PostgreSQL {1}, or \
-         move the data with pg_upgrade, or set COMM_DATA_DIR to another folder"
-    )]
-    OtherMajor(PathBuf, u32, String),
-    #[error("`{0}` holds files but no PostgreSQL data; move them away or set COMM_DATA_DIR")]
-    NotACluster(PathBuf),
-    #[error("PostgreSQL refuses to run as root; create an unprivileged account `postgres`")]
-    NoAccount,
-    #[error(
-        "account `{0}`, which runs PostgreSQL in place of root, may not enter `{1}`; run \
-         `chmod o+x {1}`, or set COMM_DATA_DIR (or COMM_PG_BIN) to a folder elsewhere"
-    )]
-    OutOfReach(String, PathBuf),
-    #[error("`{0}` is in use by a running service; stop it or set COMM_DATA_DIR")]
-    InUse(PathBuf),
-    #[error("`initdb` failed; mend what it says and start again: {0}")]
-    InitFailed(String),
-    #[error("`{0}` is missing; restore it, or move `{1}` away to begin with an empty database")]
-    PasswordMissing(PathBuf, PathBuf),
-    #[error("PostgreSQL refuses the password in `{0}`; restore that file")]
-    PasswordRefused(PathBuf),
-    #[error("PostgreSQL stopped while starting; the end of `{0}` says why:\n{1}")]
-    Exited(PathBuf, String),
-    #[error("PostgreSQL runs but does not answer; see the end of `{0}`:\n{1}")]
-    NotReady(PathBuf, String),
-    #[error("cannot prepare role and database `{NAME}`")]
-    NotPrepared(#[from] SqlError),
-    #[error("PostgreSQL did not stop: {0}")]
-    NotStopped(String),
-    #[error("cannot {0} `{1}`")]
-    Io(&'static str, PathBuf, #[source] io::Error),
-}
-
-type Result<T, E = PrivateError> = std::result::Result<T, E>;
 
 /// A running private PostgreSQL.
 pub struct PrivateServer {
@@ -530,67 +471,6 @@ impl Drop for PrivateServer {
     }
 }
 
-/// Returns the data folder used when none is configured.
-pub fn default_data_dir() -> PathBuf {
-    data_dir_of(is_root(), env::var_os("XDG_DATA_HOME"), env::home_dir())
-}
-
-fn data_dir_of(root: bool, xdg_data_home: Option<OsString>, home: Option<PathBuf>) -> PathBuf {
-    if root {
-        return Path::new("/var/lib").join(NAME);
-    }
-    let xdg_data_home = xdg_data_home
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute());
-    let data_home = xdg_data_home.or_else(|| Some(home?.join(".local/share")));
-    data_home.unwrap_or_default().join(NAME)
-}
-
-#[derive(Debug, PartialEq)]
-struct Account {
-    name: String,
-    uid: u32,
-    gid: u32,
-}
-
-impl Account {
-    /// Returns the owner of the cluster, or who shall own a new one.
-    fn of(data: &Path) -> Result<Self> {
-        if let Some(owner) = fs::metadata(data).ok().filter(|owner| owner.uid() != 0) {
-            let (uid, gid) = (owner.uid(), owner.gid());
-            return Ok(Self {
-                name: uid.to_string(),
-                uid,
-                gid,
-            });
-        }
-        let file = Path::new("/etc/passwd");
-        let users = fs::read_to_string(file).map_err(cannot("read", file))?;
-        let mut names = ["postgres", "_postgres", "nobody"].into_iter();
-        let account = names.find_map(|name| Self::parse(&users, name));
-        account.ok_or(PrivateError::NoAccount)
-    }
-
-    fn parse(users: &str, name: &str) -> Option<Self> {
-        let mut users = users
-            .lines()
-            .map(|line| line.split(':').collect::<Vec<_>>());
-        let user = users.find(|fields| fields[0] == name)?;
-        // macOS writes the ids of `nobody` as -2.
-        let id = |text: &str| {
-            text.parse()
-                .or_else(|_| text.parse().map(i32::cast_unsigned))
-                .ok()
-        };
-        let (uid, gid) = (id(user.get(2)?)?, id(user.get(3)?)?);
-        Some(Self {
-            name: name.to_owned(),
-            uid,
-            gid,
-        })
-    }
-}
-
 /// What `postmaster.pid` says.
 #[derive(Debug, PartialEq)]
 struct Recorded {
@@ -610,91 +490,6 @@ impl Recorded {
     }
 }
 
-/// Returns the first folder of binaries that is new enough and fits the data.
-async fn find_binaries(named: Option<&Path>, data: &Path) -> Result<PathBuf> {
-    let made_by = major_of(data)?;
-    let folders = match named {
-        Some(folder) if is_complete(folder) => vec![folder.to_owned()],
-        Some(folder) => return Err(PrivateError::IncompleteBinaries(folder.to_owned())),
-        None => installed(),
-    };
-    let mut others = Vec::new();
-    for folder in folders {
-        let folder = folder.canonicalize().map_err(cannot("find", &folder))?;
-        let mut postgres = Command::new(folder.join("postgres"));
-        postgres.arg("--version");
-        let version = run(postgres).await?.stdout;
-        let major = first_number(&String::from_utf8_lossy(&version)).unwrap_or_default();
-        if major >= OLDEST_MAJOR && made_by.is_none_or(|made_by| made_by == major) {
-            return Ok(folder);
-        }
-        others.push(major.to_string());
-    }
-    Err(match made_by {
-        _ if others.is_empty() => PrivateError::NoBinaries,
-        Some(made_by) => PrivateError::OtherMajor(data.to_owned(), made_by, others.join(", ")),
-        None => PrivateError::TooOld(others.join(", ")),
-    })
-}
-
-fn installed() -> Vec<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let on_path = env::split_paths(&path).filter_map(|folder| {
-        let postgres = folder.join("postgres").canonicalize().ok()?;
-        Some(postgres.parent()?.to_owned())
-    });
-    let mut folders: Vec<_> = on_path.collect();
-    for (parent, prefix) in VERSIONED_FOLDERS {
-        let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        let mut names: Vec<_> = names.filter(|name| name.starts_with(prefix)).collect();
-        names.sort_by_key(|name| cmp::Reverse(first_number(name)));
-        folders.extend(
-            names
-                .iter()
-                .map(|name| Path::new(parent).join(name).join("bin")),
-        );
-    }
-    folders.retain(|folder| is_complete(folder));
-    folders
-}
-
-fn is_complete(folder: &Path) -> bool {
-    let programs = ["postgres", "initdb", "pg_ctl"];
-    programs
-        .iter()
-        .all(|program| folder.join(program).is_file())
-}
-
-/// Returns the major version that made the cluster; `None` when there is no cluster yet.
-fn major_of(data: &Path) -> Result<Option<u32>> {
-    let file = data.join("PG_VERSION");
-    let text = unless_absent(fs::read_to_string(&file)).map_err(cannot("read", &file))?;
-    let major = text.as_deref().and_then(first_number);
-    let occupied = || fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_some());
-    if major.is_none() && occupied() {
-        return Err(PrivateError::NotACluster(data.to_owned()));
-    }
-    Ok(major)
-}
-
-fn first_number(text: &str) -> Option<u32> {
-    let not_digit = |character: char| !character.is_ascii_digit();
-    let digits = text.trim_start_matches(not_digit).split(not_digit).next();
-    digits?.parse().ok()
-}
-
-async fn run(command: Command) -> Result<Output> {
-    let program = PathBuf::from(command.get_program());
-    let mut command = tokio::process::Command::from(command);
-    let output = command.kill_on_drop(true).output().await;
-    output.map_err(cannot("run", &program))
-}
-
-fn errors_of(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).trim().to_owned()
-}
-
 async fn login(port: u16, role: &str, database: &str, password: &str) -> Result<Client, SqlError> {
     let mut config = Config::new();
     config.host("127.0.0.1").port(port).dbname(database);
@@ -704,101 +499,9 @@ async fn login(port: u16, role: &str, database: &str, password: &str) -> Result<
     Ok(client)
 }
 
-fn is_root() -> bool {
-    // macOS has no /proc.
-    let id = || Command::new("id").arg("-u").output();
-    fs::metadata("/proc/self").map_or_else(
-        |_| id().is_ok_and(|output| output.stdout.trim_ascii() == b"0"),
-        |own| own.uid() == 0,
-    )
-}
-
-/// Makes the data folder if need be; as root, one that PostgreSQL's account can pass through.
-fn make_home(folder: &Path) -> io::Result<PathBuf> {
-    if !folder.exists() {
-        let mode = if is_root() { 0o711 } else { 0o700 };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(mode)
-            .create(folder)?;
-        // The umask has cut the mode.
-        fs::set_permissions(folder, Permissions::from_mode(mode))?;
-    }
-    folder.canonicalize()
-}
-
-/// Takes a lock that the system gives back when we end, however we end.
-async fn lock(
-    home: &Path,
-    name: &str,
-    take: fn(&File) -> Result<(), TryLockError>,
-    patience: Duration,
-) -> Result<File> {
-    let path = home.join(name);
-    let file = private_file(&path).map_err(cannot("open", &path))?;
-    let deadline = Instant::now() + patience;
-    loop {
-        match take(&file) {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::Error(error)) => return Err(cannot("lock", &path)(error)),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(POLL).await,
-            Err(TryLockError::WouldBlock) => return Err(PrivateError::InUse(home.to_owned())),
-        }
-    }
-}
-
-/// Reads a password, or makes one in a file that appears whole or not at all.
-fn password_in(file: &Path, owner: Option<&Account>) -> Result<String> {
-    let make = || {
-        let mut random = [0; 32];
-        File::open("/dev/urandom")?.read_exact(&mut random)?;
-        let password = random.map(|byte| format!("{byte:02x}")).concat();
-        let unfinished = file.with_extension("unfinished");
-        unless_absent(fs::remove_file(&unfinished))?;
-        let mut written = private_file(&unfinished)?;
-        writeln!(written, "{password}")?;
-        written.sync_all()?;
-        if let Some(owner) = owner {
-            chown(&unfinished, Some(owner.uid), Some(owner.gid))?;
-        }
-        fs::rename(&unfinished, file).map(|()| password)
-    };
-    let stored = unless_absent(fs::read_to_string(file)).map_err(cannot("read", file))?;
-    let stored = stored.map(|password| Ok(password.trim().to_owned()));
-    stored.unwrap_or_else(make).map_err(cannot("write", file))
-}
-
-/// Opens a file for appending that nobody else may read.
-fn private_file(file: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600).open(file)
-}
-
-fn unless_absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        result => result.map(Some),
-    }
-}
-
-fn cannot(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PrivateError {
-    let path = path.to_owned();
-    move |source| PrivateError::Io(action, path, source)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn data_folder_follows_root_then_xdg_then_home() {
-        let home = || Some(PathBuf::from("/home/a"));
-        let folder = |root, xdg: &str| data_dir_of(root, Some(xdg.into()), home());
-        assert_eq!(folder(true, "/x"), Path::new("/var/lib/communication"));
-        assert_eq!(folder(false, "/x"), Path::new("/x/communication"));
-        let in_home = Path::new("/home/a/.local/share/communication");
-        assert_eq!(folder(false, "relative"), in_home);
-    }
 
     #[test]
     fn pid_file_tells_process_port_and_whether_it_is_bound() {
@@ -816,21 +519,5 @@ mod tests {
             recorded(true)
         );
         assert_eq!(Recorded::parse(""), None);
-    }
-
-    #[test]
-    fn account_ids_may_be_negative() {
-        let nobody = Account::parse("root:*:0:0\nnobody:*:-2:-2::/:/x", "nobody").unwrap();
-        assert_eq!((nobody.uid, nobody.gid), (u32::MAX - 1, u32::MAX - 1));
-    }
-
-    #[test]
-    fn first_number_reads_versions() {
-        assert_eq!(
-            first_number("postgres (PostgreSQL) 15.18 (Debian)"),
-            Some(15)
-        );
-        assert_eq!(first_number("postgresql@17"), Some(17));
-        assert_eq!(first_number("latest"), None);
     }
 }
