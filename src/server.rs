@@ -202,6 +202,8 @@ impl Server {
     /// # Errors
     /// The transport ended by itself, or the private PostgreSQL does not stop.
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
+        // Before anything counts: a counter that is made earlier counts nothing.
+        let metrics = start_metrics();
         let (stopping, stopped) = watch::channel(false);
         let (reporter, health) = tonic_health::server::health_reporter();
         // It begins by saying yes for the whole server; nobody has asked the database yet.
@@ -245,7 +247,7 @@ impl Server {
 
         let sidecar = Sidecar {
             ready: self.ready.clone(),
-            metrics: start_metrics(),
+            metrics,
             tenants: self.tenants.clone(),
         };
         let http = axum::serve(self.http, routes(sidecar, self.config.host))

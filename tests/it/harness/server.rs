@@ -21,8 +21,6 @@ use super::postgres::{database_url, folder};
 
 /// A running server.
 pub struct TestServer {
-    /// Where gRPC listens.
-    pub grpc: SocketAddr,
     /// Where the sidecar listens.
     pub http: SocketAddr,
     /// A connection without a credential.
@@ -67,7 +65,6 @@ impl TestServer {
         let channel = Endpoint::from_shared(format!("http://{grpc}")).unwrap();
         let channel = channel.connect().await.unwrap();
         Self {
-            grpc,
             http,
             channel,
             stop: Some(stop),
