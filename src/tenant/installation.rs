@@ -192,14 +192,20 @@ async fn ensure_directory_role(
         .bind::<Text, _>(role)
         .get_result(conn)
         .await?;
-    if found.count == 0 {
-        conn.batch_execute(&create_role(role, password, "directory"))
-            .await?;
+    if found.count > 0 {
+        return Ok(());
     }
+    // The defaults are for the tables of later migrations. In one transaction with the role, so
+    // that a role that is there has its rights.
     conn.batch_execute(&format!(
-        "GRANT USAGE ON SCHEMA directory TO \"{role}\";
+        "BEGIN;
+         {}
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA directory TO \"{role}\";
-         REVOKE ALL ON directory.__diesel_schema_migrations FROM \"{role}\""
+         REVOKE ALL ON directory.__diesel_schema_migrations FROM \"{role}\";
+         ALTER DEFAULT PRIVILEGES IN SCHEMA directory
+             GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO \"{role}\";
+         COMMIT",
+        create_role(role, password, "directory")
     ))
     .await?;
     Ok(())

@@ -243,7 +243,7 @@ impl Provisioner {
 /// what happened.
 fn grants(schema: &SchemaName, role: &str) -> String {
     format!(
-        "GRANT USAGE ON SCHEMA directory, {schema} TO \"{role}\";
+        "GRANT USAGE ON SCHEMA {schema} TO \"{role}\";
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO \"{role}\";
          REVOKE UPDATE, DELETE ON {schema}.events FROM \"{role}\";
          REVOKE ALL ON {schema}.__diesel_schema_migrations FROM \"{role}\";

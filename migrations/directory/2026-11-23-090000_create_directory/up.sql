@@ -1,6 +1,10 @@
 CREATE SCHEMA IF NOT EXISTS directory;
 COMMENT ON SCHEMA directory IS 'What all tenants share: who they are and where their data is.';
 
+-- Everybody may ask for the time, and nothing else: a grant to each tenant's role would make this
+-- row of the catalog grow with every tenant, and initializations collide on it.
+GRANT USAGE ON SCHEMA directory TO PUBLIC;
+
 -- The one clock of what is stored, leased or scheduled. Tests move it for one database or role:
 -- ALTER DATABASE … SET communication.clock_offset = '3 days'.
 CREATE FUNCTION directory.now() RETURNS timestamptz
