@@ -78,12 +78,12 @@ fn calls(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
                     return Err(format!("{request}.tenant must be field 1").into());
                 }
                 let actor = match method.input().get_field_by_name("actor") {
-                    Some(_) => "self.actor.take()",
+                    Some(_) => "self.actor.clone()",
                     None => "None",
                 };
                 writeln!(
                     code,
-                    "impl crate::tenant::InTenant for {request} {{\n    fn tenant(&self) -> &str {{\n        &self.tenant\n    }}\n\n    fn take_actor(&mut self) -> Option<Actor> {{\n        {actor}\n    }}\n}}"
+                    "impl crate::tenant::InTenant for {request} {{\n    fn tenant(&self) -> &str {{\n        &self.tenant\n    }}\n\n    fn actor(&self) -> Option<Actor> {{\n        {actor}\n    }}\n}}"
                 )?;
             } else if !admin {
                 return Err(format!("{request} must name its tenant in field 1").into());

@@ -10,7 +10,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
-use super::caller::{Caller, Scopes, Tenants};
+use super::caller::{Actor, Caller, Scopes, Tenants};
 use crate::clock;
 use crate::error::Error;
 
@@ -191,8 +191,9 @@ impl Authenticator {
         validation.set_audience(&[&self.audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         let claims = decode::<TokenClaims>(token, key, &validation).ok()?.claims;
-        let service = claims.sub;
-        if service.is_empty() || service.len() > 128 || service.contains(char::is_control) {
+        // Both are recorded with what they do.
+        let may_be_called = |id: &String| Actor::may_be_called(id);
+        if !may_be_called(&claims.sub) || !claims.user_id.as_ref().is_none_or(may_be_called) {
             return None;
         }
         let tenants = if claims.tenants.iter().any(|slug| slug == "*") {
@@ -201,7 +202,7 @@ impl Authenticator {
             Tenants::Named(claims.tenants.into_iter().collect::<BTreeSet<_>>())
         };
         let caller = Caller {
-            service,
+            service: claims.sub,
             user_id: claims.user_id,
             scopes: Scopes::from_words(&claims.scope),
             tenants,

@@ -7,6 +7,9 @@ use tonic::Request;
 
 use crate::error::{Denial, Error};
 
+/// The longest id of an actor, in characters.
+const MAX_ID: usize = 128;
+
 /// A request, as the proto declares its call.
 pub trait Call {
     /// The call: `/communication.v1.InboxService/GetMessage`.
@@ -156,6 +159,12 @@ pub enum Actor {
 }
 
 impl Actor {
+    /// Tells whether an actor, of any kind, can have this id: 1 to 128 characters, none of them
+    /// control.
+    pub fn may_be_called(id: &str) -> bool {
+        (1..=MAX_ID).contains(&id.chars().count()) && !id.contains(char::is_control)
+    }
+
     /// Reads what the database holds.
     pub fn of_kind(kind: &str, id: String) -> Option<Self> {
         match kind {

@@ -4,9 +4,6 @@ use super::caller::Actor;
 use crate::error::Error;
 use crate::pb;
 
-/// The longest id of an actor, in characters.
-const MAX_ID: usize = 128;
-
 impl TryFrom<pb::Actor> for Actor {
     type Error = Error;
 
@@ -23,12 +20,9 @@ impl TryFrom<pb::Actor> for Actor {
                 ));
             }
         };
-        let id = actor.id();
-        if id.is_empty() || id.chars().count() > MAX_ID || id.contains(char::is_control) {
-            return Err(Error::invalid(
-                field,
-                "must be 1 to 128 characters, none of them control",
-            ));
+        if !Self::may_be_called(actor.id()) {
+            let form = "must be 1 to 128 characters, none of them control";
+            return Err(Error::invalid(field, form));
         }
         Ok(actor)
     }

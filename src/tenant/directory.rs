@@ -39,8 +39,9 @@ pub const FEWEST_CONNECTIONS: usize = DIRECTORY_CONNECTIONS + CONNECTIONS + 1;
 pub trait InTenant {
     /// The tenant's slug.
     fn tenant(&self) -> &str;
-    /// Takes the acting user out of the request.
-    fn take_actor(&mut self) -> Option<pb::Actor>;
+    /// Who acts, as the request names them. They stay in it: who acts is part of what a request id
+    /// stands for.
+    fn actor(&self) -> Option<pb::Actor>;
 }
 
 /// The tenants of one database.
@@ -140,14 +141,14 @@ impl TenantDirectory {
         &self,
         request: Request<T>,
     ) -> Result<(TenantScope, T), Error> {
-        let (context, mut request) = admit(request)?;
+        let (context, request) = admit(request)?;
         let slug = request.tenant();
         if slug.is_empty() {
             return Err(Error::invalid("tenant", "is required: the tenant's slug"));
         }
         context.caller.check_tenant(slug)?;
         let known = self.known(slug).await?;
-        let named = request.take_actor().map(Actor::try_from).transpose()?;
+        let named = request.actor().map(Actor::try_from).transpose()?;
         let facts = Facts {
             actor: context.caller.actor(named)?,
             caller: context.caller,
