@@ -7,9 +7,12 @@
     reason = "a test ends where it is wrong"
 )]
 
+mod access;
 mod harness;
 mod health;
 mod inbox;
+mod input;
+mod isolation;
 mod readme;
 mod schema;
 mod tenant_admin;

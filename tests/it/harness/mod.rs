@@ -1,10 +1,18 @@
 //! The real stack on free ports, over one PostgreSQL that all tests share.
 
+mod calls;
+mod credentials;
+mod dynamic;
 mod postgres;
+mod refusal;
 mod server;
 mod tenant;
 
-pub use postgres::admin;
+pub use calls::{Filled, Named, method};
+pub use credentials::{Keys, bearer, ed_header, now};
+pub use dynamic::{Field, Method, call_raw};
+pub use postgres::{admin, content};
+pub use refusal::Refusal;
 pub use server::TestServer;
 pub use tenant::TestTenant;
 

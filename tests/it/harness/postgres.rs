@@ -1,6 +1,7 @@
 //! The PostgreSQL of the tests: `TEST_DATABASE_URL`, or a throw-away one that the first test
 //! starts and all others use.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use communication_service::database::private::{PrivateOptions, PrivateServer};
@@ -48,4 +49,21 @@ pub async fn admin() -> Client {
         .unwrap();
     tokio::spawn(connection);
     client
+}
+
+/// The content of every table of a schema, hashed.
+pub async fn content(database: &Client, schema: &str) -> BTreeMap<String, String> {
+    let tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = $1";
+    let mut hashes = BTreeMap::new();
+    for row in database.query(tables, &[&schema]).await.unwrap() {
+        let table: String = row.get(0);
+        let hash = format!(
+            "SELECT count(*) || ' rows ' || md5(coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), ''))
+             FROM \"{schema}\".\"{table}\" t"
+        );
+        let hash = database.query_one(&hash, &[]).await.unwrap().get(0);
+        hashes.insert(table, hash);
+    }
+    assert!(!hashes.is_empty(), "schema {schema} has no tables");
+    hashes
 }

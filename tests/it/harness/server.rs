@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
-use super::TestTenant;
 use super::postgres::{database_url, folder};
+use super::{Keys, TestTenant};
 
 /// A running server.
 pub struct TestServer {
@@ -39,6 +39,12 @@ impl TestServer {
     /// Starts a server with the defaults, on the shared database.
     pub async fn start() -> Self {
         Self::start_with(|_| {}).await
+    }
+
+    /// Starts a server that lets nobody in without a token of these keys.
+    pub async fn start_trusting(keys: &Keys) -> Self {
+        let file = keys.jwks_file.clone();
+        Self::start_with(|config| config.jwks_file = Some(file)).await
     }
 
     /// Starts a server with settings of the test's own.
