@@ -13,7 +13,7 @@ FROM gcr.io/distroless/cc-debian12
 COPY --from=build /communication-service /usr/local/bin/communication-service
 COPY --from=build --chown=10001:10001 /data /var/lib/communication
 USER 10001:10001
-ENV COMM_HOST=0.0.0.0
+ENV COMM_HOST=0.0.0.0 COMM_DATA_DIR=/var/lib/communication
 EXPOSE 8010 50051
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
     CMD ["communication-service", "healthcheck"]

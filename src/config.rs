@@ -102,7 +102,7 @@ pub struct Config {
     )]
     pub jwt_audience: String,
 
-    /// Listen for gRPC beyond loopback, and let callers without a credential do everything there
+    /// Listen for gRPC beyond loopback without TLS; without `COMM_JWKS_FILE`, whoever reaches it may do everything
     #[arg(long, env = "COMM_INSECURE", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new(), value_name = "BOOL")]
     pub insecure: bool,
 

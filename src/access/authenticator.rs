@@ -146,11 +146,6 @@ impl Authenticator {
         self.keys.insert(kid, key);
     }
 
-    /// Tells whether there are keys to check tokens with.
-    pub fn has_keys(&self) -> bool {
-        !self.keys.is_empty()
-    }
-
     /// Returns who sends a request with this `authorization` value.
     ///
     /// # Errors

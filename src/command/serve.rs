@@ -16,6 +16,9 @@ pub async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let format = config.log_format;
     let server = Server::start(config).await?;
+    if server.is_open() && !server.grpc_address().ip().is_loopback() {
+        tracing::warn!(address = %server.grpc_address(), "INSECURE: whoever reaches the gRPC port may do everything");
+    }
     if format == LogFormat::Text {
         eprint!("{}", banner(&server));
     }
