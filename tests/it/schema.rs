@@ -45,3 +45,57 @@ async fn one_index_alone_holds_the_time_of_the_last_message() {
         .get(0);
     assert_eq!(count, 1);
 }
+
+/// The SQL of the tenants' migrations, in order.
+fn migrations(file: &str) -> Vec<String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/tenant");
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join(file))
+        .collect();
+    paths.sort();
+    paths
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn up_down_and_up_again_leaves_the_schema_of_a_new_tenant() {
+    let server = TestServer::start().await;
+    let tenant = server.tenant().await.tenant.schema_name;
+    let scratch = format!("scratch_{}", uuid::Uuid::now_v7().simple());
+    let database = admin().await;
+    let path = format!("CREATE SCHEMA {scratch}; SET search_path = {scratch}");
+    database.batch_execute(&path).await.unwrap();
+    // What a schema is made of, in words that do not name it.
+    let described = async |schema: &str| -> Vec<String> {
+        let all = "SELECT replace(line, $1 || '.', '') FROM (
+                SELECT format('%s.%s %s %s %s', table_name, column_name, data_type, is_nullable, column_default)
+                FROM information_schema.columns WHERE table_schema = $1
+                UNION ALL
+                SELECT format('%s %s', conname, pg_get_constraintdef(oid))
+                FROM pg_constraint WHERE connamespace = $1::text::regnamespace
+                UNION ALL
+                SELECT indexdef FROM pg_indexes WHERE schemaname = $1
+                UNION ALL
+                SELECT format('%s %s %s', sequencename, increment_by, cache_size)
+                FROM pg_sequences WHERE schemaname = $1
+            ) described (line) WHERE line NOT LIKE '%diesel%' ORDER BY 1";
+        let rows = database.query(all, &[&schema]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    let run = async |steps: Vec<String>| {
+        for step in steps {
+            database.batch_execute(&step).await.unwrap();
+        }
+    };
+    run(migrations("up.sql")).await;
+    let fresh = described(&tenant).await;
+    assert!(fresh.len() > 100);
+    assert_eq!(described(&scratch).await, fresh);
+    run(migrations("down.sql").into_iter().rev().collect()).await;
+    assert_eq!(described(&scratch).await, Vec::<String>::new());
+    run(migrations("up.sql")).await;
+    assert_eq!(described(&scratch).await, fresh);
+}
