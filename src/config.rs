@@ -48,7 +48,7 @@ pub struct Config {
     pub grpc_port: u16,
 
     /// Write every SQL statement to the log, without the values in it
-    #[arg(long, env = "SQL_ECHO", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, env = "SQL_ECHO", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new(), value_name = "BOOL")]
     pub sql_echo: bool,
 
     /// Where the private PostgreSQL, the master key and the development key are kept
