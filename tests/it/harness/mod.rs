@@ -6,14 +6,16 @@ mod dynamic;
 mod postgres;
 mod refusal;
 mod server;
+mod tables;
 mod tenant;
 
 pub use calls::{Filled, Named, method};
 pub use credentials::{Keys, bearer, ed_header, now};
 pub use dynamic::{Field, Method, call_raw};
-pub use postgres::{admin, content};
+pub use postgres::{admin, content, database_url};
 pub use refusal::Refusal;
 pub use server::TestServer;
+pub use tables::Tables;
 pub use tenant::TestTenant;
 
 use std::time::{Duration, Instant};

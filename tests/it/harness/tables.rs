@@ -1,0 +1,47 @@
+//! A tenant as the service's own account sees it, for what the wire cannot show.
+
+use tokio_postgres::Client;
+
+use super::{TestTenant, admin};
+
+/// A tenant's place in the database.
+pub struct Tables {
+    /// A connection of the service's own account.
+    pub admin: Client,
+    /// The tenant's number in advisory locks.
+    pub number: i32,
+    /// The tenant's schema.
+    pub schema: String,
+    /// The role that the tenant's connections log in as.
+    pub role: String,
+}
+
+impl Tables {
+    /// Finds a tenant in the directory.
+    pub async fn of(tenant: &TestTenant) -> Self {
+        let admin = admin().await;
+        let found = "SELECT number, schema_name, role_name FROM directory.tenants WHERE slug = $1";
+        let row = admin.query_one(found, &[&tenant.slug()]).await.unwrap();
+        Self {
+            admin,
+            number: row.get(0),
+            schema: row.get(1),
+            role: row.get(2),
+        }
+    }
+
+    /// Counts what a query with a single number finds; `{schema}` stands for the tenant's.
+    pub async fn count(&self, query: &str) -> i64 {
+        let query = query.replace("{schema}", &self.schema);
+        self.admin.query_one(&query, &[]).await.unwrap().get(0)
+    }
+
+    /// Counts the sessions of the tenant's role that fulfil a condition on `pg_stat_activity`.
+    pub async fn sessions(&self, condition: &str) -> i64 {
+        let role = &self.role;
+        self.count(&format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = '{role}' AND {condition}"
+        ))
+        .await
+    }
+}
