@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod connections;
 mod event_order;
 mod harness;
 mod health;
