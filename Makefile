@@ -27,7 +27,7 @@ check: format lints docs protos dependencies migrations schema-is-current ## eve
 
 bench: ## measure, side by side with the same SQL without the service
 	@.ci/setup run
-	.ci/with-test-postgres cargo bench --locked $(ARGS)
+	.ci/with-test-postgres cargo bench --locked --bench load $(ARGS)
 
 prove: ## keep the promises under kills, faults and load; takes hours
 	@.ci/setup test

@@ -1,0 +1,186 @@
+//! Callers over gRPC, each of which waits for its answer before it calls again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use http::uri::PathAndQuery;
+use prost::bytes::{Buf as _, BufMut as _, Bytes};
+use tonic::client::Grpc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use crate::Failure;
+use crate::process::{Cpu, Meter};
+
+/// How many HTTP/2 connections the callers share.
+const CHANNELS: usize = 4;
+const WARM_UP: Duration = Duration::from_secs(1);
+
+const WARMING: u8 = 0;
+const COUNTING: u8 = 1;
+const STOPPED: u8 = 2;
+
+/// Callers of one server, with one credential.
+pub struct Callers {
+    channels: Vec<Channel>,
+    authorization: MetadataValue<Ascii>,
+}
+
+/// One call, again and again.
+#[derive(Clone)]
+pub struct Task {
+    /// Which: `/communication.v1.InboxService/GetMessage`.
+    pub path: &'static str,
+    /// What is asked in turn.
+    pub requests: Arc<Vec<Bytes>>,
+    /// What the server shall answer; anything else ends the run.
+    pub answer: Code,
+}
+
+/// What came of a run.
+pub struct Outcome {
+    /// How long each call took, in microseconds.
+    pub latency: Histogram<u64>,
+    /// How long all that took.
+    pub took: Duration,
+    /// What was used for it.
+    pub cpu: Cpu,
+}
+
+impl Callers {
+    /// Connects to a server.
+    pub async fn connect(address: &str, token: &str) -> Result<Self, Failure> {
+        let mut channels = Vec::new();
+        for _ in 0..CHANNELS {
+            let endpoint = Endpoint::from_shared(address.to_owned())?.tcp_nodelay(true);
+            channels.push(endpoint.connect().await?);
+        }
+        Ok(Self {
+            channels,
+            authorization: format!("Bearer {token}").parse()?,
+        })
+    }
+
+    /// Makes one call.
+    pub async fn call(&self, path: &'static str, request: Bytes) -> Result<Bytes, Status> {
+        let mut client = Grpc::new(self.channels[0].clone());
+        unary(&mut client, path, request, &self.authorization).await
+    }
+
+    /// Lets so many callers do a task for a while that counts, after a second that does not.
+    pub async fn run(
+        &self,
+        callers: usize,
+        task: &Task,
+        span: Duration,
+        meter: Meter,
+    ) -> Result<Outcome, Failure> {
+        let phase = Arc::new(AtomicU8::new(WARMING));
+        let spawn = |number: usize| {
+            let client = Grpc::new(self.channels[number % CHANNELS].clone());
+            let authorization = self.authorization.clone();
+            tokio::spawn(one_caller(
+                number,
+                client,
+                authorization,
+                task.clone(),
+                phase.clone(),
+            ))
+        };
+        let running: Vec<_> = (0..callers).map(spawn).collect();
+        tokio::time::sleep(WARM_UP).await;
+        let (begun, before) = (Instant::now(), meter.read()?);
+        phase.store(COUNTING, Ordering::Relaxed);
+        tokio::time::sleep(span).await;
+        phase.store(STOPPED, Ordering::Relaxed);
+        let (took, cpu) = (begun.elapsed(), meter.since(before)?);
+        let mut latency = Histogram::new(3)?;
+        for caller in running {
+            latency.add(&caller.await??)?;
+        }
+        Ok(Outcome { latency, took, cpu })
+    }
+}
+
+async fn one_caller(
+    number: usize,
+    mut client: Grpc<Channel>,
+    authorization: MetadataValue<Ascii>,
+    task: Task,
+    phase: Arc<AtomicU8>,
+) -> Result<Histogram<u64>, Failure> {
+    let mut latency = Histogram::new(3)?;
+    // Callers are spread over the requests and go through them in steps of a prime, so that they
+    // do not meet at one conversation more often than by chance.
+    let mut next = number * 7919;
+    while phase.load(Ordering::Relaxed) != STOPPED {
+        next += 7919 + number;
+        let request = task.requests[next % task.requests.len()].clone();
+        let begun = Instant::now();
+        let answer = unary(&mut client, task.path, request, &authorization).await;
+        if answer.as_ref().map_or_else(Status::code, |_| Code::Ok) != task.answer {
+            return Err(format!("{} answered {answer:?}", task.path).into());
+        }
+        if phase.load(Ordering::Relaxed) == COUNTING {
+            latency.record(u64::try_from(begun.elapsed().as_micros())?)?;
+        }
+    }
+    Ok(latency)
+}
+
+async fn unary(
+    client: &mut Grpc<Channel>,
+    path: &'static str,
+    request: Bytes,
+    authorization: &MetadataValue<Ascii>,
+) -> Result<Bytes, Status> {
+    let mut request = Request::new(request);
+    let metadata = request.metadata_mut();
+    metadata.insert("authorization", authorization.clone());
+    let ready = client.ready().await;
+    ready.map_err(|error| Status::unavailable(error.to_string()))?;
+    let path = PathAndQuery::from_static(path);
+    Ok(client.unary(request, path, Undecoded).await?.into_inner())
+}
+
+/// Leaves messages as bytes: pgbench does not read its rows either.
+#[derive(Debug, Clone, Copy)]
+struct Undecoded;
+
+impl Codec for Undecoded {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Undecoded {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Undecoded {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}

@@ -1,0 +1,149 @@
+//! The database: a PostgreSQL of the run's own, and pgbench beside it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use communication_service::database::private::{PrivateOptions, PrivateServer};
+use tokio::process::Command;
+use tokio_postgres::{Client, NoTls};
+
+use crate::Failure;
+use crate::process::{Cpu, Meter};
+
+/// A running PostgreSQL, with fsync on.
+pub struct Postgres {
+    server: PrivateServer,
+    /// The process id of its first process.
+    pub pid: u32,
+    /// Logged in as the service's own account, which owns every schema.
+    pub admin: Client,
+    programs: PathBuf,
+}
+
+/// What pgbench has done.
+pub struct Outcome {
+    /// Transactions each second, logins left out.
+    pub rate: f64,
+    /// How many those are.
+    pub calls: f64,
+    /// What was used for it, logins included.
+    pub cpu: Cpu,
+}
+
+impl Postgres {
+    /// Starts the PostgreSQL of a folder.
+    pub async fn start(folder: &Path) -> Result<Self, Failure> {
+        let server = PrivateServer::start(PrivateOptions {
+            data_dir: folder.to_owned(),
+            bin_dir: None,
+            fsync: true,
+            max_connections: 200,
+            keep_running: false,
+        })
+        .await?;
+        let lock = fs::read_to_string(folder.join("postgres/postmaster.pid"))?;
+        let pid: u32 = lock.lines().next().unwrap_or_default().parse()?;
+        let program = fs::read_link(format!("/proc/{pid}/exe"))?;
+        let (admin, connection) = tokio_postgres::connect(server.url(), NoTls).await?;
+        tokio::spawn(connection);
+        Ok(Self {
+            pid,
+            admin,
+            programs: program.parent().unwrap_or(Path::new("/")).to_owned(),
+            server,
+        })
+    }
+
+    /// The address of the service's own account.
+    pub fn url(&self) -> &str {
+        self.server.url()
+    }
+
+    /// Stops it.
+    pub async fn stop(self) -> Result<(), Failure> {
+        Ok(self.server.stop().await?)
+    }
+
+    /// The settings of the one tenant's role, as start-up options. pgbench logs in as the
+    /// service's own account, because no password of a tenant's role leaves the service; with
+    /// these, its statements are planned and run as the tenant's are.
+    pub async fn session_options(&self) -> Result<String, Failure> {
+        let sql = "SELECT unnest(s.setconfig) FROM directory.tenants t
+            JOIN pg_roles r ON r.rolname = t.role_name
+            JOIN pg_db_role_setting s ON s.setrole = r.oid";
+        let rows = self.admin.query(sql, &[]).await?;
+        let options = rows
+            .iter()
+            .map(|row| format!("-c {}", row.get::<_, String>(0)));
+        Ok(options.collect::<Vec<_>>().join(" "))
+    }
+
+    /// How many connections the one tenant has.
+    pub async fn connections(&self) -> Result<usize, Failure> {
+        let sql = "SELECT count(*) FROM pg_stat_activity a
+            JOIN directory.tenants t ON t.role_name = a.usename";
+        let count: i64 = self.admin.query_one(sql, &[]).await?.get(0);
+        Ok(usize::try_from(count)?)
+    }
+
+    /// Lets pgbench run a script over so many connections.
+    pub async fn pgbench(
+        &self,
+        script: &Path,
+        options: &str,
+        clients: usize,
+        span: Duration,
+        meter: Meter,
+    ) -> Result<Outcome, Failure> {
+        let before = meter.read()?;
+        let output = Command::new(self.programs.join("pgbench"))
+            .args(["--no-vacuum", "--protocol=prepared", "--jobs=2"])
+            .arg(format!("--client={clients}"))
+            .arg(format!("--time={}", span.as_secs()))
+            .arg(format!("--file={}", script.display()))
+            .arg(self.url())
+            .env("PGOPTIONS", options)
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(|error| format!("pgbench, of PostgreSQL's contrib, cannot be run: {error}"))?;
+        let cpu = meter.since(before)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let number = |name: &str| -> Result<f64, Failure> {
+            let rest = text.lines().find_map(|line| line.strip_prefix(name));
+            let word = rest.and_then(|rest| rest.split_whitespace().next());
+            let said = || format!("pgbench says: {}", String::from_utf8_lossy(&output.stderr));
+            Ok(word.ok_or_else(said)?.parse()?)
+        };
+        Ok(Outcome {
+            rate: number("tps = ")?,
+            calls: number("number of transactions actually processed: ")?,
+            cpu,
+        })
+    }
+}
+
+/// Writes a statement of the service for pgbench: the same text, each parameter replaced by what
+/// `values` has for its name in `input` or, where it has none, for its number.
+pub fn script(statement: &str, values: &[(&str, &str)]) -> Result<String, Failure> {
+    let mut text = format!("\\set c random(1, {})\n", crate::CONVERSATIONS);
+    let mut rest = statement;
+    while let Some((head, tail)) = rest.split_once('$') {
+        let end = tail.find(|c: char| !c.is_ascii_digit());
+        let (number, tail) = tail.split_at(end.unwrap_or(tail.len()));
+        let name = tail.strip_prefix(" AS ").map(|tail| {
+            let end = tail.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            &tail[..end.unwrap_or(tail.len())]
+        });
+        let key = name.unwrap_or(number);
+        let value = values.iter().find(|(known, _)| *known == key);
+        let (_, value) = value.ok_or_else(|| format!("no value for `{key}` of:\n{statement}"))?;
+        text.push_str(head);
+        text.push_str(value);
+        rest = tail;
+    }
+    text.push_str(rest);
+    text.push_str(";\n");
+    Ok(text)
+}
