@@ -9,6 +9,7 @@
 
 mod access;
 mod connections;
+mod durability;
 mod event_order;
 mod harness;
 mod health;

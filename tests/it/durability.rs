@@ -1,0 +1,463 @@
+//! What was acknowledged stays, and is there once: beside a killed service, a connection that
+//! ends at the worst moment, a database that goes away.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use communication_service::database::private::{PrivateOptions, PrivateServer};
+use communication_service::pb::inbox_service_client::InboxServiceClient;
+use communication_service::pb::tenant_admin_service_client::TenantAdminServiceClient;
+use communication_service::pb::{
+    CreateConversationRequest, CreateMessageRequest, InitializeTenantRequest, Message,
+};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_postgres::{Client, NoTls};
+use tonic::Code;
+use tonic::transport::{Channel, Endpoint};
+use uuid::Uuid;
+
+use crate::harness::{TestServer, TestTenant, eventually};
+
+/// A folder that is gone with the test, and that PostgreSQL's account can pass through.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let name = format!("communication-durability-{}", Uuid::now_v7().simple());
+        let path = std::env::temp_dir().join(name);
+        DirBuilder::new().mode(0o711).create(&path).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o711)).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A PostgreSQL of the test's own that writes to the disk before it acknowledges.
+async fn durable(folder: &Folder) -> PrivateServer {
+    PrivateServer::start(PrivateOptions {
+        data_dir: folder.0.clone(),
+        bin_dir: None,
+        fsync: true,
+        max_connections: 100,
+        keep_running: false,
+    })
+    .await
+    .expect("a PostgreSQL of its own")
+}
+
+async fn admin(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// The service as it is installed, on ports that the system chose.
+struct Service {
+    process: Child,
+    channel: Channel,
+}
+
+impl Service {
+    async fn start(folder: &Folder, database_url: &str) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_communication-service"))
+            .env("DATABASE_URL", database_url)
+            .env("COMM_DATA_DIR", &folder.0)
+            .env("COMM_DB_CONNECTIONS", "20")
+            .env("GRPC_PORT", "0")
+            .env("SERVICE_PORT", "0")
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut banner = BufReader::new(process.stderr.take().unwrap()).lines();
+        let address = loop {
+            let line = banner.next_line().await.unwrap().expect("a banner");
+            if let Some(rest) = line.trim().strip_prefix("gRPC ") {
+                break rest.split_whitespace().next().unwrap().to_owned();
+            }
+        };
+        // Nobody to read it would stop the service at a full pipe.
+        tokio::spawn(async move { while let Ok(Some(_)) = banner.next_line().await {} });
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        let channel = endpoint.connect().await.unwrap();
+        Self { process, channel }
+    }
+
+    /// Ends the service as the kernel does, with no time for anything.
+    async fn kill(mut self) {
+        self.process.kill().await.unwrap();
+    }
+}
+
+/// Sends a message until somebody acknowledges it, to whichever service runs.
+async fn insist(
+    services: &mut watch::Receiver<Channel>,
+    request: &CreateMessageRequest,
+    refused: &AtomicUsize,
+) -> Message {
+    loop {
+        let channel = services.borrow_and_update().clone();
+        let answer = InboxServiceClient::new(channel)
+            .create_message(request.clone())
+            .await;
+        match answer {
+            Ok(answer) => return answer.into_inner().message.unwrap(),
+            Err(_) => {
+                refused.fetch_add(1, Ordering::Relaxed);
+                let next = tokio::time::timeout(Duration::from_secs(20), services.changed());
+                next.await.expect("another service").unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_killed_at_full_speed_loses_and_doubles_nothing() {
+    let folder = Folder::new();
+    let database = durable(&folder).await;
+    let service = Service::start(&folder, database.url()).await;
+    let initialize = InitializeTenantRequest {
+        tenant: "acme".to_owned(),
+        ..Default::default()
+    };
+    let tenant = TenantAdminServiceClient::new(service.channel.clone())
+        .initialize_tenant(initialize)
+        .await
+        .unwrap()
+        .into_inner()
+        .tenant
+        .unwrap();
+    let tenant = TestTenant {
+        tenant,
+        inbox: InboxServiceClient::new(service.channel.clone()),
+    };
+
+    let (announce, services) = watch::channel(service.channel.clone());
+    let acknowledged = Arc::new(AtomicUsize::new(0));
+    let refused = Arc::new(AtomicUsize::new(0));
+    let done = Arc::new(AtomicBool::new(false));
+    let mut writers = JoinSet::new();
+    for writer in 0..6 {
+        // Two writers to each conversation.
+        let mut request = tenant.new_conversation();
+        request.contact_identifier = format!("+1555000{}", writer / 2);
+        let conversation = tenant.create(request).await;
+        let (tenant, mut services) = (tenant.clone(), services.clone());
+        let (acknowledged, refused) = (acknowledged.clone(), refused.clone());
+        let done = done.clone();
+        writers.spawn(async move {
+            let mut answers = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                let text = format!("{writer}-{}", answers.len());
+                let mut request = tenant.new_message(&conversation, &text);
+                request.request_id = format!("request-{text}");
+                answers.push(insist(&mut services, &request, &refused).await);
+                acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            (conversation, answers)
+        });
+    }
+    let mut service = service;
+    for _ in 0..3 {
+        let enough = acknowledged.load(Ordering::Relaxed) + 60;
+        eventually("messages are acknowledged", async || {
+            acknowledged.load(Ordering::Relaxed) >= enough
+        })
+        .await;
+        service.kill().await;
+        service = Service::start(&folder, database.url()).await;
+        announce.send(service.channel.clone()).unwrap();
+    }
+    let enough = acknowledged.load(Ordering::Relaxed) + 60;
+    eventually("messages are acknowledged again", async || {
+        acknowledged.load(Ordering::Relaxed) >= enough
+    })
+    .await;
+    done.store(true, Ordering::Relaxed);
+    let written = writers.join_all().await;
+    assert!(
+        refused.load(Ordering::Relaxed) >= 3,
+        "a kill met calls in flight"
+    );
+
+    let tenant = TestTenant {
+        inbox: InboxServiceClient::new(service.channel.clone()),
+        ..tenant
+    };
+    let mut expected: BTreeMap<String, (_, Vec<Message>)> = BTreeMap::new();
+    for (conversation, answers) in written {
+        let entry = expected.entry(conversation.id.clone());
+        entry
+            .or_insert((conversation, Vec::new()))
+            .1
+            .extend(answers);
+    }
+    let mut total = 0;
+    for (conversation, mut answers) in expected.into_values() {
+        answers.sort_by_key(|message| message.sequence);
+        let sequences: Vec<_> = answers.iter().map(|message| message.sequence).collect();
+        let dense: Vec<_> = (1..).take(answers.len()).collect();
+        assert_eq!(sequences, dense);
+        assert_eq!(tenant.messages(&conversation).await, answers);
+        total += answers.len();
+    }
+    let admin = admin(database.url()).await;
+    let once = format!(
+        "SELECT count(*), count(DISTINCT resource_id),
+            count(*) FILTER (WHERE EXISTS (SELECT FROM {0}.inbox_messages m WHERE m.id = resource_id))
+         FROM {0}.events WHERE kind = 'message.created'",
+        tenant.tenant.schema_name
+    );
+    let row = admin.query_one(&once, &[]).await.unwrap();
+    let total = i64::try_from(total).unwrap();
+    let counts: (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+    assert_eq!(counts, (total, total, total));
+    service.kill().await;
+    database.stop().await.unwrap();
+}
+
+/// Stands between service and database, and can lose a reply.
+struct Relay {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Where the database is; nothing while it is said to be away.
+    database: Mutex<Option<String>>,
+    /// What has to go by on one connection, piece by piece, until the reply to the last is lost.
+    lose: Mutex<Vec<Vec<u8>>>,
+    lost: AtomicUsize,
+}
+
+impl Relay {
+    async fn start(url: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let relay = Self {
+            port: listener.local_addr().unwrap().port(),
+            shared: Arc::new(Shared {
+                database: Mutex::new(Some(host(url).to_owned())),
+                lose: Mutex::default(),
+                lost: AtomicUsize::new(0),
+            }),
+        };
+        let shared = relay.shared.clone();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let shared = shared.clone();
+                tokio::spawn(async move {
+                    // An end of either side is the end of both.
+                    let _ = shared.carry(socket).await;
+                });
+            }
+        });
+        relay
+    }
+
+    /// The database's address with the relay in its place.
+    fn url(&self, url: &str) -> String {
+        url.replace(host(url), &format!("127.0.0.1:{}", self.port))
+    }
+
+    /// Loses the reply to the last of these pieces, once.
+    fn lose_reply(&self, pieces: &[&str]) {
+        *self.shared.lose.lock().unwrap() = pieces
+            .iter()
+            .map(|piece| piece.as_bytes().to_vec())
+            .collect();
+    }
+
+    fn lost(&self) -> usize {
+        self.shared.lost.load(Ordering::Relaxed)
+    }
+}
+
+fn host(url: &str) -> &str {
+    let (_, host) = url.split_once('@').unwrap();
+    host.split('/').next().unwrap()
+}
+
+impl Shared {
+    async fn carry(&self, mut client: TcpStream) -> std::io::Result<()> {
+        let Some(database) = self.database.lock().unwrap().clone() else {
+            return Ok(());
+        };
+        let mut server = TcpStream::connect(database).await?;
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        let (mut asked, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
+        let mut met = 0;
+        loop {
+            tokio::select! {
+                read = client.read(&mut asked) => {
+                    let bytes = &asked[..read?];
+                    if bytes.is_empty() {
+                        return server.shutdown().await;
+                    }
+                    server.write_all(bytes).await?;
+                    if self.meets_the_last(bytes, &mut met) {
+                        return self.swallow(server).await;
+                    }
+                }
+                read = server.read(&mut answered) => {
+                    let bytes = &answered[..read?];
+                    if bytes.is_empty() {
+                        return client.shutdown().await;
+                    }
+                    client.write_all(bytes).await?;
+                }
+            }
+        }
+    }
+
+    /// Tells whether the last piece has gone by on this connection, where `met` have before.
+    fn meets_the_last(&self, bytes: &[u8], met: &mut usize) -> bool {
+        let mut lose = self.lose.lock().unwrap();
+        let Some(piece) = lose.get(*met) else {
+            return false;
+        };
+        if bytes.windows(piece.len()).any(|window| window == piece) {
+            *met += 1;
+            if *met == lose.len() {
+                lose.clear();
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Reads the reply until the server is ready for the next statement, and hangs up.
+    async fn swallow(&self, mut server: TcpStream) -> std::io::Result<()> {
+        let mut reply = Vec::new();
+        while !reply.ends_with(b"Z\0\0\0\x05I") {
+            if server.read_buf(&mut reply).await? == 0 {
+                return Ok(());
+            }
+        }
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_reply_was_lost_is_there_once_after_the_retry() {
+    let folder = Folder::new();
+    let database = durable(&folder).await;
+    let relay = Relay::start(database.url()).await;
+    let server = TestServer::start_with(|config| {
+        config.database_url = Some(relay.url(database.url()));
+        config.data_dir = folder.0.clone();
+    })
+    .await;
+    let tenant = server.tenant().await;
+    let conversation = tenant.conversation().await;
+    let mut answers = Vec::new();
+    for case in 1..=100 {
+        let mut request = tenant.new_message(&conversation, &format!("message no. {case}."));
+        request.request_id = format!("request-{case}");
+        relay.lose_reply(&[&request.text]);
+        let lost = tenant.inbox.clone().create_message(request.clone()).await;
+        assert_eq!(relay.lost(), case);
+        assert_eq!(lost.unwrap_err().code(), Code::Unavailable);
+        answers.push(tenant.send(request).await);
+    }
+    assert_eq!(tenant.messages(&conversation).await, answers);
+    let sequences: Vec<_> = answers.iter().map(|message| message.sequence).collect();
+    assert_eq!(sequences, (1..=100).collect::<Vec<_>>());
+    let admin = admin(database.url()).await;
+    let events = format!(
+        "SELECT count(*), count(DISTINCT resource_id) FROM {}.events WHERE kind = 'message.created'",
+        tenant.tenant.schema_name
+    );
+    let row = admin.query_one(&events, &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (100, 100));
+    server.stop().await;
+    database.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_whose_commit_was_not_heard_of_is_there_once_after_the_retry() {
+    let folder = Folder::new();
+    let database = durable(&folder).await;
+    let relay = Relay::start(database.url()).await;
+    let server = TestServer::start_with(|config| {
+        config.database_url = Some(relay.url(database.url()));
+        config.data_dir = folder.0.clone();
+    })
+    .await;
+    let tenant = server.tenant().await;
+    for case in 1..=20 {
+        let request = CreateConversationRequest {
+            request_id: format!("request-{case}"),
+            first_message: format!("message no. {case}."),
+            ..tenant.new_conversation()
+        };
+        relay.lose_reply(&[&request.first_message, "COMMIT"]);
+        let mut inbox = tenant.inbox.clone();
+        let lost = inbox.create_conversation(request.clone()).await;
+        assert_eq!(relay.lost(), case);
+        assert_eq!(lost.unwrap_err().code(), Code::Unavailable);
+        let answer = inbox.create_conversation(request).await.unwrap();
+        let answer = answer.into_inner();
+        assert!(answer.created);
+        let conversation = answer.conversation.unwrap();
+        assert_eq!(usize::try_from(conversation.number).unwrap(), case);
+        let messages = tenant.messages(&conversation).await;
+        assert_eq!(messages, [answer.message.unwrap()]);
+    }
+    server.stop().await;
+    database.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_away_is_told_of_and_used_again_when_it_is_back() {
+    let folder = Folder::new();
+    let database = durable(&folder).await;
+    let relay = Relay::start(database.url()).await;
+    let server = TestServer::start_with(|config| {
+        config.database_url = Some(relay.url(database.url()));
+        config.data_dir = folder.0.clone();
+    })
+    .await;
+    let tenant = server.tenant().await;
+    let conversation = tenant.conversation().await;
+    eventually("ready", async || server.http_get("/ready").await.0 == 200).await;
+
+    *relay.shared.database.lock().unwrap() = None;
+    database.stop().await.unwrap();
+    let request = tenant.new_message(&conversation, "Never");
+    let refused = tenant.inbox.clone().create_message(request).await;
+    assert_eq!(refused.unwrap_err().code(), Code::Unavailable);
+    eventually("not ready", async || {
+        server.http_get("/ready").await.0 == 503
+    })
+    .await;
+    assert_eq!(server.http_get("/health").await.0, 200);
+
+    let database = durable(&folder).await;
+    *relay.shared.database.lock().unwrap() = Some(host(database.url()).to_owned());
+    let back = eventually("ready again", async || {
+        server.http_get("/ready").await.0 == 200
+    });
+    let back = tokio::time::timeout(Duration::from_secs(2), back).await;
+    back.expect("ready within two seconds");
+    let message = tenant.reply(&conversation, "Afterwards").await;
+    assert_eq!(message.sequence, 1);
+    server.stop().await;
+    database.stop().await.unwrap();
+}
