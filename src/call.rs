@@ -147,7 +147,7 @@ impl Checks {
 }
 
 /// Takes the caller's id over if it has a harmless form, the trace's otherwise, or makes one.
-fn correlation_id(headers: &HeaderMap) -> Arc<str> {
+pub fn correlation_id(headers: &HeaderMap) -> Arc<str> {
     let text = |name| {
         headers
             .get(name)

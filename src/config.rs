@@ -106,6 +106,14 @@ pub struct Config {
     #[arg(long, env = "COMM_INSECURE", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new(), value_name = "BOOL")]
     pub insecure: bool,
 
+    /// How long webhooks are kept as they came, in days
+    #[arg(long, env = "COMM_DELIVERY_DAYS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=3650), value_name = "DAYS")]
+    pub delivery_days: u32,
+
+    /// How long webhooks are kept that have items in quarantine, in days
+    #[arg(long, env = "COMM_QUARANTINE_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650), value_name = "DAYS")]
+    pub quarantine_days: u32,
+
     /// The longest that a call may take, in seconds; a caller's own deadline may be shorter
     #[arg(
         long,

@@ -108,6 +108,13 @@ pub enum Existing {
     },
     /// The schema.
     Schema(String),
+    /// The channel account, of another tenant.
+    ChannelAccount {
+        /// The channel.
+        channel: &'static str,
+        /// By what its provider names the account.
+        key: String,
+    },
 }
 
 /// Which state is in the way.
@@ -332,6 +339,12 @@ impl Existing {
             )
             .with("tenant", slug.clone())
             .with("schema_name", schema_name.clone()),
+            Self::ChannelAccount { channel, key } => Detail::new(
+                ErrorReason::ChannelAccountTaken,
+                format!("`{channel}` account `{key}` is connected to another tenant, disconnect it there first"),
+            )
+            .with("channel", *channel)
+            .with("key", key.clone()),
             Self::Schema(schema_name) => Detail::new(
                 ErrorReason::SchemaNameTaken,
                 format!("schema `{schema_name}` is taken"),

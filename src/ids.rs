@@ -64,4 +64,8 @@ ids! {
     ConversationId,
     /// Of a message.
     MessageId,
+    /// Of a provider's app.
+    AppId,
+    /// Of a webhook as it came.
+    DeliveryId,
 }

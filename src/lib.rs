@@ -3,6 +3,7 @@
 
 pub mod access;
 mod call;
+mod channel;
 mod clock;
 mod codec;
 pub mod command;
@@ -16,6 +17,7 @@ mod inbox;
 mod master_key;
 mod page;
 pub mod pb;
+mod provider;
 mod request_id;
 mod schema;
 pub mod server;
@@ -24,3 +26,4 @@ mod stored_enum;
 mod telemetry;
 mod tenant;
 mod time;
+mod webhook;

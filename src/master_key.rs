@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
-use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use aws_lc_rs::rand;
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::ids::TenantId;
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
@@ -90,21 +92,51 @@ impl MasterKey {
     /// # Errors
     /// The library refused.
     pub fn sealer(&self, purpose: &'static str) -> Result<Sealer, MasterKeyError> {
-        struct KeyLength;
-        impl KeyType for KeyLength {
-            fn len(&self) -> usize {
-                KEY_BYTES
-            }
+        sealer(&self.derive(), &[purpose.as_bytes()]).map_err(|_| MasterKeyError::Crypto)
+    }
+
+    /// Makes the sealers of one purpose, each tenant its own.
+    pub fn tenant_sealers(&self, purpose: &'static str) -> TenantSealers {
+        TenantSealers {
+            key: self.derive(),
+            purpose,
         }
-        let mut key = [0; KEY_BYTES];
-        Salt::new(HKDF_SHA256, b"communication-service")
-            .extract(&self.0)
-            .expand(&[purpose.as_bytes()], KeyLength)
-            .and_then(|okm| okm.fill(&mut key))
-            .map_err(|_| MasterKeyError::Crypto)?;
-        let key =
-            RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| MasterKeyError::Crypto)?;
-        Ok(Sealer(Arc::new(key)))
+    }
+
+    fn derive(&self) -> Prk {
+        Salt::new(HKDF_SHA256, b"communication-service").extract(&self.0)
+    }
+}
+
+fn sealer(key: &Prk, info: &[&[u8]]) -> Result<Sealer, Unspecified> {
+    struct KeyLength;
+    impl KeyType for KeyLength {
+        fn len(&self) -> usize {
+            KEY_BYTES
+        }
+    }
+    let mut bytes = [0; KEY_BYTES];
+    key.expand(info, KeyLength)?.fill(&mut bytes)?;
+    let key = RandomizedNonceKey::new(&AES_256_GCM, &bytes)?;
+    Ok(Sealer(Arc::new(key)))
+}
+
+/// Makes a sealer for each tenant: what one tenant's seals, another's cannot open.
+#[derive(Clone)]
+pub struct TenantSealers {
+    key: Prk,
+    purpose: &'static str,
+}
+
+impl TenantSealers {
+    /// Makes the sealer of one tenant.
+    ///
+    /// # Errors
+    /// The library refused.
+    pub fn of(&self, tenant: TenantId) -> Result<Sealer, Error> {
+        // The purpose is fixed for each family, so that no tenant's id can stand for another one.
+        sealer(&self.key, &[self.purpose.as_bytes(), tenant.0.as_bytes()])
+            .map_err(|_| Error::internal("no key can be derived"))
     }
 }
 

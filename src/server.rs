@@ -29,8 +29,10 @@ use crate::pb::tenant_admin_service_server::TenantAdminServiceServer;
 use crate::sidecar::{Sidecar, routes};
 use crate::telemetry::start_metrics;
 use crate::tenant::{
-    DirectoryOptions, InstallationError, Isolation, TenantAdmin, TenantDirectory, prepare,
+    AccountSealers, DirectoryOptions, InstallationError, Isolation, TenantAdmin, TenantDirectory,
+    prepare,
 };
+use crate::webhook::{Webhooks, WebhooksOptions};
 
 /// How often the database is asked for a sign of life.
 const PING_EVERY: Duration = Duration::from_millis(500);
@@ -100,6 +102,7 @@ pub struct Server {
     isolation: Isolation,
     private: Option<PrivateServer>,
     tenants: TenantDirectory,
+    webhooks: Webhooks,
     authenticator: Authenticator,
     ready: Arc<AtomicBool>,
 }
@@ -152,11 +155,21 @@ impl Server {
             service,
             role_sealer,
             page_sealer: key.sealer("page tokens")?,
+            account_sealers: AccountSealers {
+                apps: key.sealer("provider apps")?,
+                accounts: key.tenant_sealers("channel accounts"),
+            },
             connections: usize::from(config.db_connections),
             idle: config.idle(),
             echo: config.sql_echo,
         })
         .map_err(ServerError::Build)?;
+        let webhooks = Webhooks::new(WebhooksOptions {
+            tenants: tenants.clone(),
+            sealer: key.sealer("deliveries")?,
+            days: config.delivery_days,
+            quarantine_days: config.quarantine_days,
+        });
         let authenticator = authenticator(&config)?;
         Ok(Self {
             config,
@@ -166,6 +179,7 @@ impl Server {
             isolation,
             private,
             tenants,
+            webhooks,
             authenticator,
             ready: Arc::new(AtomicBool::new(false)),
         })
@@ -219,8 +233,9 @@ impl Server {
 
         let inbox = InboxServiceServer::new(Inbox::new(self.tenants.clone()))
             .max_decoding_message_size(MAX_REQUEST_BYTES);
-        let admin = TenantAdminServiceServer::new(TenantAdmin::new(self.tenants.clone()))
-            .max_decoding_message_size(MAX_REQUEST_BYTES);
+        let admin = TenantAdmin::new(self.tenants.clone(), self.webhooks.clone());
+        let admin =
+            TenantAdminServiceServer::new(admin).max_decoding_message_size(MAX_REQUEST_BYTES);
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
@@ -250,13 +265,22 @@ impl Server {
             metrics,
             tenants: self.tenants.clone(),
         };
-        let http = axum::serve(self.http, routes(sidecar, self.config.host))
-            .with_graceful_shutdown(told(stopped.clone()));
+        let routes =
+            routes(sidecar, self.config.host).merge(crate::webhook::routes(self.webhooks.clone()));
+        let working = tokio::spawn({
+            let webhooks = self.webhooks.clone();
+            async move { webhooks.work().await }
+        });
+        let http = axum::serve(self.http, routes).with_graceful_shutdown(told(stopped.clone()));
 
         let serving = async {
             let grpc = async { grpc.await.map_err(|error| ServerError::Serve(error.into())) };
             let http = async { http.await.map_err(|error| ServerError::Serve(error.into())) };
-            tokio::try_join!(grpc, http).map(drop)
+            let served = tokio::try_join!(grpc, http).map(drop);
+            // What is left of the deliveries is taken up at the next start, or by another node.
+            working.abort();
+            self.webhooks.drain().await;
+            served
         };
         let ready = self.ready.clone();
         let grace = self.config.grace();

@@ -108,6 +108,16 @@ impl Caller {
         }
     }
 
+    /// Who calls by webhook: a provider, in the tenant of its account, for the inbox alone.
+    pub fn provider(channel: &str) -> Self {
+        Self {
+            service: format!("webhook.{channel}"),
+            user_id: None,
+            scopes: Scopes::default().with(Scope::InboxWrite),
+            tenants: Tenants::Named(BTreeSet::new()),
+        }
+    }
+
     /// Checks that the credential is for a tenant.
     ///
     /// # Errors

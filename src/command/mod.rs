@@ -2,6 +2,7 @@
 
 mod call;
 mod client;
+mod demo;
 mod healthcheck;
 mod serve;
 mod tenant;
@@ -40,6 +41,8 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Make and show tenants, on a running server
     Tenant(tenant::TenantArgs),
+    /// Show it with believable data, on a running server
+    Demo(demo::DemoArgs),
     /// Call any method of a running server, JSON in and out
     Call(call::CallArgs),
     /// Mint a token that a server on this machine believes in development
@@ -58,6 +61,7 @@ impl CommandLine {
             None => serve::run(self.serve.config).await,
             Some(Command::Serve(serve)) => serve::run(serve.config).await,
             Some(Command::Tenant(args)) => tenant::run(args).await,
+            Some(Command::Demo(args)) => demo::run(args).await,
             Some(Command::Call(args)) => call::run(args).await,
             Some(Command::Token(args)) => token::run(&args),
             Some(Command::Healthcheck(args)) => healthcheck::run(&args).await,

@@ -50,26 +50,31 @@ fn banner(server: &Server) -> String {
         .next()
         .unwrap_or_else(|| "communication-service".to_owned());
     let grpc = server.grpc_address();
+    let http = server.http_address();
     let at = if grpc.port() == 50051 {
         String::new()
     } else {
         format!(" --server http://{grpc}")
     };
+    let http_at = if http.port() == 8010 {
+        String::new()
+    } else {
+        format!(" --http {http}")
+    };
     let version = env!("CARGO_PKG_VERSION");
-    let http = server.http_address();
     let database = server.database();
     format!(
         "
   communication-service {version}
   gRPC      {grpc}  (reflection and health included)
-  HTTP      http://{http}  (/health, /ready, /metrics)
+  HTTP      http://{http}  (/health, /ready, /metrics, /webhooks)
   database  {database}
   tenants   {isolation}
   access    {access}
 
   Try it from another terminal:
     {program} tenant create{at} acme
-    {program} call{at} InboxService/CreateConversation '{{\"tenant\": \"acme\", \"channel\": \"CHANNEL_WHATSAPP\", \"contact_identifier\": \"+15551234567\", \"first_message\": \"Hello!\"}}'
+    {program} demo webhook{at}{http_at}
     {program} call{at} InboxService/ListConversations '{{\"tenant\": \"acme\"}}'
 
 "

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::conversation::Channel;
+use crate::channel::Channel;
 use crate::error::{Error, InvalidRequest};
 use crate::ids::ChannelAccountId;
 use crate::schema::tenant::channel_accounts;

@@ -7,6 +7,7 @@ use diesel::dsl::sql;
 use diesel::expression::Expression;
 use diesel::pg::Pg;
 use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{self, Array, BigInt, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 use super::message::{self, Direction, Message, MessageType, NewMessage};
 use super::{channel_account, contact};
+use crate::channel::Channel;
 use crate::database::statement::statement;
 use crate::error::{Conflict, Error, Precondition};
 use crate::event::log::{Change, append};
@@ -24,39 +26,6 @@ use crate::request_id::{self, RequestId};
 use crate::schema::tenant::{contact_identities, contacts, inbox_conversations};
 use crate::stored_enum::stored_enum;
 use crate::tenant::TenantConn;
-
-stored_enum! {
-    /// Where a conversation takes place.
-    Channel {
-        /// WhatsApp Business.
-        Whatsapp = "whatsapp",
-        /// Facebook Messenger.
-        Messenger = "messenger",
-        /// Instagram Direct.
-        Instagram = "instagram",
-        /// E-mail.
-        Email = "email",
-        /// The web chat widget.
-        Web = "web",
-        /// WhatsApp by Twilio.
-        TwilioWhatsapp = "twilio_whatsapp",
-        /// Voice by Twilio.
-        TwilioCall = "twilio_call",
-        /// A personal WhatsApp number.
-        PersonalWhatsapp = "personal_whatsapp",
-        /// Gmail.
-        Gmail = "gmail",
-        /// Zendesk.
-        Zendesk = "zendesk",
-    }
-}
-
-impl Channel {
-    /// Tells whether one person can have several conversations on an account at once.
-    pub fn has_threads(self) -> bool {
-        matches!(self, Self::Email | Self::Gmail | Self::Zendesk)
-    }
-}
 
 stored_enum! {
     /// Where a conversation stands.
@@ -228,11 +197,11 @@ async fn find_or_create(conn: &mut TenantConn, new: &NewConversation) -> Result<
             "must be empty on a channel without threads",
         ));
     }
-    let identity =
-        contact::find_or_create(conn, account, &new.contact_identifier, &new.contact_name).await?;
+    let identifier = std::slice::from_ref(&new.contact_identifier);
+    let identity = contact::meet(conn, account, identifier, &new.contact_name).await?;
     let (id, created) = match find_open(conn, identity, &new.thread_key).await? {
         Some(id) => (id, false),
-        None => match insert(conn, new, channel, identity).await? {
+        None => match begin(conn, new, channel, identity).await? {
             Some(id) => (id, true),
             None => {
                 // Made between the two statements by somebody who did not hold the identity.
@@ -241,19 +210,6 @@ async fn find_or_create(conn: &mut TenantConn, new: &NewConversation) -> Result<
             }
         },
     };
-    if created {
-        append(
-            conn,
-            Change {
-                kind: "conversation.created",
-                resource_kind: "conversation",
-                resource_id: id.0,
-                version: 1,
-                changed: Vec::new(),
-            },
-        )
-        .await?;
-    }
     let message = if new.first_message.is_empty() {
         None
     } else {
@@ -293,7 +249,37 @@ async fn find_open(
     Ok(open.first(conn).await.optional()?)
 }
 
-async fn insert(
+/// Finds the conversation of a person on a channel account without threads: the one that goes on,
+/// by whichever identifier, or else the last that was archived.
+pub async fn find_latest(
+    conn: &mut TenantConn,
+    identity: ContactIdentityId,
+) -> Result<Option<ConversationId>, Error> {
+    let same = diesel::alias!(contact_identities as same);
+    let of_person = inbox_conversations::table
+        .inner_join(contact_identities::table)
+        .inner_join(
+            same.on(same
+                .field(contact_identities::contact_id)
+                .eq(contact_identities::contact_id)
+                .and(
+                    same.field(contact_identities::channel_account_id)
+                        .eq(contact_identities::channel_account_id),
+                )),
+        )
+        .filter(same.field(contact_identities::id).eq(identity))
+        .filter(inbox_conversations::thread_key.eq(""))
+        .filter(inbox_conversations::deleted_at.is_null())
+        .order((
+            inbox_conversations::archived_at.is_not_null(),
+            inbox_conversations::number.desc(),
+        ))
+        .select(inbox_conversations::id);
+    Ok(of_person.first(conn).await.optional()?)
+}
+
+/// Makes the conversation of a person, unless there is one that is not archived.
+pub async fn begin(
     conn: &mut TenantConn,
     new: &NewConversation,
     channel: Channel,
@@ -320,7 +306,31 @@ async fn insert(
         .returning(inbox_conversations::id)
         .get_result(conn)
         .await;
-    Ok(inserted.optional()?)
+    let inserted: Option<ConversationId> = inserted.optional()?;
+    if let Some(id) = inserted {
+        let change = Change {
+            kind: "conversation.created",
+            resource_kind: "conversation",
+            resource_id: id.0,
+            version: 1,
+            changed: Vec::new(),
+        };
+        append(conn, change).await?;
+    }
+    Ok(inserted)
+}
+
+/// Tells of an archived conversation that cannot go on, because another of the same person has
+/// taken its place.
+pub fn unless_replaced<T>(result: QueryResult<Option<T>>) -> Result<Option<T>, Error> {
+    match result {
+        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, violation))
+            if violation.constraint_name() == Some("inbox_conversations_thread_key") =>
+        {
+            Err(Error::Aborted(Conflict::Transaction))
+        }
+        result => Ok(result?),
+    }
 }
 
 /// The order of a list of conversations.

@@ -3,8 +3,11 @@
 mod channel_account;
 mod contact;
 mod conversation;
+mod inbound;
 mod message;
 mod service;
 mod wire;
 
+pub use inbound::{Effect, Inbound, InboundMessage, NewIdentity, Origin, Person, Receipt, record};
+pub use message::{Direction, Location, MessageStatus, MessageType};
 pub use service::Inbox;

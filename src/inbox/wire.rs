@@ -3,13 +3,14 @@
 use chrono::{DateTime, Utc};
 
 use super::conversation::{
-    Channel, Conversation, ConversationFilter, ConversationPatch, NewConversation, Order, Priority,
-    Status, etag,
+    Conversation, ConversationFilter, ConversationPatch, NewConversation, Order, Priority, Status,
+    etag,
 };
 use super::message::{
     self, Direction, Location, Message, MessageStatus, MessageType, NewMessage, StatusReport,
 };
 use crate::access::Actor;
+use crate::channel::Channel;
 use crate::error::Error;
 use crate::field::{Fields, Most, to_struct};
 use crate::ids::{ChannelAccountId, ContactId, ConversationId, MessageId};
@@ -34,7 +35,7 @@ impl TryFrom<pb::CreateConversationRequest> for NewConversation {
         let mut fields = Fields::default();
         let channel = fields
             .choice::<pb::Channel>("channel", request.channel)
-            .and_then(channel);
+            .and_then(Channel::from_wire);
         let account = &request.channel_account_id;
         let channel_account_id = fields.id("channel_account_id", account, ChannelAccountId);
         if request.channel == 0 && channel_account_id.is_none() {
@@ -88,7 +89,12 @@ impl TryFrom<pb::ListConversationsRequest> for ConversationsPage {
         let binding = prost::Message::encode_to_vec(&request);
         let mut fields = Fields::default();
         let statuses = choices(&mut fields, "statuses", &request.statuses, status);
-        let channels = choices(&mut fields, "channels", &request.channels, channel);
+        let channels = choices(
+            &mut fields,
+            "channels",
+            &request.channels,
+            Channel::from_wire,
+        );
         let order = match request.order_by.as_str() {
             "" | "last_message_time desc" => Order::LastMessage,
             "create_time desc" => Order::NewestFirst,
@@ -429,22 +435,6 @@ fn location(fields: &mut Fields, place: pb::Location) -> Location {
     }
 }
 
-fn channel(channel: pb::Channel) -> Option<Channel> {
-    Some(match channel {
-        pb::Channel::Unspecified => return None,
-        pb::Channel::Whatsapp => Channel::Whatsapp,
-        pb::Channel::Messenger => Channel::Messenger,
-        pb::Channel::Instagram => Channel::Instagram,
-        pb::Channel::Email => Channel::Email,
-        pb::Channel::Web => Channel::Web,
-        pb::Channel::TwilioWhatsapp => Channel::TwilioWhatsapp,
-        pb::Channel::TwilioCall => Channel::TwilioCall,
-        pb::Channel::PersonalWhatsapp => Channel::PersonalWhatsapp,
-        pb::Channel::Gmail => Channel::Gmail,
-        pb::Channel::Zendesk => Channel::Zendesk,
-    })
-}
-
 fn status(status: pb::ConversationStatus) -> Option<Status> {
     Some(match status {
         pb::ConversationStatus::Unspecified => return None,
@@ -485,23 +475,6 @@ fn message_type(message_type: pb::MessageType) -> Option<MessageType> {
         pb::MessageType::Video => MessageType::Video,
         pb::MessageType::Location => MessageType::Location,
     })
-}
-
-impl From<Channel> for pb::Channel {
-    fn from(channel: Channel) -> Self {
-        match channel {
-            Channel::Whatsapp => Self::Whatsapp,
-            Channel::Messenger => Self::Messenger,
-            Channel::Instagram => Self::Instagram,
-            Channel::Email => Self::Email,
-            Channel::Web => Self::Web,
-            Channel::TwilioWhatsapp => Self::TwilioWhatsapp,
-            Channel::TwilioCall => Self::TwilioCall,
-            Channel::PersonalWhatsapp => Self::PersonalWhatsapp,
-            Channel::Gmail => Self::Gmail,
-            Channel::Zendesk => Self::Zendesk,
-        }
-    }
 }
 
 impl From<Conversation> for pb::Conversation {

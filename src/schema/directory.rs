@@ -1,6 +1,39 @@
 // Made by `make schema` from migrations/directory; never edited.
 
 diesel::table! {
+    directory.channel_accounts (id) {
+        id -> Uuid,
+        tenant_id -> Uuid,
+        app_id -> Uuid,
+        channel -> Text,
+        route_key -> Text,
+        name -> Text,
+        settings -> Jsonb,
+        secrets -> Bytea,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        disconnected_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    directory.deliveries (id) {
+        id -> Uuid,
+        app_id -> Uuid,
+        channel -> Text,
+        headers -> Jsonb,
+        body -> Bytea,
+        correlation_id -> Text,
+        attempts -> Int4,
+        received_at -> Timestamptz,
+        due_at -> Nullable<Timestamptz>,
+        lease -> Nullable<Uuid>,
+        last_error -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     directory.installation (singleton) {
         singleton -> Bool,
         id -> Uuid,
@@ -9,6 +42,32 @@ diesel::table! {
         role_name -> Text,
         role_password -> Bytea,
         created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    directory.provider_apps (id) {
+        id -> Uuid,
+        provider -> Text,
+        external_id -> Text,
+        tenant_id -> Nullable<Uuid>,
+        secrets -> Bytea,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    directory.quarantine (delivery_id, item) {
+        delivery_id -> Uuid,
+        item -> Int4,
+        tenant_id -> Nullable<Uuid>,
+        channel -> Text,
+        route_key -> Text,
+        reason -> Text,
+        detail -> Text,
+        created_at -> Timestamptz,
+        replayed_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -29,4 +88,18 @@ diesel::table! {
     }
 }
 
-diesel::allow_tables_to_appear_in_same_query!(installation, tenants,);
+diesel::joinable!(channel_accounts -> provider_apps (app_id));
+diesel::joinable!(channel_accounts -> tenants (tenant_id));
+diesel::joinable!(deliveries -> provider_apps (app_id));
+diesel::joinable!(provider_apps -> tenants (tenant_id));
+diesel::joinable!(quarantine -> deliveries (delivery_id));
+diesel::joinable!(quarantine -> tenants (tenant_id));
+
+diesel::allow_tables_to_appear_in_same_query!(
+    channel_accounts,
+    deliveries,
+    installation,
+    provider_apps,
+    quarantine,
+    tenants,
+);

@@ -148,6 +148,7 @@ diesel::table! {
         read_at -> Nullable<Timestamptz>,
         failed_at -> Nullable<Timestamptz>,
         deleted_at -> Nullable<Timestamptz>,
+        provider_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -175,6 +176,30 @@ diesel::table! {
 }
 
 diesel::table! {
+    parked_receipts (channel_account_id, provider_id, status) {
+        channel_account_id -> Uuid,
+        provider_id -> Text,
+        status -> Text,
+        at -> Nullable<Timestamptz>,
+        failure_code -> Nullable<Text>,
+        failure_message -> Nullable<Text>,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    provider_events (channel_account_id, provider_id, kind, occurrence) {
+        channel_account_id -> Uuid,
+        provider_id -> Text,
+        kind -> Text,
+        occurrence -> Text,
+        message_id -> Nullable<Uuid>,
+        delivery_id -> Uuid,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     requests (caller, method, request_id) {
         caller -> Text,
         method -> Text,
@@ -192,6 +217,9 @@ diesel::joinable!(contact_identities -> contacts (contact_id));
 diesel::joinable!(inbox_conversations -> contact_identities (contact_identity_id));
 diesel::joinable!(inbox_messages -> inbox_conversations (conversation_id));
 diesel::joinable!(mentions -> chat_entries (chat_entry_id));
+diesel::joinable!(parked_receipts -> channel_accounts (channel_account_id));
+diesel::joinable!(provider_events -> channel_accounts (channel_account_id));
+diesel::joinable!(provider_events -> inbox_messages (message_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     channel_accounts,
@@ -205,5 +233,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     inbox_messages,
     inbox_quick_replies,
     mentions,
+    parked_receipts,
+    provider_events,
     requests,
 );

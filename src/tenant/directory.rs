@@ -9,6 +9,9 @@ use tokio::sync::Mutex;
 use tonic::Request;
 
 use super::budget::Budget;
+use super::channel_account::{
+    self, AccountSealers, App, ChannelAccount, NewAccount, Provider, Route,
+};
 use super::conn::PooledConn;
 use super::installation::{Installation, session_options};
 use super::pool::TenantPool;
@@ -16,9 +19,11 @@ use super::provision::{CONNECTIONS, Provisioner};
 use super::schema_name::{SchemaName, Slug};
 use super::scope::TenantScope;
 use super::tenant::{self, Isolation, State, Tenant};
-use crate::access::{Actor, Call, Facts, admit};
+use crate::access::{Actor, Call, Caller, Facts, admit};
+use crate::channel::Channel;
 use crate::database::dial::Dialer;
 use crate::error::{Error, Precondition};
+use crate::ids::{AppId, ChannelAccountId};
 use crate::master_key::Sealer;
 use crate::page::PageSize;
 use crate::pb;
@@ -52,6 +57,7 @@ struct Inner {
     service: Dialer,
     provisioner: Provisioner,
     sealer: Sealer,
+    account_sealers: AccountSealers,
     directory: Arc<TenantPool>,
     budget: Arc<Budget>,
     echo: bool,
@@ -78,6 +84,8 @@ pub struct DirectoryOptions {
     pub role_sealer: Sealer,
     /// Seals page tokens.
     pub page_sealer: Sealer,
+    /// Seals what providers entrust to accounts and apps.
+    pub account_sealers: AccountSealers,
     /// The most connections of all kinds together.
     pub connections: usize,
     /// How long a connection may be idle.
@@ -122,6 +130,7 @@ impl TenantDirectory {
             service: options.service,
             provisioner,
             sealer: options.page_sealer,
+            account_sealers: options.account_sealers,
             directory,
             budget,
             echo: options.echo,
@@ -157,6 +166,96 @@ impl TenantDirectory {
         Ok((TenantScope::new(known.tenant, known.pool, facts), request))
     }
 
+    /// Lets an item into the tenant whose account it is for. The provider acts.
+    ///
+    /// # Errors
+    /// The tenant is gone or not ready.
+    pub async fn enter_account(
+        &self,
+        route: &Route,
+        channel: Channel,
+        correlation_id: &str,
+    ) -> Result<TenantScope, Error> {
+        let known = self.known(&route.tenant).await?;
+        let facts = Facts {
+            actor: Actor::Service(channel.as_str().to_owned()),
+            caller: Arc::new(Caller::provider(channel.as_str())),
+            correlation_id: correlation_id.into(),
+        };
+        Ok(TenantScope::new(known.tenant, known.pool, facts))
+    }
+
+    /// Connects an account of a tenant; tells whether it was not connected before.
+    ///
+    /// # Errors
+    /// The tenant is unknown or not ready, the account is another tenant's, or the app is known by
+    /// another secret.
+    pub async fn connect_account(
+        &self,
+        slug: &str,
+        new: NewAccount,
+    ) -> Result<(ChannelAccount, bool), Error> {
+        let tenant = self.known(slug).await?.tenant;
+        let provisioner = &self.0.provisioner;
+        let sealers = &self.0.account_sealers;
+        let (id, connected) = provisioner.connect_account(&tenant, sealers, new).await?;
+        let account = self.find_account(slug, id).await?;
+        let account = account.ok_or_else(|| Error::not_found("channel_account", id))?;
+        Ok((account, connected))
+    }
+
+    /// Disconnects an account of a tenant.
+    ///
+    /// # Errors
+    /// The tenant is unknown or not ready, or has no such account.
+    pub async fn disconnect_account(
+        &self,
+        slug: &str,
+        id: ChannelAccountId,
+    ) -> Result<ChannelAccount, Error> {
+        let tenant = self.known(slug).await?.tenant;
+        self.0.provisioner.disconnect_account(&tenant, id).await?;
+        let account = self.find_account(slug, id).await?;
+        account.ok_or_else(|| Error::not_found("channel_account", id))
+    }
+
+    /// Finds an account of a tenant.
+    pub async fn find_account(
+        &self,
+        slug: &str,
+        id: ChannelAccountId,
+    ) -> Result<Option<ChannelAccount>, Error> {
+        channel_account::find(&mut self.directory_conn().await?, slug, id).await
+    }
+
+    /// Lists the accounts of a tenant, the oldest first.
+    ///
+    /// # Errors
+    /// The tenant is unknown or not ready.
+    pub async fn list_accounts(
+        &self,
+        slug: &str,
+        disconnected: bool,
+        size: PageSize,
+        after: Option<ChannelAccountId>,
+    ) -> Result<Vec<ChannelAccount>, Error> {
+        self.known(slug).await?;
+        let mut conn = self.directory_conn().await?;
+        channel_account::list(&mut conn, slug, disconnected, size, after).await
+    }
+
+    /// Returns the apps that a webhook may be signed by: the one with that key, or those of the
+    /// deployment.
+    pub async fn apps(&self, provider: Provider, key: Option<AppId>) -> Result<Vec<App>, Error> {
+        let mut conn = self.directory_conn().await?;
+        channel_account::apps(&mut conn, &self.0.account_sealers.apps, provider, key).await
+    }
+
+    /// Returns where the items of some accounts go.
+    pub async fn routes(&self, channel: Channel, keys: &[&str]) -> Result<Vec<Route>, Error> {
+        channel_account::routes(&mut self.directory_conn().await?, channel, keys).await
+    }
+
     /// Makes a tenant, or finishes or migrates it; tells whether this call made it.
     ///
     /// # Errors
@@ -173,17 +272,19 @@ impl TenantDirectory {
 
     /// Finds a tenant by slug.
     pub async fn find(&self, slug: &Slug) -> Result<Option<Tenant>, Error> {
-        tenant::find(&mut self.conn().await?, slug.as_str()).await
+        tenant::find(&mut self.directory_conn().await?, slug.as_str()).await
     }
 
     /// Lists tenants by slug.
     pub async fn list(&self, size: PageSize, after: Option<String>) -> Result<Vec<Tenant>, Error> {
-        tenant::list(&mut self.conn().await?, size, after).await
+        tenant::list(&mut self.directory_conn().await?, size, after).await
     }
 
     /// Asks the database for a sign of life.
     pub async fn ping(&self) -> Result<(), Error> {
-        tenant::epoch(&mut self.conn().await?).await.map(drop)
+        tenant::epoch(&mut self.directory_conn().await?)
+            .await
+            .map(drop)
     }
 
     /// Seals page tokens.
@@ -196,7 +297,11 @@ impl TenantDirectory {
         &self.0.budget
     }
 
-    async fn conn(&self) -> Result<PooledConn, Error> {
+    /// Takes a connection to the directory.
+    ///
+    /// # Errors
+    /// None came free in time, or the database cannot be reached.
+    pub async fn directory_conn(&self) -> Result<PooledConn, Error> {
         PooledConn::take(&self.0.directory).await
     }
 
@@ -299,7 +404,7 @@ impl TenantDirectory {
             return Ok(());
         }
         let begun = self.0.started.elapsed();
-        let mut conn = self.conn().await?;
+        let mut conn = self.directory_conn().await?;
         if self.0.read_at.load(Ordering::Relaxed) == 0 {
             *seen = tenant::epoch(&mut conn).await?;
         } else {

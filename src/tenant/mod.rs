@@ -1,6 +1,7 @@
 //! Tenants: who they are, the one door to each one's data, and their life.
 
 mod budget;
+mod channel_account;
 mod conn;
 mod directory;
 mod installation;
@@ -13,8 +14,10 @@ mod service;
 mod tenant;
 mod wire;
 
+pub use channel_account::{AccountSealers, App, Provider, Route};
+pub use conn::PooledConn as DirectoryConn;
 pub use directory::{DirectoryOptions, FEWEST_CONNECTIONS, InTenant, TenantDirectory};
 pub use installation::{InstallationError, prepare};
-pub use scope::TenantConn;
+pub use scope::{TenantConn, TenantScope};
 pub use service::TenantAdmin;
 pub use tenant::Isolation;

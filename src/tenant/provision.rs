@@ -11,13 +11,14 @@ use diesel_async::{
 };
 use tokio::sync::Semaphore;
 
+use super::channel_account::{self, AccountSealers, NewAccount};
 use super::installation::{create_role, new_password};
 use super::schema_name::{SchemaName, Slug};
 use super::tenant::{Isolation, State, Tenant};
 use crate::database::dial::Dialer;
 use crate::database::migration;
 use crate::error::{Error, Existing};
-use crate::ids::TenantId;
+use crate::ids::{ChannelAccountId, TenantId};
 use crate::master_key::Sealer;
 use crate::schema::directory::{installation, tenants};
 
@@ -106,6 +107,48 @@ impl Provisioner {
             .open(place(tenant.id), sealed)
             .and_then(|password| String::from_utf8(password).ok())
             .ok_or_else(|| Error::internal("the password of a tenant's role cannot be opened"))
+    }
+
+    /// Connects an account of a tenant; tells whether it was not connected before. The directory's
+    /// row and the tenant's commit together.
+    ///
+    /// # Errors
+    /// The account is another tenant's, or the app is known by another secret.
+    pub async fn connect_account(
+        &self,
+        tenant: &Tenant,
+        sealers: &AccountSealers,
+        new: NewAccount,
+    ) -> Result<(ChannelAccountId, bool), Error> {
+        let mut conn = self.begin_in(tenant).await?;
+        let connected = channel_account::connect(&mut conn, sealers, tenant, new).await?;
+        Transactions::commit_transaction(&mut conn).await?;
+        Ok(connected)
+    }
+
+    /// Disconnects an account of a tenant.
+    ///
+    /// # Errors
+    /// The tenant has no such account.
+    pub async fn disconnect_account(
+        &self,
+        tenant: &Tenant,
+        id: ChannelAccountId,
+    ) -> Result<(), Error> {
+        let mut conn = self.begin_in(tenant).await?;
+        channel_account::disconnect(&mut conn, tenant.id, id).await?;
+        Transactions::commit_transaction(&mut conn).await?;
+        Ok(())
+    }
+
+    /// Begins a transaction in the schema of a tenant.
+    async fn begin_in(&self, tenant: &Tenant) -> Result<AsyncPgConnection, Error> {
+        let schema = SchemaName::parse("schema_name", &tenant.schema_name)?;
+        let mut conn = self.conn().await?;
+        Transactions::begin_transaction(&mut conn).await?;
+        conn.batch_execute(&format!("SET LOCAL search_path = {schema}"))
+            .await?;
+        Ok(conn)
     }
 
     async fn conn(&self) -> Result<AsyncPgConnection, Error> {

@@ -2,24 +2,29 @@
 
 use tonic::{Request, Response, Status};
 
+use super::channel_account::NewAccount;
 use super::directory::TenantDirectory;
 use super::schema_name::Slug;
-use super::wire::NewTenant;
-use crate::access::{Call as _, admit};
+use super::wire::{NewTenant, QuarantinePage, quarantined_id};
+use crate::access::{Call as _, Caller, admit};
 use crate::error::Error;
+use crate::field::Fields;
+use crate::ids::ChannelAccountId;
 use crate::page::{List, PageSize, cut};
 use crate::pb;
 use crate::pb::tenant_admin_service_server::TenantAdminService;
+use crate::webhook::Webhooks;
 
 /// Serves the life of tenants.
 pub struct TenantAdmin {
     tenants: TenantDirectory,
+    webhooks: Webhooks,
 }
 
 impl TenantAdmin {
-    /// Serves the tenants of a directory.
-    pub fn new(tenants: TenantDirectory) -> Self {
-        Self { tenants }
+    /// Serves the tenants of a directory, and what came in for them.
+    pub fn new(tenants: TenantDirectory, webhooks: Webhooks) -> Self {
+        Self { tenants, webhooks }
     }
 }
 
@@ -73,5 +78,133 @@ impl TenantAdminService for TenantAdmin {
             tenants,
             next_page_token,
         }))
+    }
+
+    async fn connect_channel_account(
+        &self,
+        request: Request<pb::ConnectChannelAccountRequest>,
+    ) -> Result<Response<pb::ConnectChannelAccountResponse>, Status> {
+        let (context, request) = admit(request)?;
+        context.caller.check_tenant(&request.tenant)?;
+        let slug = Slug::parse("tenant", &request.tenant)?;
+        let new = NewAccount::try_from(request)?;
+        let (channel, route_key) = (new.settings.channel(), new.settings.route_key().to_owned());
+        let (account, connected) = self.tenants.connect_account(slug.as_str(), new).await?;
+        self.webhooks.connected(channel, route_key);
+        Ok(Response::new(pb::ConnectChannelAccountResponse {
+            channel_account: Some(account.try_into()?),
+            connected,
+        }))
+    }
+
+    async fn get_channel_account(
+        &self,
+        request: Request<pb::GetChannelAccountRequest>,
+    ) -> Result<Response<pb::GetChannelAccountResponse>, Status> {
+        let (context, request) = admit(request)?;
+        context.caller.check_tenant(&request.tenant)?;
+        let slug = Slug::parse("tenant", &request.tenant)?;
+        let id = account_id(&request.channel_account_id)?;
+        let account = self.tenants.find_account(slug.as_str(), id).await?;
+        let account = account.ok_or_else(|| Error::not_found("channel_account", id))?;
+        Ok(Response::new(pb::GetChannelAccountResponse {
+            channel_account: Some(account.try_into()?),
+        }))
+    }
+
+    async fn list_channel_accounts(
+        &self,
+        request: Request<pb::ListChannelAccountsRequest>,
+    ) -> Result<Response<pb::ListChannelAccountsResponse>, Status> {
+        let (context, request) = admit(request)?;
+        context.caller.check_tenant(&request.tenant)?;
+        let slug = Slug::parse("tenant", &request.tenant)?;
+        let size = PageSize::new(request.page_size)?;
+        let path = pb::ListChannelAccountsRequest::PATH.as_bytes();
+        let disconnected = [u8::from(request.show_disconnected)];
+        let list = List::new(&[path, slug.as_str().as_bytes(), &disconnected]);
+        let sealer = self.tenants.page_sealer();
+        let after = list.position(sealer, &request.page_token)?;
+        let show = request.show_disconnected;
+        let mut rows = self
+            .tenants
+            .list_accounts(slug.as_str(), show, size, after)
+            .await?;
+        let next_page_token = cut(&mut rows, size, &list, sealer, |account| account.id)?;
+        let accounts: Result<_, Error> = rows.into_iter().map(TryInto::try_into).collect();
+        Ok(Response::new(pb::ListChannelAccountsResponse {
+            channel_accounts: accounts?,
+            next_page_token,
+        }))
+    }
+
+    async fn disconnect_channel_account(
+        &self,
+        request: Request<pb::DisconnectChannelAccountRequest>,
+    ) -> Result<Response<pb::DisconnectChannelAccountResponse>, Status> {
+        let (context, request) = admit(request)?;
+        context.caller.check_tenant(&request.tenant)?;
+        let slug = Slug::parse("tenant", &request.tenant)?;
+        let id = account_id(&request.channel_account_id)?;
+        let account = self.tenants.disconnect_account(slug.as_str(), id).await?;
+        Ok(Response::new(pb::DisconnectChannelAccountResponse {
+            channel_account: Some(account.try_into()?),
+        }))
+    }
+
+    async fn list_quarantined_items(
+        &self,
+        request: Request<pb::ListQuarantinedItemsRequest>,
+    ) -> Result<Response<pb::ListQuarantinedItemsResponse>, Status> {
+        let (context, request) = admit(request)?;
+        check_tenant_or_all(&context.caller, &request.tenant)?;
+        let page = QuarantinePage::try_from(request)?;
+        let path = pb::ListQuarantinedItemsRequest::PATH.as_bytes();
+        let list = List::new(&[path, &page.binding]);
+        let sealer = self.tenants.page_sealer();
+        let after = list.position(sealer, &page.token)?;
+        let mut rows = self
+            .webhooks
+            .quarantined(&page.filter, page.size, after)
+            .await?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, |item| {
+            (item.delivery_id, item.item)
+        })?;
+        Ok(Response::new(pb::ListQuarantinedItemsResponse {
+            items: rows.into_iter().map(Into::into).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn replay_quarantined_item(
+        &self,
+        request: Request<pb::ReplayQuarantinedItemRequest>,
+    ) -> Result<Response<pb::ReplayQuarantinedItemResponse>, Status> {
+        let (context, request) = admit(request)?;
+        check_tenant_or_all(&context.caller, &request.tenant)?;
+        let (tenant, delivery, item) = quarantined_id(request)?;
+        let item = self
+            .webhooks
+            .replay(tenant.as_deref(), delivery, item)
+            .await?;
+        Ok(Response::new(pb::ReplayQuarantinedItemResponse {
+            item: Some(item.into()),
+        }))
+    }
+}
+
+fn account_id(id: &str) -> Result<ChannelAccountId, Error> {
+    let mut fields = Fields::default();
+    let id = fields.required_id("channel_account_id", id, ChannelAccountId);
+    fields.finish()?;
+    Ok(id)
+}
+
+/// What belongs to no tenant is for credentials that are for all.
+fn check_tenant_or_all(caller: &Caller, slug: &str) -> Result<(), Error> {
+    if slug.is_empty() {
+        caller.check_all_tenants()
+    } else {
+        caller.check_tenant(slug)
     }
 }

@@ -23,7 +23,7 @@ fn everything() -> Json {
 async fn every_method_needs_a_credential_with_the_scope_that_it_declares() {
     let keys = Keys::new();
     let server = TestServer::start_trusting(&keys).await;
-    let tenant = Filled::new(&server.channel, &keys.metadata(everything())).await;
+    let tenant = Filled::new(&server, &keys.metadata(everything())).await;
     for method in Method::all() {
         let request = tenant.example(&method);
         let name = method.name();
@@ -219,7 +219,7 @@ fn bad_tokens(keys: &Keys) -> Vec<(&'static str, String)> {
 async fn bad_tokens_are_all_refused_in_the_same_words() {
     let keys = Keys::new();
     let server = TestServer::start_trusting(&keys).await;
-    let tenant = Filled::new(&server.channel, &keys.metadata(everything())).await;
+    let tenant = Filled::new(&server, &keys.metadata(everything())).await;
     let method = crate::harness::method("GetMessage");
     let request = tenant.example(&method);
     let refused = async |what: &str, metadata: &MetadataMap| {
@@ -283,7 +283,7 @@ async fn a_credential_for_one_tenant_enters_no_other() {
     let keys = Keys::new();
     let server = TestServer::start_trusting(&keys).await;
     let all = keys.metadata(everything());
-    let theirs = Filled::new(&server.channel, &all).await;
+    let theirs = Filled::new(&server, &all).await;
     let limited =
         keys.metadata(json!({"scope": Method::scopes().join(" "), "tenants": ["somebody-else"]}));
     for method in Method::all() {
@@ -302,7 +302,7 @@ async fn a_user_acts_as_nobody_else_and_a_service_for_anybody() {
     let keys = Keys::new();
     let server = TestServer::start_trusting(&keys).await;
     let all = keys.metadata(everything());
-    let tenant = Filled::new(&server.channel, &all).await;
+    let tenant = Filled::new(&server, &all).await;
     let create = crate::harness::method("CreateMessage");
     let example = tenant.example(&create);
     let acting = |kind: Option<actor::Kind>| {

@@ -20,7 +20,7 @@ struct Stage {
 impl Stage {
     async fn new() -> Self {
         let server = TestServer::start().await;
-        let tenant = Filled::new(&server.channel, &MetadataMap::new()).await;
+        let tenant = Filled::new(&server, &MetadataMap::new()).await;
         Self {
             server,
             tenant,

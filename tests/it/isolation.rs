@@ -20,8 +20,8 @@ impl Neighbours {
     async fn new() -> Self {
         let server = TestServer::start().await;
         let metadata = MetadataMap::new();
-        let ours = Filled::new(&server.channel, &metadata).await;
-        let theirs = Filled::new(&server.channel, &metadata).await;
+        let ours = Filled::new(&server, &metadata).await;
+        let theirs = Filled::new(&server, &metadata).await;
         Self {
             server,
             ours,
@@ -245,8 +245,8 @@ async fn a_credential_for_one_tenant_administers_no_other() {
     let keys = Keys::new();
     let server = TestServer::start_trusting(&keys).await;
     let everything = keys.metadata(json!({"scope": Method::scopes().join(" ")}));
-    let ours = Filled::new(&server.channel, &everything).await;
-    let theirs = Filled::new(&server.channel, &everything).await;
+    let ours = Filled::new(&server, &everything).await;
+    let theirs = Filled::new(&server, &everything).await;
     let limited = keys.metadata(json!({
         "scope": Method::scopes().join(" "),
         "tenants": [ours.slug],

@@ -19,3 +19,4 @@ mod isolation;
 mod readme;
 mod schema;
 mod tenant_admin;
+mod webhook;

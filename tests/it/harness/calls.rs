@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use prost_reflect::DynamicMessage;
 use serde_json::{Value as Json, json};
 use tonic::metadata::MetadataMap;
-use tonic::transport::Channel;
 use uuid::Uuid;
 
 use super::dynamic::Method;
+use super::whatsapp::{APP_SECRET, new_number, sample, sign};
+use super::{TestServer, eventually};
 
 /// A tenant that has something of everything.
 pub struct Filled {
@@ -18,9 +19,12 @@ pub struct Filled {
     /// Its schema.
     pub schema: String,
     channel_account: String,
+    connected: String,
     contact: String,
     conversation: String,
     message: String,
+    delivery: String,
+    phone_number: String,
     request_id: String,
     page_tokens: BTreeMap<String, String>,
 }
@@ -30,7 +34,7 @@ pub struct Filled {
 pub enum Named {
     /// The id of something that the tenant has.
     Thing(String),
-    /// The id of somebody whom another service knows: any will do.
+    /// The id of somebody or something that another service knows: any will do.
     Stranger,
     /// A request id that the tenant's caller has used.
     Request(String),
@@ -40,11 +44,14 @@ pub enum Named {
 
 impl Filled {
     /// Makes a tenant and fills it.
-    pub async fn new(channel: &Channel, metadata: &MetadataMap) -> Self {
+    pub async fn new(server: &TestServer, metadata: &MetadataMap) -> Self {
         let call = async |name: &str, request: Json| -> Json {
             let method = method(name);
             let request = method.request(request);
-            let answer = method.call(channel, &request, metadata).await.unwrap();
+            let answer = method
+                .call(&server.channel, &request, metadata)
+                .await
+                .unwrap();
             serde_json::to_value(answer).unwrap()
         };
         let text = |json: &Json| json.as_str().unwrap().to_owned();
@@ -55,9 +62,12 @@ impl Filled {
             request_id: format!("request-{slug}"),
             slug,
             channel_account: String::new(),
+            connected: String::new(),
             contact: String::new(),
             conversation: String::new(),
             message: String::new(),
+            delivery: String::new(),
+            phone_number: new_number(),
             page_tokens: BTreeMap::new(),
         };
         // Two threads with one person, so that every list has a second page.
@@ -90,6 +100,32 @@ impl Filled {
             let sent = call("CreateMessage", new).await;
             filled.message = text(&sent["message"]["id"]);
         }
+        // Two accounts, and two items in quarantine.
+        let connect = example("ConnectChannelAccount", &filled);
+        let account = call("ConnectChannelAccount", connect.clone()).await;
+        filled.connected = text(&account["channelAccount"]["id"]);
+        let mut second = connect;
+        second["whatsapp"]["phoneNumberId"] = json!(new_number());
+        call("ConnectChannelAccount", second).await;
+        for _ in 0..2 {
+            let body = sample("10_reaction.json", &filled.phone_number);
+            let signature = sign(APP_SECRET, &body);
+            let headers = [("x-hub-signature-256", signature.as_str())];
+            let taken = server
+                .http_post("/webhooks/whatsapp", &headers, &body)
+                .await;
+            assert_eq!(taken.0, 200);
+        }
+        eventually("two reactions are in quarantine", async || {
+            let list = json!({"tenant": filled.slug});
+            let items = call("ListQuarantinedItems", list).await;
+            let items = items["items"].as_array().cloned().unwrap_or_default();
+            if let Some(item) = items.first() {
+                filled.delivery = text(&item["deliveryId"]);
+            }
+            items.len() == 2
+        })
+        .await;
         for method in Method::all() {
             if method.field("page_token").is_some() {
                 let answer = call(method.name(), example(method.name(), &filled)).await;
@@ -112,7 +148,14 @@ impl Filled {
     pub fn named(&self, method: &Method, path: &str) -> Named {
         let thing = |id: &String| Named::Thing(id.clone());
         match (method.name(), path) {
-            (_, "actor.user_id" | "actor.bot_id") => Named::Stranger,
+            (
+                _,
+                "actor.user_id"
+                | "actor.bot_id"
+                | "whatsapp.phone_number_id"
+                | "whatsapp.app_id"
+                | "whatsapp.business_account_id",
+            ) => Named::Stranger,
             (_, "page_token") => Named::Page(self.page_tokens[method.name()].clone()),
             ("CreateConversation" | "CreateMessage", "request_id") => {
                 Named::Request(self.request_id.clone())
@@ -128,6 +171,10 @@ impl Filled {
             ("GetMessage" | "UpdateMessageStatus", "message_id")
             | ("CreateMessage", "reply_to_message_id")
             | ("ListMessages", "around_message_id") => thing(&self.message),
+            ("GetChannelAccount" | "DisconnectChannelAccount", "channel_account_id") => {
+                thing(&self.connected)
+            }
+            ("ReplayQuarantinedItem", "delivery_id") => thing(&self.delivery),
             (method, path) => panic!("harness/calls.rs does not know `{path}` of {method}"),
         }
     }
@@ -150,6 +197,38 @@ fn example(method: &str, tenant: &Filled) -> Json {
         "InitializeTenant" => json!({"tenant": slug, "schemaName": tenant.schema}),
         "GetTenant" => json!({"tenant": slug}),
         "ListTenants" => json!({"pageSize": 1}),
+        "ConnectChannelAccount" => json!({
+            "tenant": slug,
+            "name": "Support",
+            "whatsapp": {
+                "phoneNumberId": tenant.phone_number,
+                "appId": "1",
+                "ownApp": false,
+                "businessAccountId": "2",
+                "displayPhoneNumber": "+1 555 000 1001",
+            },
+            "whatsappSecrets": {
+                "appSecret": APP_SECRET,
+                "verifyToken": "vt-samples-7Qm2",
+                "accessToken": "access",
+            },
+        }),
+        "GetChannelAccount" => json!({"tenant": slug, "channelAccountId": tenant.connected}),
+        "ListChannelAccounts" => {
+            json!({"tenant": slug, "pageSize": 1, "showDisconnected": true})
+        }
+        "DisconnectChannelAccount" => {
+            json!({"tenant": slug, "channelAccountId": tenant.connected})
+        }
+        "ListQuarantinedItems" => json!({
+            "tenant": slug,
+            "channel": "CHANNEL_WHATSAPP",
+            "pageSize": 1,
+            "showReplayed": true,
+        }),
+        "ReplayQuarantinedItem" => {
+            json!({"tenant": slug, "deliveryId": tenant.delivery, "item": 1})
+        }
         "CreateConversation" => json!({
             "tenant": slug,
             "actor": actor,

@@ -8,6 +8,7 @@ mod refusal;
 mod server;
 mod tables;
 mod tenant;
+mod whatsapp;
 
 pub use calls::{Filled, Named, method};
 pub use credentials::{Keys, bearer, ed_header, now};
@@ -17,6 +18,7 @@ pub use refusal::Refusal;
 pub use server::TestServer;
 pub use tables::Tables;
 pub use tenant::TestTenant;
+pub use whatsapp::{APP_SECRET, Whatsapp, sample, sign};
 
 use std::time::{Duration, Instant};
 

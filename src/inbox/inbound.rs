@@ -1,0 +1,535 @@
+//! What providers tell, in neutral form, and how it enters the inbox: once, however often it is
+//! told.
+
+use std::marker::PhantomData;
+
+use chrono::{DateTime, Utc};
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::sql_types::{self, Array, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz};
+use diesel_async::{AsyncConnection as _, RunQueryDsl};
+use serde_json::Value;
+
+use super::contact;
+use super::conversation::{self, NewConversation, Priority};
+use super::message::{self, Direction, Location, MessageStatus, MessageType, StatusReport};
+use crate::channel::Channel;
+use crate::database::statement::statement;
+use crate::error::{Conflict, Error};
+use crate::event::log::append_events;
+use crate::ids::{ChannelAccountId, ContactIdentityId, ConversationId, DeliveryId, MessageId};
+use crate::schema::tenant::{contact_identities, parked_receipts, provider_events};
+use crate::stored_enum::stored_enum;
+use crate::tenant::TenantConn;
+
+/// How often an item is begun anew when others were in its way.
+const TRIES: usize = 5;
+
+stored_enum! {
+    /// What kind of thing a provider told.
+    EventKind {
+        /// A message.
+        Message = "message",
+        /// How far a message has come.
+        Receipt = "receipt",
+        /// That a person goes by another identifier.
+        NewIdentity = "new_identity",
+    }
+}
+
+/// One thing that a provider told.
+#[derive(Debug, PartialEq)]
+pub enum Inbound {
+    /// A message.
+    Message(Box<InboundMessage>),
+    /// How far a message of ours has come.
+    Receipt(Receipt),
+    /// That a person goes by another identifier.
+    NewIdentity(NewIdentity),
+}
+
+/// A message that came in, or that went out without us.
+#[derive(Debug, PartialEq)]
+pub struct InboundMessage {
+    /// The provider's id.
+    pub provider_id: String,
+    /// Which way it goes: outbound if the business wrote it elsewhere.
+    pub direction: Direction,
+    /// What it is.
+    pub message_type: MessageType,
+    /// The text.
+    pub text: String,
+    /// The place.
+    pub location: Option<Location>,
+    /// The customer.
+    pub person: Person,
+    /// The provider's id of the message that it answers.
+    pub reply_to: Option<String>,
+    /// When the provider says that it was written.
+    pub at: Option<DateTime<Utc>>,
+    /// What has no field of its own.
+    pub metadata: Value,
+}
+
+/// A customer, as a provider knows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// Their identifiers, at least one, the best for people first.
+    pub identifiers: Vec<String>,
+    /// What they call themselves, or empty.
+    pub name: String,
+}
+
+/// How far a message of ours has come.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The provider's id of the message.
+    pub provider_id: String,
+    /// How far.
+    pub status: MessageStatus,
+    /// When.
+    pub at: Option<DateTime<Utc>>,
+    /// The provider's code for a failure.
+    pub failure_code: Option<String>,
+    /// The provider's words for a failure.
+    pub failure_message: Option<String>,
+}
+
+/// That a person goes by another identifier.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NewIdentity {
+    /// The provider's id of the news.
+    pub provider_id: String,
+    /// The identifier so far.
+    pub known: String,
+    /// The new ones.
+    pub new: Vec<String>,
+}
+
+/// Where something came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// The channel account.
+    pub account: ChannelAccountId,
+    /// Its channel.
+    pub channel: Channel,
+    /// The delivery.
+    pub delivery: DeliveryId,
+}
+
+/// What came of a thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It was applied.
+    Applied,
+    /// It was known: nothing changed.
+    Known,
+    /// It waits for the message that it is about.
+    Parked,
+}
+
+/// Lets one thing that a provider told have its effect, if it has not had it before.
+///
+/// # Errors
+/// The database is in the way, for now or for this thing alone.
+pub async fn record(
+    conn: &mut TenantConn,
+    origin: Origin,
+    inbound: &Inbound,
+) -> Result<Effect, Error> {
+    let mut tries = 1;
+    loop {
+        let recorded = match inbound {
+            Inbound::Message(message) => record_message(conn, origin, message).await,
+            Inbound::Receipt(receipt) => record_receipt(conn, origin, receipt).await,
+            Inbound::NewIdentity(news) => record_identity(conn, origin, news).await,
+        };
+        match recorded {
+            // What was in the way is done now, and is seen by the next try.
+            Err(Error::Aborted(_)) if tries < TRIES => tries += 1,
+            recorded => return recorded,
+        }
+    }
+}
+
+statement! {
+    /// Finds where a message belongs: whether it is known, who wrote it, in which conversation.
+    Find<'a> -> (Bool, Nullable<Text>, sql_types::BigInt, Nullable<sql_types::Uuid>) {
+        account: ChannelAccountId => sql_types::Uuid,
+        provider_id: &'a str => Text,
+        identifiers: &'a [String] => Array<Text>,
+    }
+    "
+        SELECT EXISTS (
+                SELECT FROM provider_events e
+                WHERE e.channel_account_id = input.account AND e.provider_id = input.provider_id
+                    AND e.kind = 'message'
+            ), p.name, coalesce(p.identities, 0), c.id
+        FROM input
+        LEFT JOIN LATERAL (
+            SELECT i.contact_id, ct.name, count(*) OVER () AS identities
+            FROM contact_identities i JOIN contacts ct ON ct.id = i.contact_id
+            WHERE i.channel_account_id = input.account AND i.value = ANY (input.identifiers)
+            ORDER BY array_position(input.identifiers, i.value) LIMIT 1
+        ) p ON true
+        LEFT JOIN LATERAL (
+            SELECT c.id
+            FROM contact_identities i JOIN inbox_conversations c ON c.contact_identity_id = i.id
+            WHERE i.contact_id = p.contact_id AND i.channel_account_id = input.account
+                AND c.thread_key = '' AND c.deleted_at IS NULL
+            ORDER BY c.archived_at IS NOT NULL, c.number DESC LIMIT 1
+        ) c ON true"
+}
+
+async fn record_message(
+    conn: &mut TenantConn,
+    origin: Origin,
+    message: &InboundMessage,
+) -> Result<Effect, Error> {
+    let person = &message.person;
+    let find = Find {
+        account: origin.account,
+        provider_id: &message.provider_id,
+        identifiers: &person.identifiers,
+        life: PhantomData,
+    };
+    let found: (bool, Option<String>, i64, Option<ConversationId>) = find.get_result(conn).await?;
+    let (known, name, identities, conversation) = found;
+    if known {
+        return Ok(Effect::Known);
+    }
+    let is_new = identities < i64::try_from(person.identifiers.len()).unwrap_or(i64::MAX);
+    let is_named = person.name.is_empty() || name.is_some_and(|name| !name.is_empty());
+    match conversation {
+        Some(conversation) if !is_new && is_named && message.direction == Direction::Inbound => {
+            receive(conn, origin, conversation, message).await
+        }
+        _ => {
+            conn.transaction(async |conn| {
+                if message.direction == Direction::Outbound {
+                    lock_receipts(conn, origin, &message.provider_id).await?;
+                }
+                let identity =
+                    contact::meet(conn, origin.account, &person.identifiers, &person.name).await?;
+                let conversation = conversation_of(conn, origin, identity).await?;
+                match receive(conn, origin, conversation, message).await? {
+                    // Nobody and nothing may be left of the attempt; the next one sees it.
+                    Effect::Known => Err(Error::Aborted(Conflict::Transaction)),
+                    effect => {
+                        unpark(conn, origin, &message.provider_id).await?;
+                        Ok(effect)
+                    }
+                }
+            })
+            .await
+        }
+    }
+}
+
+/// Returns the conversation of a person: the one that goes on, or else the last archived one, or
+/// else a new one.
+async fn conversation_of(
+    conn: &mut TenantConn,
+    origin: Origin,
+    identity: ContactIdentityId,
+) -> Result<ConversationId, Error> {
+    if let Some(id) = conversation::find_latest(conn, identity).await? {
+        return Ok(id);
+    }
+    let new = NewConversation {
+        request_id: None,
+        channel: Some(origin.channel),
+        channel_account_id: Some(origin.account),
+        contact_identifier: String::new(),
+        contact_name: String::new(),
+        first_message: String::new(),
+        subject: String::new(),
+        priority: Priority::Normal,
+        metadata: Value::Object(serde_json::Map::new()),
+        thread_key: String::new(),
+    };
+    conversation::begin(conn, &new, origin.channel, identity)
+        .await?
+        .ok_or(Error::Aborted(Conflict::Transaction))
+}
+
+statement! {
+    // One round trip, in the order of `CreateMessage`: the conversation's row lock, the claim, the
+    // rest. No row = no such conversation; false = known.
+    /// Adds a message that a provider told of.
+    Receive<'a> -> Bool {
+        id: MessageId => sql_types::Uuid,
+        conversation_id: ConversationId => sql_types::Uuid,
+        account: ChannelAccountId => sql_types::Uuid,
+        delivery_id: DeliveryId => sql_types::Uuid,
+        provider_id: &'a str => Text,
+        direction: Direction => Text,
+        type_: MessageType => Text,
+        text: &'a str => Text,
+        latitude: Option<f64> => Nullable<Double>,
+        longitude: Option<f64> => Nullable<Double>,
+        location_name: Option<&'a str> => Nullable<Text>,
+        location_address: Option<&'a str> => Nullable<Text>,
+        reply_to: Option<&'a str> => Nullable<Text>,
+        metadata: &'a Value => Jsonb,
+        provider_at: Option<DateTime<Utc>> => Nullable<Timestamptz>,
+        actor_kind: &'a str => Text,
+        actor_id: &'a str => Text,
+        caller: &'a str => Text,
+        correlation_id: &'a str => Text,
+        tenant_number: i32 => Integer,
+    }
+    concat!("
+        , head AS (
+            SELECT c.id, c.status, c.last_sequence
+            FROM inbox_conversations c, input
+            WHERE c.id = input.conversation_id AND c.deleted_at IS NULL
+            FOR NO KEY UPDATE OF c
+        ), claimed AS (
+            INSERT INTO provider_events (channel_account_id, provider_id, kind, occurrence,
+                message_id, delivery_id, created_at)
+            SELECT input.account, input.provider_id, 'message', '', input.id, input.delivery_id,
+                directory.now()
+            FROM head, input
+            ON CONFLICT DO NOTHING
+            RETURNING message_id, created_at
+        ), bumped AS (
+            UPDATE inbox_conversations c
+            SET last_sequence = c.last_sequence + 1, last_message_at = claimed.created_at,
+                updated_at = claimed.created_at, version = c.version + 1,
+                status = CASE
+                    WHEN input.direction = 'inbound' AND c.status IN ('replied', 'archived') THEN 'open'
+                    WHEN input.direction = 'outbound' AND c.status IN ('new', 'open', 'archived') THEN 'replied'
+                    ELSE c.status END,
+                archived_at = NULL
+            FROM claimed, input WHERE c.id = input.conversation_id
+            RETURNING c.id, c.status, c.version, c.last_sequence, claimed.created_at
+        ), inserted AS (
+            INSERT INTO inbox_messages (id, conversation_id, sequence, direction, type, text,
+                latitude, longitude, location_name, location_address, status, reply_to_message_id,
+                actor_kind, actor_id, caller, correlation_id, metadata, version, created_at,
+                updated_at, sent_at, provider_at)
+            SELECT input.id, bumped.id, bumped.last_sequence, input.direction, input.type_,
+                input.text, input.latitude, input.longitude, input.location_name,
+                input.location_address, CASE input.direction WHEN 'outbound' THEN 'sent' END,
+                (
+                    SELECT m.id FROM provider_events e JOIN inbox_messages m ON m.id = e.message_id
+                    WHERE e.channel_account_id = input.account AND e.provider_id = input.reply_to
+                        AND e.kind = 'message' AND m.conversation_id = bumped.id
+                ),
+                input.actor_kind, input.actor_id, input.caller, input.correlation_id,
+                input.metadata, 1, bumped.created_at, bumped.created_at,
+                CASE input.direction WHEN 'outbound' THEN coalesce(input.provider_at, bumped.created_at) END,
+                input.provider_at
+            FROM bumped, input
+        ), changes AS (
+            SELECT 'message.created' AS kind, 'message' AS resource_kind, input.id AS resource_id,
+                bumped.id AS parent_id, bumped.last_sequence AS sequence, 1::bigint AS version,
+                '{}'::text[] AS changed
+            FROM bumped, input
+            UNION ALL
+            SELECT 'conversation.updated', 'conversation', bumped.id, NULL, NULL, bumped.version,
+                '{status}'
+            FROM bumped, head WHERE bumped.status <> head.status
+        )", append_events!(), "
+        SELECT EXISTS (SELECT FROM claimed) FROM head")
+}
+
+async fn receive(
+    conn: &mut TenantConn,
+    origin: Origin,
+    conversation_id: ConversationId,
+    message: &InboundMessage,
+) -> Result<Effect, Error> {
+    let facts = conn.facts().clone();
+    let location = message.location.as_ref();
+    let statement = Receive {
+        id: MessageId::new(),
+        conversation_id,
+        account: origin.account,
+        delivery_id: origin.delivery,
+        provider_id: &message.provider_id,
+        direction: message.direction,
+        type_: message.message_type,
+        text: &message.text,
+        latitude: location.map(|location| location.latitude),
+        longitude: location.map(|location| location.longitude),
+        location_name: location.map(|location| location.name.as_str()),
+        location_address: location.map(|location| location.address.as_str()),
+        reply_to: message.reply_to.as_deref(),
+        metadata: &message.metadata,
+        provider_at: message.at,
+        actor_kind: facts.actor.kind(),
+        actor_id: facts.actor.id(),
+        caller: &facts.caller.service,
+        correlation_id: &facts.correlation_id,
+        tenant_number: conn.tenant_number(),
+        life: PhantomData,
+    };
+    let claimed: QueryResult<Option<bool>> = statement.get_result(conn).await.optional();
+    match conversation::unless_replaced(claimed)? {
+        Some(true) => Ok(Effect::Applied),
+        Some(false) => Ok(Effect::Known),
+        None => Err(Error::Aborted(Conflict::Transaction)),
+    }
+}
+
+async fn record_receipt(
+    conn: &mut TenantConn,
+    origin: Origin,
+    receipt: &Receipt,
+) -> Result<Effect, Error> {
+    conn.transaction(async |conn| {
+        lock_receipts(conn, origin, &receipt.provider_id).await?;
+        let occurrence = receipt.status.as_str();
+        let id = &receipt.provider_id;
+        if !claim(conn, origin, id, EventKind::Receipt, occurrence).await? {
+            return Ok(Effect::Known);
+        }
+        let message: Option<Option<MessageId>> = provider_events::table
+            .filter(provider_events::channel_account_id.eq(origin.account))
+            .filter(provider_events::provider_id.eq(id))
+            .filter(provider_events::kind.eq(EventKind::Message))
+            .select(provider_events::message_id)
+            .first(conn)
+            .await
+            .optional()?;
+        if let Some(message_id) = message.flatten() {
+            message::report(conn, report_of(message_id, receipt)).await?;
+            return Ok(Effect::Applied);
+        }
+        diesel::insert_into(parked_receipts::table)
+            .values((
+                parked_receipts::channel_account_id.eq(origin.account),
+                parked_receipts::provider_id.eq(id),
+                parked_receipts::status.eq(receipt.status),
+                parked_receipts::at.eq(receipt.at),
+                parked_receipts::failure_code.eq(&receipt.failure_code),
+                parked_receipts::failure_message.eq(&receipt.failure_message),
+                parked_receipts::created_at.eq(sql::<Timestamptz>("directory.now()")),
+            ))
+            .on_conflict_do_nothing()
+            .execute(conn)
+            .await?;
+        Ok(Effect::Parked)
+    })
+    .await
+}
+
+fn report_of(message_id: MessageId, receipt: &Receipt) -> StatusReport {
+    StatusReport {
+        message_id,
+        status: receipt.status,
+        at: receipt.at,
+        failure_code: receipt.failure_code.clone(),
+        failure_message: receipt.failure_message.clone(),
+    }
+}
+
+/// Applies the receipts that came before the message that they are about.
+async fn unpark(conn: &mut TenantConn, origin: Origin, provider_id: &str) -> Result<(), Error> {
+    type Row = (
+        MessageStatus,
+        Option<DateTime<Utc>>,
+        Option<String>,
+        Option<String>,
+    );
+    let parked: Vec<Row> = diesel::delete(parked_receipts::table)
+        .filter(parked_receipts::channel_account_id.eq(origin.account))
+        .filter(parked_receipts::provider_id.eq(provider_id))
+        .returning((
+            parked_receipts::status,
+            parked_receipts::at,
+            parked_receipts::failure_code,
+            parked_receipts::failure_message,
+        ))
+        .get_results(conn)
+        .await?;
+    if parked.is_empty() {
+        return Ok(());
+    }
+    let message_id: Option<MessageId> = provider_events::table
+        .filter(provider_events::channel_account_id.eq(origin.account))
+        .filter(provider_events::provider_id.eq(provider_id))
+        .filter(provider_events::kind.eq(EventKind::Message))
+        .select(provider_events::message_id)
+        .first(conn)
+        .await?;
+    let Some(message_id) = message_id else {
+        return Ok(());
+    };
+    for (status, at, failure_code, failure_message) in parked {
+        let report = StatusReport {
+            message_id,
+            status,
+            at,
+            failure_code,
+            failure_message,
+        };
+        message::report(conn, report).await?;
+    }
+    Ok(())
+}
+
+async fn record_identity(
+    conn: &mut TenantConn,
+    origin: Origin,
+    news: &NewIdentity,
+) -> Result<Effect, Error> {
+    conn.transaction(async |conn| {
+        let kind = EventKind::NewIdentity;
+        if !claim(conn, origin, &news.provider_id, kind, "").await? {
+            return Ok(Effect::Known);
+        }
+        let is_known: i64 = contact_identities::table
+            .filter(contact_identities::channel_account_id.eq(origin.account))
+            .filter(contact_identities::value.eq(&news.known))
+            .count()
+            .get_result(conn)
+            .await?;
+        // Of somebody who never wrote there is nothing to keep together.
+        if is_known > 0 {
+            let mut identifiers = vec![news.known.clone()];
+            identifiers.extend(news.new.iter().cloned());
+            contact::meet(conn, origin.account, &identifiers, "").await?;
+        }
+        Ok(Effect::Applied)
+    })
+    .await
+}
+
+async fn claim(
+    conn: &mut TenantConn,
+    origin: Origin,
+    provider_id: &str,
+    kind: EventKind,
+    occurrence: &str,
+) -> Result<bool, Error> {
+    let claimed = diesel::insert_into(provider_events::table)
+        .values((
+            provider_events::channel_account_id.eq(origin.account),
+            provider_events::provider_id.eq(provider_id),
+            provider_events::kind.eq(kind),
+            provider_events::occurrence.eq(occurrence),
+            provider_events::delivery_id.eq(origin.delivery),
+            provider_events::created_at.eq(sql::<Timestamptz>("directory.now()")),
+        ))
+        .on_conflict_do_nothing()
+        .execute(conn)
+        .await?;
+    Ok(claimed == 1)
+}
+
+/// Makes those who learn of a message's id and those who bring its receipts take turns: a receipt
+/// that finds no message would otherwise be parked behind the back of who has just looked.
+async fn lock_receipts(
+    conn: &mut TenantConn,
+    origin: Origin,
+    provider_id: &str,
+) -> Result<(), Error> {
+    diesel::sql_query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+        .bind::<Text, _>(format!("{} {provider_id}", origin.account))
+        .execute(conn)
+        .await?;
+    Ok(())
+}

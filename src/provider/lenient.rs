@@ -1,0 +1,181 @@
+//! Reads what providers send as leniently as it can be read: a customer's message is not refused
+//! for one odd byte.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+/// The longest identifier that is kept as it is, in bytes.
+const MAX_ID_BYTES: usize = 512;
+/// The last second of the year 9999.
+const LAST_SECOND: i64 = 253_402_300_799;
+
+/// Reads a JSON document, with halves of surrogate pairs replaced by U+FFFD.
+pub fn json(body: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice(body).or_else(|error| match without_lone_surrogates(body) {
+        Cow::Borrowed(_) => Err(error),
+        Cow::Owned(body) => serde_json::from_slice(&body),
+    })
+}
+
+/// Replaces escapes such as `\ud83d` that stand alone, which strict readers refuse.
+fn without_lone_surrogates(body: &[u8]) -> Cow<'_, [u8]> {
+    let mut fixed: Option<Vec<u8>> = None;
+    let mut at = 0;
+    while at < body.len() {
+        if body.get(at) != Some(&b'\\') {
+            at += 1;
+            continue;
+        }
+        match escaped_unit(body, at) {
+            Some(0xd800..=0xdbff)
+                if matches!(escaped_unit(body, at + 6), Some(0xdc00..=0xdfff)) =>
+            {
+                at += 12;
+            }
+            Some(0xd800..=0xdfff) => {
+                let fixed = fixed.get_or_insert_with(|| body.to_vec());
+                if let Some(escape) = fixed.get_mut(at + 2..at + 6) {
+                    escape.copy_from_slice(b"fffd");
+                }
+                at += 6;
+            }
+            Some(_) => at += 6,
+            None => at += 2,
+        }
+    }
+    fixed.map_or(Cow::Borrowed(body), Cow::Owned)
+}
+
+/// Reads the code unit of an escape `\uXXXX`.
+fn escaped_unit(body: &[u8], at: usize) -> Option<u32> {
+    let digits = body.get(at..at + 6)?.strip_prefix(b"\\u")?;
+    digits.iter().try_fold(0, |unit, digit| {
+        Some(unit * 16 + char::from(*digit).to_digit(16)?)
+    })
+}
+
+/// Reads a text at a path; missing or something else is empty. NUL, which the database refuses,
+/// becomes U+FFFD.
+pub fn text(value: &Value, path: &str) -> String {
+    match value.pointer(path) {
+        Some(Value::String(text)) => text.replace('\0', "\u{fffd}"),
+        _ => String::new(),
+    }
+}
+
+/// Reads an identifier, which may be a number; `None` where there is none. One that no index could
+/// hold is told by its hash.
+pub fn id(value: &Value, path: &str) -> Option<String> {
+    let id = match value.pointer(path)? {
+        Value::String(text) => text.replace('\0', "\u{fffd}"),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    if id.len() > MAX_ID_BYTES {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, id.as_bytes());
+        let digits = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
+        return Some(format!("sha256:{}", digits.collect::<String>()));
+    }
+    (!id.is_empty()).then_some(id)
+}
+
+/// Reads a time in seconds since 1970, as number or text.
+pub fn seconds(value: &Value, path: &str) -> Option<DateTime<Utc>> {
+    let seconds = match value.pointer(path)? {
+        Value::String(text) => text.parse().ok()?,
+        Value::Number(number) => number.as_i64()?,
+        _ => return None,
+    };
+    (0..=LAST_SECOND)
+        .contains(&seconds)
+        .then(|| DateTime::from_timestamp(seconds, 0))
+        .flatten()
+}
+
+/// Reads a number, as number or text.
+pub fn number(value: &Value, path: &str) -> Option<f64> {
+    match value.pointer(path)? {
+        Value::String(text) => text.trim().parse().ok(),
+        Value::Number(number) => number.as_f64(),
+        _ => None,
+    }
+    .filter(|number: &f64| number.is_finite())
+}
+
+/// Reads a list; missing or something else is empty.
+pub fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
+    value
+        .pointer(path)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+/// Replaces every NUL in keys and texts.
+pub fn without_nul(value: Value) -> Value {
+    match value {
+        Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "\u{fffd}")),
+        Value::Array(values) => values.into_iter().map(without_nul).collect(),
+        Value::Object(map) => map
+            .into_iter()
+            .map(|(key, value)| (key.replace('\0', "\u{fffd}"), without_nul(value)))
+            .collect(),
+        value => value,
+    }
+}
+
+/// Cuts a text at a character so that it has at most so many bytes; tells whether it was longer.
+pub fn cut(text: &mut String, most: usize) -> bool {
+    if text.len() <= most {
+        return false;
+    }
+    let end = (0..=most).rev().find(|end| text.is_char_boundary(*end));
+    text.truncate(end.unwrap_or(0));
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn half_a_surrogate_pair_costs_one_character() {
+        let read = |body: &str| json(body.as_bytes()).unwrap();
+        assert_eq!(read(r#"{"a":"x\ud83dy"}"#), json!({"a": "x\u{fffd}y"}));
+        assert_eq!(read(r#""\ude00""#), json!("\u{fffd}"));
+        assert_eq!(read(r#""\ud83d\ud83d\ude00""#), json!("\u{fffd}\u{1f600}"));
+        assert_eq!(read(r#""\\ud83d \ud83d""#), json!("\\ud83d \u{fffd}"));
+        assert_eq!(read(r#""\ud83d\ude00""#), json!("\u{1f600}"));
+        assert!(json(b"{").is_err());
+        assert!(json(br#""\ud8"#).is_err());
+        assert!(json("[".repeat(40_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn what_is_not_there_is_nothing() {
+        let value = json!({"id": 17, "text": "a\0b", "at": "1773480000", "late": "99999999999999"});
+        assert_eq!(id(&value, "/id").as_deref(), Some("17"));
+        assert_eq!(id(&value, "/none"), None);
+        assert_eq!(text(&value, "/text"), "a\u{fffd}b");
+        assert_eq!(text(&value, "/id"), "");
+        assert_eq!(seconds(&value, "/at").unwrap().timestamp(), 1_773_480_000);
+        assert_eq!(seconds(&value, "/late"), None);
+        assert_eq!(
+            without_nul(json!({"a\0": ["\0"]})),
+            json!({"a\u{fffd}": ["\u{fffd}"]})
+        );
+        let long = json!({"id": "x".repeat(513)});
+        assert!(id(&long, "/id").unwrap().starts_with("sha256:"));
+    }
+
+    #[test]
+    fn a_text_is_cut_at_a_character() {
+        let mut text = "aé".repeat(2);
+        assert!(!cut(&mut text, 6));
+        assert!(cut(&mut text, 5));
+        assert_eq!(text, "aéa");
+    }
+}

@@ -1,0 +1,106 @@
+//! What Meta's products have in common: the signature of webhooks, the proof of a subscription.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::hmac;
+use http::HeaderMap;
+
+/// Carries the signature: `sha256=` and 64 hexadecimal digits.
+const SIGNATURE: &str = "x-hub-signature-256";
+const DIGEST_BYTES: usize = 32;
+
+/// Reads the signature of a webhook; `None` where there is none, two, or one that is none.
+pub fn signature(headers: &HeaderMap) -> Option<[u8; DIGEST_BYTES]> {
+    let mut all = headers.get_all(SIGNATURE).iter();
+    let (Some(only), None) = (all.next(), all.next()) else {
+        return None;
+    };
+    let digits = only.as_bytes().strip_prefix(b"sha256=")?;
+    if digits.len() != DIGEST_BYTES * 2 {
+        return None;
+    }
+    let mut digest = [0; DIGEST_BYTES];
+    for (byte, pair) in digest.iter_mut().zip(digits.chunks_exact(2)) {
+        let [high, low] = pair else { return None };
+        let high = char::from(*high).to_digit(16)?;
+        let low = char::from(*low).to_digit(16)?;
+        *byte = u8::try_from(high * 16 + low).ok()?;
+    }
+    Some(digest)
+}
+
+/// Tells whether an app's secret made a signature of a body.
+pub fn is_signed_by(secret: &str, body: &[u8], signature: &[u8]) -> bool {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    !secret.is_empty() && hmac::verify(&key, body, signature).is_ok()
+}
+
+/// Tells whether a subscription proves that it is meant for an app.
+pub fn is_token(expected: &str, given: &str) -> bool {
+    !expected.is_empty() && verify_slices_are_equal(expected.as_bytes(), given.as_bytes()).is_ok()
+}
+
+/// Signs a body as Meta does.
+pub fn sign(secret: &str, body: &[u8]) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let digest = hmac::sign(&key, body);
+    let digits: String = digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("sha256={digits}")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    const BODY: &[u8] = br#"{"object":"page","entry":[]}"#;
+    const SIGNED: &str = "sha256=1a82db3abc2fa71a3fffecfedef579a8468a44850cd8a83a0c56974faff81689";
+
+    fn headers(values: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(SIGNATURE, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn the_documented_signature_is_believed_and_made() {
+        let signature = signature(&headers(&[SIGNED])).unwrap();
+        assert!(is_signed_by("test-app-secret", BODY, &signature));
+        assert!(!is_signed_by("another-secret", BODY, &signature));
+        assert!(!is_signed_by("", BODY, &signature));
+        assert_eq!(sign("test-app-secret", BODY), SIGNED);
+    }
+
+    #[test]
+    fn what_is_no_signature_is_none() {
+        let digits = &SIGNED["sha256=".len()..];
+        let wrong = [
+            String::new(),
+            digits.to_owned(),
+            format!("sha256=sha256={digits}"),
+            format!("sha1={digits}"),
+            SIGNED[..SIGNED.len() - 2].to_owned(),
+            format!("{SIGNED}00"),
+            SIGNED.replace('f', "g"),
+            SIGNED.replace('1', "+"),
+        ];
+        for wrong in wrong {
+            assert_eq!(signature(&headers(&[&wrong])), None, "{wrong}");
+        }
+        assert_eq!(signature(&headers(&[])), None);
+        assert_eq!(signature(&headers(&[SIGNED, SIGNED])), None);
+    }
+
+    #[test]
+    fn an_app_without_a_token_has_no_subscription() {
+        assert!(is_token("token", "token"));
+        assert!(!is_token("token", "Token"));
+        assert!(!is_token("", ""));
+    }
+}

@@ -1,0 +1,364 @@
+//! What the webhooks of the Cloud API say, in our neutral terms.
+
+use serde_json::{Map, Value};
+
+use crate::inbox::{
+    Direction, Inbound, InboundMessage, Location, MessageStatus, MessageType, NewIdentity, Person,
+    Receipt,
+};
+use crate::provider::lenient::{self, cut, id, list, number, seconds, text, without_nul};
+use crate::webhook::{Content, Item, Verified};
+
+/// The most that a text may have; the rest stays in the delivery.
+const MAX_TEXT_BYTES: usize = 64 * 1024;
+/// The most of a raw message that goes into the metadata.
+const MAX_RAW_BYTES: usize = 16 * 1024;
+/// The most that the metadata of one message may have.
+const MAX_METADATA_BYTES: usize = 32 * 1024;
+/// The longest name of a person, and of what is said about a failure, in bytes.
+const MAX_NAME_BYTES: usize = 1024;
+/// What agents read where the provider says no more.
+const UNSUPPORTED: &str = "Unsupported message";
+
+/// Reads the items of a webhook, in order.
+///
+/// # Errors
+/// The body is no JSON, or not of WhatsApp.
+pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
+    let body = lenient::json(body).map_err(|error| {
+        // The library's words quote nothing of the body.
+        format!("the body is no JSON: {error}")
+    })?;
+    if text(&body, "/object") != "whatsapp_business_account" {
+        return Err("`object` is not `whatsapp_business_account`".to_owned());
+    }
+    let mut items = Vec::new();
+    let changes = list(&body, "/entry")
+        .iter()
+        .flat_map(|entry| list(entry, "/changes"));
+    for change in changes {
+        let field = text(change, "/field");
+        let Some(value) = change.get("value") else {
+            continue;
+        };
+        let route_key = id(value, "/metadata/phone_number_id").unwrap_or_default();
+        let mut add = |content| {
+            items.push(Item {
+                route_key: route_key.clone(),
+                content,
+            });
+        };
+        match field.as_str() {
+            "messages" => {
+                for message in list(value, "/messages") {
+                    add(message_of(value, message));
+                }
+                for status in list(value, "/statuses") {
+                    add(receipt_of(status));
+                }
+            }
+            "smb_message_echoes" => {
+                for echo in list(value, "/message_echoes") {
+                    add(echo_of(echo));
+                }
+            }
+            // About the account rather than its customers.
+            _ => add(Content::Ignored("other_field")),
+        }
+    }
+    Ok(items)
+}
+
+fn message_of(value: &Value, message: &Value) -> Content {
+    if message.get("group_id").is_some() {
+        return Content::Ignored("group");
+    }
+    let Some(provider_id) = id(message, "/id") else {
+        return Content::Unreadable("a message without `id`".to_owned());
+    };
+    let kind = text(message, "/type");
+    match kind.as_str() {
+        "reaction" | "edit" | "revoke" => return Content::Unsupported(kind),
+        "system" => return system_of(provider_id, message),
+        _ => {}
+    }
+    let phone = id(message, "/from");
+    let user = id(message, "/from_user_id");
+    let mut identifiers = identifiers(phone.as_deref(), user.as_deref());
+    let contact = list(value, "/contacts").iter().find(|contact| {
+        let same = |path, mine: &Option<String>| mine.is_some() && id(contact, path) == *mine;
+        same("/wa_id", &phone) || same("/user_id", &user)
+    });
+    let mut name = String::new();
+    if let Some(contact) = contact {
+        name = text(contact, "/profile/name");
+        if name.is_empty() {
+            name = text(contact, "/profile/username");
+        }
+        cut(&mut name, MAX_NAME_BYTES);
+        // A message may leave out what the profile beside it tells.
+        for identifier in self::identifiers(
+            id(contact, "/wa_id").as_deref(),
+            id(contact, "/user_id").as_deref(),
+        ) {
+            if !identifiers.contains(&identifier) {
+                identifiers.push(identifier);
+            }
+        }
+    }
+    if identifiers.is_empty() {
+        return Content::Unreadable("a message without a sender".to_owned());
+    }
+    let person = Person { identifiers, name };
+    content_of(message, &kind, provider_id, Direction::Inbound, person)
+}
+
+fn echo_of(echo: &Value) -> Content {
+    let Some(provider_id) = id(echo, "/id") else {
+        return Content::Unreadable("an echo without `id`".to_owned());
+    };
+    let kind = text(echo, "/type");
+    if matches!(kind.as_str(), "reaction" | "edit" | "revoke") {
+        return Content::Unsupported(kind);
+    }
+    let identifiers = identifiers(
+        id(echo, "/to").as_deref(),
+        id(echo, "/to_user_id").as_deref(),
+    );
+    if identifiers.is_empty() {
+        return Content::Unreadable("an echo without a receiver".to_owned());
+    }
+    let person = Person {
+        identifiers,
+        name: String::new(),
+    };
+    content_of(echo, &kind, provider_id, Direction::Outbound, person)
+}
+
+/// A phone number has the form that people write it in; the business-scoped id stays as it is.
+fn identifiers(phone: Option<&str>, user: Option<&str>) -> Vec<String> {
+    let phone = phone.map(|phone| format!("+{}", phone.trim_start_matches('+')));
+    phone
+        .into_iter()
+        .chain(user.map(ToOwned::to_owned))
+        .collect()
+}
+
+fn system_of(provider_id: String, message: &Value) -> Content {
+    let kind = text(message, "/system/type");
+    if !matches!(
+        kind.as_str(),
+        "user_changed_number" | "user_changed_user_id"
+    ) {
+        return Content::Ignored("system");
+    }
+    let known = identifiers(
+        id(message, "/from").as_deref(),
+        id(message, "/from_user_id").as_deref(),
+    );
+    let new = identifiers(
+        id(message, "/system/wa_id").as_deref(),
+        id(message, "/system/user_id").as_deref(),
+    );
+    let Some(known) = known.into_iter().next().filter(|_| !new.is_empty()) else {
+        return Content::Unreadable(format!("`{kind}` without both identifiers"));
+    };
+    Content::Inbound(Inbound::NewIdentity(NewIdentity {
+        provider_id,
+        known,
+        new,
+    }))
+}
+
+fn content_of(
+    message: &Value,
+    kind: &str,
+    provider_id: String,
+    direction: Direction,
+    person: Person,
+) -> Content {
+    let body = message.get(kind).unwrap_or(&Value::Null);
+    let mut metadata = Map::new();
+    let (message_type, mut words) = match kind {
+        "text" => (MessageType::Text, text(body, "/body")),
+        "image" | "sticker" => (MessageType::Image, text(body, "/caption")),
+        "video" => (MessageType::Video, text(body, "/caption")),
+        "audio" => (MessageType::Audio, String::new()),
+        "document" => (MessageType::Document, text(body, "/caption")),
+        "location" => (MessageType::Location, String::new()),
+        "contacts" => (MessageType::Text, cards(body)),
+        "button" => (MessageType::Text, text(body, "/text")),
+        "interactive" => (MessageType::Text, interactive(body, &mut metadata)),
+        "order" => (MessageType::Text, order(body)),
+        _ => (MessageType::Text, UNSUPPORTED.to_owned()),
+    };
+    let location = (message_type == MessageType::Location)
+        .then(|| location(body))
+        .flatten();
+    let message_type = match (message_type, &location) {
+        // A place that is none on this earth is told by its name.
+        (MessageType::Location, None) => {
+            words = [text(body, "/name"), text(body, "/address")].join(" ");
+            MessageType::Text
+        }
+        (message_type, _) => message_type,
+    };
+    if message_type == MessageType::Text && words.trim().is_empty() {
+        UNSUPPORTED.clone_into(&mut words);
+    }
+    if cut(&mut words, MAX_TEXT_BYTES) {
+        metadata.insert("text_cut".to_owned(), Value::Bool(true));
+    }
+    if kind != message_type.as_str() {
+        metadata.insert("raw_kind".to_owned(), Value::from(kind));
+    }
+    if direction == Direction::Outbound {
+        metadata.insert("source".to_owned(), Value::from("external"));
+    }
+    for (key, value) in [
+        ("context", message.get("context")),
+        ("referral", message.get("referral")),
+        ("errors", message.get("errors")),
+        ("unsupported", message.get("unsupported")),
+        (kind, (kind != "text").then_some(body)),
+    ] {
+        if let Some(value) = value.filter(|value| !value.is_null()) {
+            if value.to_string().len() > MAX_RAW_BYTES {
+                metadata.insert(format!("{key}_cut"), Value::Bool(true));
+            } else {
+                metadata.insert(key.to_owned(), without_nul(value.clone()));
+            }
+        }
+    }
+    if Value::from(metadata.clone()).to_string().len() > MAX_METADATA_BYTES {
+        metadata = Map::new();
+        metadata.insert("metadata_cut".to_owned(), Value::Bool(true));
+    }
+    Content::Inbound(Inbound::Message(Box::new(InboundMessage {
+        provider_id,
+        direction,
+        message_type,
+        text: words,
+        location,
+        person,
+        reply_to: id(message, "/context/id"),
+        at: seconds(message, "/timestamp"),
+        metadata: Value::Object(metadata),
+    })))
+}
+
+fn location(body: &Value) -> Option<Location> {
+    let latitude = number(body, "/latitude").filter(|degrees| degrees.abs() <= 90.0)?;
+    let longitude = number(body, "/longitude").filter(|degrees| degrees.abs() <= 180.0)?;
+    let mut name = text(body, "/name");
+    let mut address = text(body, "/address");
+    cut(&mut name, MAX_NAME_BYTES);
+    cut(&mut address, MAX_NAME_BYTES);
+    Some(Location {
+        latitude,
+        longitude,
+        name,
+        address,
+    })
+}
+
+/// The cards as one line each: the name, then the ways to reach them.
+fn cards(cards: &Value) -> String {
+    let line = |card: &Value| {
+        let mut words = vec![text(card, "/name/formatted_name")];
+        words.extend(list(card, "/phones").iter().map(|phone| {
+            let dialled = text(phone, "/phone");
+            if dialled.is_empty() {
+                text(phone, "/wa_id")
+            } else {
+                dialled
+            }
+        }));
+        words.extend(
+            list(card, "/emails")
+                .iter()
+                .map(|email| text(email, "/email")),
+        );
+        words.retain(|word| !word.is_empty());
+        words.join(", ")
+    };
+    let lines: Vec<_> = list(cards, "").iter().map(line).collect();
+    lines.join("\n")
+}
+
+fn interactive(body: &Value, metadata: &mut Map<String, Value>) -> String {
+    match text(body, "/type").as_str() {
+        "button_reply" => text(body, "/button_reply/title"),
+        "list_reply" => text(body, "/list_reply/title"),
+        "nfm_reply" => {
+            let answers = text(body, "/nfm_reply/response_json");
+            // What cannot be read stays what it is, a text in the raw object.
+            if let Ok(answers) = serde_json::from_str::<Value>(&answers) {
+                metadata.insert("flow".to_owned(), without_nul(answers));
+            }
+            let words = text(body, "/nfm_reply/body");
+            if words.is_empty() {
+                text(body, "/nfm_reply/name")
+            } else {
+                words
+            }
+        }
+        "call_permission_reply" => {
+            format!(
+                "Call permission: {}",
+                text(body, "/call_permission_reply/response")
+            )
+        }
+        _ => String::new(),
+    }
+}
+
+fn order(order: &Value) -> String {
+    let mut lines = vec![text(order, "/text")];
+    lines.extend(list(order, "/product_items").iter().map(|item| {
+        let price = number(item, "/item_price").map(|price| price.to_string());
+        format!(
+            "{} × {} at {} {}",
+            number(item, "/quantity").unwrap_or(1.0),
+            id(item, "/product_retailer_id").unwrap_or_default(),
+            price.unwrap_or_default(),
+            text(item, "/currency"),
+        )
+    }));
+    lines.retain(|line| !line.is_empty());
+    lines.join("\n")
+}
+
+fn receipt_of(status: &Value) -> Content {
+    if text(status, "/type") == "call" {
+        return Content::Ignored("call_status");
+    }
+    let Some(provider_id) = id(status, "/id") else {
+        return Content::Unreadable("a status without `id`".to_owned());
+    };
+    let word = text(status, "/status");
+    let reached = match word.as_str() {
+        "accepted" => MessageStatus::Queued,
+        "sent" => MessageStatus::Sent,
+        "delivered" => MessageStatus::Delivered,
+        "read" | "played" => MessageStatus::Read,
+        "failed" => MessageStatus::Failed,
+        _ => return Content::Unsupported("status".to_owned()),
+    };
+    let error = status.pointer("/errors/0").unwrap_or(&Value::Null);
+    let failure_message = ["/error_data/details", "/message", "/title"]
+        .map(|path| text(error, path))
+        .into_iter()
+        .find(|words| !words.is_empty())
+        .map(|mut words| {
+            cut(&mut words, MAX_NAME_BYTES);
+            words
+        });
+    Content::Inbound(Inbound::Receipt(Receipt {
+        provider_id,
+        status: reached,
+        at: seconds(status, "/timestamp"),
+        failure_code: id(error, "/code"),
+        failure_message,
+    }))
+}

@@ -1,0 +1,272 @@
+//! Webhooks as they came: kept, leased to whoever applies them, dropped in the end.
+
+use std::time::Duration;
+
+use aws_lc_rs::aead::Aad;
+use bytes::Bytes;
+use diesel::dsl::sql;
+use diesel::expression::SqlLiteral;
+use diesel::prelude::*;
+use diesel::sql_types::{self, BigInt, Bytea, Double, Integer, Jsonb, Nullable, Text, Timestamptz};
+use diesel_async::RunQueryDsl;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::verified::{Verified, kept};
+use crate::channel::Channel;
+use crate::database::statement::statement;
+use crate::error::Error;
+use crate::ids::{AppId, DeliveryId};
+use crate::master_key::Sealer;
+use crate::schema::directory::{deliveries, quarantine};
+use crate::tenant::DirectoryConn;
+
+/// How long whoever applies a delivery may be silent before somebody else takes it up.
+pub const LEASE: Duration = Duration::from_secs(30);
+
+/// A delivery, and the right to apply it.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// What it is for.
+    pub channel: Channel,
+    /// What it says.
+    pub body: Verified<Bytes>,
+    /// What ties it to everything that comes of it.
+    pub correlation_id: String,
+    /// How often it was taken up.
+    pub attempts: i32,
+    /// Of whoever applies it.
+    pub lease: Uuid,
+}
+
+statement! {
+    /// Keeps a delivery.
+    Keep<'a> -> sql_types::Uuid {
+        id: DeliveryId => sql_types::Uuid,
+        app_id: AppId => sql_types::Uuid,
+        channel: Channel => Text,
+        headers: &'a Value => Jsonb,
+        body: &'a [u8] => Bytea,
+        correlation_id: &'a str => Text,
+        lease: Option<Uuid> => Nullable<sql_types::Uuid>,
+        lease_seconds: f64 => Double,
+    }
+    "
+        INSERT INTO directory.deliveries (id, app_id, channel, headers, body, correlation_id,
+            attempts, due_at, lease)
+        SELECT id, app_id, channel, headers, body, correlation_id,
+            CASE WHEN lease IS NULL THEN 0 ELSE 1 END,
+            directory.now() + make_interval(secs => lease_seconds), lease
+        FROM input
+        RETURNING id"
+}
+
+/// Commits a delivery; from here on it cannot be lost. With a lease, whoever kept it applies it at
+/// once; without one, it is taken up from the queue.
+pub async fn keep(
+    conn: &mut DirectoryConn,
+    sealer: &Sealer,
+    channel: Channel,
+    headers: &Value,
+    body: &Verified<Bytes>,
+    correlation_id: &str,
+    lease: Option<Uuid>,
+) -> Result<DeliveryId, Error> {
+    let id = DeliveryId::new();
+    let sealed = sealer.seal(place(id), body.to_vec())?;
+    let lease_seconds = lease.map_or(0.0, |_| LEASE.as_secs_f64());
+    let keep = Keep {
+        id,
+        app_id: body.app(),
+        channel,
+        headers,
+        body: &sealed,
+        correlation_id,
+        lease,
+        lease_seconds,
+        life: std::marker::PhantomData,
+    };
+    let _: Uuid = keep.get_result(conn).await?;
+    Ok(id)
+}
+
+statement! {
+    /// Takes up deliveries that are due, the longest due first.
+    TakeUp<'a> -> (sql_types::Uuid, sql_types::Uuid, Text, Bytea, Text, Integer) {
+        lease: Uuid => sql_types::Uuid,
+        lease_seconds: f64 => Double,
+        most: i64 => BigInt,
+    }
+    "
+        UPDATE directory.deliveries d
+        SET due_at = directory.now() + make_interval(secs => input.lease_seconds),
+            lease = input.lease, attempts = d.attempts + 1
+        FROM input
+        WHERE d.id IN (
+            SELECT due.id FROM directory.deliveries due
+            WHERE due.due_at <= directory.now()
+            ORDER BY due.due_at LIMIT (SELECT most FROM input)
+            FOR UPDATE SKIP LOCKED
+        )
+        RETURNING d.id, d.app_id, d.channel, d.body, d.correlation_id, d.attempts"
+}
+
+type Row = (DeliveryId, AppId, Channel, Vec<u8>, String, i32);
+
+/// Takes up deliveries that are due: new ones without a lease, those to be tried again, those
+/// whose keeper has been silent.
+pub async fn take_up(
+    conn: &mut DirectoryConn,
+    sealer: &Sealer,
+    most: i64,
+) -> Result<Vec<Delivery>, Error> {
+    let lease = Uuid::now_v7();
+    let take_up = TakeUp {
+        lease,
+        lease_seconds: LEASE.as_secs_f64(),
+        most,
+        life: std::marker::PhantomData,
+    };
+    let rows: Vec<Row> = take_up.load(conn).await?;
+    rows.into_iter()
+        .map(|row| opened(sealer, row, lease))
+        .collect()
+}
+
+/// Finds a delivery, without taking it up.
+pub async fn find(
+    conn: &mut DirectoryConn,
+    sealer: &Sealer,
+    id: DeliveryId,
+) -> Result<Option<Delivery>, Error> {
+    let row: Option<Row> = deliveries::table
+        .find(id)
+        .select(COLUMNS)
+        .first(conn)
+        .await
+        .optional()?;
+    row.map(|row| opened(sealer, row, Uuid::nil())).transpose()
+}
+
+const COLUMNS: (
+    deliveries::id,
+    deliveries::app_id,
+    deliveries::channel,
+    deliveries::body,
+    deliveries::correlation_id,
+    deliveries::attempts,
+) = (
+    deliveries::id,
+    deliveries::app_id,
+    deliveries::channel,
+    deliveries::body,
+    deliveries::correlation_id,
+    deliveries::attempts,
+);
+
+/// Holds on to a lease for longer; tells whether it was still ours.
+pub async fn extend(conn: &mut DirectoryConn, delivery: &Delivery) -> Result<bool, Error> {
+    let held = diesel::update(deliveries::table.find(delivery.id))
+        .filter(deliveries::lease.eq(delivery.lease))
+        .set(deliveries::due_at.eq(after(LEASE)))
+        .execute(conn)
+        .await?;
+    Ok(held == 1)
+}
+
+/// Ends the work on a delivery whose items have all had their effect, or are in quarantine.
+pub async fn finish(conn: &mut DirectoryConn, delivery: &Delivery) -> Result<(), Error> {
+    diesel::update(deliveries::table.find(delivery.id))
+        .filter(deliveries::lease.eq(delivery.lease))
+        .set((
+            deliveries::due_at.eq(sql::<Nullable<Timestamptz>>("NULL")),
+            deliveries::lease.eq(None::<Uuid>),
+            deliveries::last_error.eq(None::<String>),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Puts a delivery back, to be taken up again after a while.
+pub async fn put_back(
+    conn: &mut DirectoryConn,
+    delivery: &Delivery,
+    wait: Duration,
+    why: &str,
+) -> Result<(), Error> {
+    diesel::update(deliveries::table.find(delivery.id))
+        .filter(deliveries::lease.eq(delivery.lease))
+        .set((
+            deliveries::due_at.eq(after(wait)),
+            deliveries::lease.eq(None::<Uuid>),
+            deliveries::last_error.eq(why),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Drops some deliveries that are done and older than `days`, and those in quarantine that are
+/// older than `quarantine_days`; tells how many.
+pub async fn drop_old(
+    conn: &mut DirectoryConn,
+    days: u32,
+    quarantine_days: u32,
+    most: i64,
+) -> Result<usize, Error> {
+    let waiting = quarantine::table
+        .filter(quarantine::delivery_id.eq(deliveries::id))
+        .filter(quarantine::replayed_at.is_null());
+    let old: Vec<DeliveryId> = deliveries::table
+        .filter(deliveries::due_at.is_null())
+        .filter(deliveries::received_at.lt(before(days)))
+        .filter(
+            deliveries::received_at
+                .lt(before(quarantine_days))
+                .or(diesel::dsl::not(diesel::dsl::exists(waiting))),
+        )
+        .limit(most)
+        .select(deliveries::id)
+        .load(conn)
+        .await?;
+    let dropped = diesel::delete(deliveries::table)
+        .filter(deliveries::id.eq_any(old))
+        .execute(conn)
+        .await?;
+    Ok(dropped)
+}
+
+/// The database's time so much later.
+fn after(wait: Duration) -> SqlLiteral<Nullable<Timestamptz>> {
+    sql(&format!(
+        "directory.now() + interval '{} milliseconds'",
+        wait.as_millis()
+    ))
+}
+
+/// The database's time so many days ago.
+fn before(days: u32) -> SqlLiteral<Timestamptz> {
+    sql(&format!("directory.now() - interval '{days} days'"))
+}
+
+fn opened(sealer: &Sealer, row: Row, lease: Uuid) -> Result<Delivery, Error> {
+    let (id, app, channel, sealed, correlation_id, attempts) = row;
+    let body = sealer
+        .open(place(id), &sealed)
+        .ok_or_else(|| Error::internal("a delivery cannot be opened"))?;
+    Ok(Delivery {
+        id,
+        channel,
+        body: kept(app, body.into()),
+        correlation_id,
+        attempts,
+        lease,
+    })
+}
+
+fn place(id: DeliveryId) -> Aad<Vec<u8>> {
+    Aad::from([id.0.as_bytes().as_slice(), b"body"].concat())
+}

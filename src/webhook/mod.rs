@@ -1,0 +1,13 @@
+//! What providers tell us: kept before it is answered, verified before it is read, applied item by
+//! item.
+
+mod delivery;
+mod quarantine;
+mod service;
+mod verified;
+mod worker;
+
+pub use quarantine::{QuarantineFilter, Quarantined, Reason};
+pub use service::routes;
+pub use verified::Verified;
+pub use worker::{Content, Item, Webhooks, WebhooksOptions};

@@ -1,0 +1,197 @@
+//! The routes that providers call.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::verified::verify;
+use super::worker::Webhooks;
+use crate::call::correlation_id;
+use crate::channel::Channel;
+use crate::error::{Chain, Error};
+use crate::ids::AppId;
+use crate::provider::meta;
+
+/// The most that a webhook may have, in bytes.
+const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+/// How long a provider may take to send a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the database may take to keep a delivery.
+const KEEP_TIMEOUT: Duration = Duration::from_secs(4);
+/// The headers that are kept with a delivery.
+const KEPT_HEADERS: [&str; 4] = [
+    "content-type",
+    "user-agent",
+    "x-hub-signature-256",
+    "x-request-id",
+];
+
+/// The routes: `/webhooks/{channel}` for the apps of the deployment, `/webhooks/{channel}/{key}`
+/// for one app.
+pub fn routes(webhooks: Webhooks) -> Router {
+    let methods = || get(subscribe).post(receive);
+    Router::new()
+        .route("/webhooks/{channel}", methods())
+        .route("/webhooks/{channel}/{key}", methods())
+        .with_state(webhooks)
+}
+
+#[derive(Deserialize)]
+struct Address {
+    channel: String,
+    key: Option<String>,
+}
+
+impl Address {
+    /// The app that the address names; an error where the address is none.
+    fn key(&self) -> Result<Option<AppId>, Refusal> {
+        if self.channel != Channel::Whatsapp.as_str() {
+            return Err(Refusal::NotFound);
+        }
+        let key = self.key.as_deref().map(Uuid::try_parse);
+        // A key that cannot be one is answered like one that is not.
+        Ok(key.transpose().map_err(|_| Refusal::Forbidden)?.map(AppId))
+    }
+}
+
+/// What proves a subscription, as Meta sends it.
+#[derive(Deserialize)]
+struct Subscription {
+    #[serde(rename = "hub.mode", default)]
+    mode: String,
+    #[serde(rename = "hub.challenge", default)]
+    challenge: String,
+    #[serde(rename = "hub.verify_token", default)]
+    token: String,
+}
+
+/// Why a webhook is not taken.
+enum Refusal {
+    NotFound,
+    Forbidden,
+    TooLarge,
+    TooSlow,
+    Unavailable,
+}
+
+impl From<Refusal> for Response {
+    fn from(refusal: Refusal) -> Self {
+        let (status, word) = match refusal {
+            Refusal::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Refusal::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
+            Refusal::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Refusal::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow"),
+            Refusal::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        };
+        count(word);
+        match refusal {
+            Refusal::Unavailable => (status, [(RETRY_AFTER, "1")]).into_response(),
+            _ => status.into_response(),
+        }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        // Whatever it is, the provider shall send it again.
+        tracing::error!(error = %Chain(&error), "a webhook could not be taken");
+        Self::Unavailable
+    }
+}
+
+async fn subscribe(
+    State(webhooks): State<Webhooks>,
+    Path(address): Path<Address>,
+    Query(subscription): Query<Subscription>,
+) -> Response {
+    let known = async {
+        let apps = webhooks.apps(address.key()?).await?;
+        let is_ours = subscription.mode == "subscribe"
+            && apps
+                .iter()
+                .any(|app| meta::is_token(&app.secrets.verify_token, &subscription.token));
+        if is_ours {
+            Ok(())
+        } else {
+            Err(Refusal::Forbidden)
+        }
+    };
+    match known.await {
+        Ok(()) => {
+            let headers = [
+                (CONTENT_TYPE, "text/plain; charset=utf-8"),
+                (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            ];
+            (headers, subscription.challenge).into_response()
+        }
+        Err(refusal) => refusal.into(),
+    }
+}
+
+async fn receive(
+    State(webhooks): State<Webhooks>,
+    Path(address): Path<Address>,
+    request: Request,
+) -> Response {
+    match take(&webhooks, &address, request).await {
+        Ok(()) => {
+            count("taken");
+            StatusCode::OK.into_response()
+        }
+        Err(refusal) => refusal.into(),
+    }
+}
+
+async fn take(webhooks: &Webhooks, address: &Address, request: Request) -> Result<(), Refusal> {
+    let key = address.key()?;
+    let (parts, body) = request.into_parts();
+    let body = read(&parts.headers, body).await?;
+    let keeping = async {
+        let apps = webhooks.apps(key).await?;
+        let body = verify(&apps, &parts.headers, body).ok_or(Refusal::Forbidden)?;
+        let id = correlation_id(&parts.headers).to_string();
+        let headers = kept_headers(&parts.headers);
+        Ok(webhooks.take(Channel::Whatsapp, &headers, body, id).await?)
+    };
+    tokio::time::timeout(KEEP_TIMEOUT, keeping)
+        .await
+        .map_err(|_| Refusal::Unavailable)?
+}
+
+async fn read(headers: &HeaderMap, body: Body) -> Result<bytes::Bytes, Refusal> {
+    // Said beforehand, it need not be sent to be refused.
+    let length = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > MAX_BODY_BYTES) {
+        return Err(Refusal::TooLarge);
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => Err(Refusal::TooLarge),
+        Err(_) => Err(Refusal::TooSlow),
+    }
+}
+
+fn kept_headers(headers: &HeaderMap) -> Value {
+    let kept = KEPT_HEADERS.iter().filter_map(|name| {
+        let value = headers.get(*name)?.to_str().ok()?;
+        Some(((*name).to_owned(), Value::from(value)))
+    });
+    Value::Object(kept.collect())
+}
+
+fn count(outcome: &'static str) {
+    let channel = Channel::Whatsapp.as_str();
+    metrics::counter!("webhook_deliveries_total", "channel" => channel, "outcome" => outcome)
+        .increment(1);
+}

@@ -1,0 +1,519 @@
+//! Applies deliveries: the items of each, one by one, each in a transaction of its own.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::delivery::{self, Delivery, LEASE};
+use super::quarantine::{self, NewQuarantined, QuarantineFilter, Quarantined, Reason};
+use super::verified::Verified;
+use crate::channel::Channel;
+use crate::error::{Chain, Error};
+use crate::ids::{AppId, DeliveryId};
+use crate::inbox::{Effect, Inbound, Origin, record};
+use crate::master_key::Sealer;
+use crate::page::PageSize;
+use crate::provider::whatsapp;
+use crate::tenant::{App, Provider, Route, TenantDirectory, TenantScope};
+
+/// How many deliveries are applied at once.
+const AT_ONCE: usize = 16;
+/// How often the queue is looked into.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often old deliveries are dropped.
+const DROP_EVERY: Duration = Duration::from_secs(60);
+/// How many are dropped in one step.
+const DROPPED: i64 = 500;
+/// How long what an item waits for may last before the whole delivery is tried again, at first
+/// and at most.
+const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// How long apps are believed to be as they were read.
+const FRESH: Duration = Duration::from_millis(500);
+
+/// An item of a delivery.
+#[derive(Debug, PartialEq)]
+pub struct Item {
+    /// By what the provider names the account.
+    pub route_key: String,
+    /// What it says.
+    pub content: Content,
+}
+
+/// What an item says.
+#[derive(Debug, PartialEq)]
+pub enum Content {
+    /// Something for the inbox.
+    Inbound(Inbound),
+    /// Nothing that we act on; the word says what, for the count.
+    Ignored(&'static str),
+    /// Something that we cannot act on yet; the word says what.
+    Unsupported(String),
+    /// Not what the provider documents; the words say why, without content.
+    Unreadable(String),
+}
+
+/// Takes webhooks in and lets them have their effect.
+#[derive(Clone)]
+pub struct Webhooks(Arc<Inner>);
+
+struct Inner {
+    tenants: TenantDirectory,
+    sealer: Sealer,
+    days: u32,
+    quarantine_days: u32,
+    at_once: Arc<Semaphore>,
+    tasks: TaskTracker,
+    apps: RwLock<HashMap<Option<AppId>, ReadApps>>,
+}
+
+/// Apps, and when they were read.
+type ReadApps = (Instant, Arc<Vec<App>>);
+
+/// What webhooks are taken in with.
+pub struct WebhooksOptions {
+    /// Whose they are.
+    pub tenants: TenantDirectory,
+    /// Seals deliveries.
+    pub sealer: Sealer,
+    /// How long deliveries are kept, in days.
+    pub days: u32,
+    /// How long those with items in quarantine are kept, in days.
+    pub quarantine_days: u32,
+}
+
+/// What became of the items of a delivery.
+#[derive(Default)]
+struct Outcome {
+    /// The first thing that stood in the way for now.
+    wait: Option<Error>,
+    /// Whether the item asked for was put into quarantine again.
+    quarantined: bool,
+}
+
+impl Webhooks {
+    /// Takes webhooks in.
+    pub fn new(options: WebhooksOptions) -> Self {
+        Self(Arc::new(Inner {
+            tenants: options.tenants,
+            sealer: options.sealer,
+            days: options.days,
+            quarantine_days: options.quarantine_days,
+            at_once: Arc::new(Semaphore::new(AT_ONCE)),
+            tasks: TaskTracker::new(),
+            apps: RwLock::default(),
+        }))
+    }
+
+    /// The apps that may have signed: the one with that key, or those of the deployment.
+    pub(super) async fn apps(&self, key: Option<AppId>) -> Result<Arc<Vec<App>>, Error> {
+        let known = {
+            let all = self.0.apps.read().unwrap_or_else(PoisonError::into_inner);
+            all.get(&key).cloned()
+        };
+        if let Some((read_at, apps)) = known
+            && read_at.elapsed() < FRESH
+        {
+            return Ok(apps);
+        }
+        let read_at = Instant::now();
+        let apps = Arc::new(self.0.tenants.apps(Provider::Meta, key).await?);
+        let mut all = self.0.apps.write().unwrap_or_else(PoisonError::into_inner);
+        // What strangers make up must not fill the memory.
+        if apps.is_empty() {
+            all.remove(&key);
+        } else {
+            all.insert(key, (read_at, apps.clone()));
+        }
+        Ok(apps)
+    }
+
+    /// Commits a delivery, and applies it behind the answer.
+    pub(super) async fn take(
+        &self,
+        channel: Channel,
+        headers: &serde_json::Value,
+        body: Verified<Bytes>,
+        correlation_id: String,
+    ) -> Result<(), Error> {
+        // When all hands are full, it goes to the queue.
+        let hand = self.0.at_once.clone().try_acquire_owned().ok();
+        let lease = hand.as_ref().map(|_| Uuid::now_v7());
+        let mut conn = self.0.tenants.directory_conn().await?;
+        let sealer = &self.0.sealer;
+        let id = delivery::keep(
+            &mut conn,
+            sealer,
+            channel,
+            headers,
+            &body,
+            &correlation_id,
+            lease,
+        )
+        .await?;
+        drop(conn);
+        if let (Some(hand), Some(lease)) = (hand, lease) {
+            let delivery = Delivery {
+                id,
+                channel,
+                body,
+                correlation_id,
+                attempts: 1,
+                lease,
+            };
+            self.spawn(delivery, hand);
+        }
+        Ok(())
+    }
+
+    /// Takes up what is in the queue and drops what is old, until the service ends.
+    pub async fn work(&self) {
+        let mut dropped_at = Instant::now();
+        loop {
+            let found = match self.take_up().await {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::debug!(error = %Chain(&error), "the queue of webhooks cannot be read");
+                    0
+                }
+            };
+            if dropped_at.elapsed() > DROP_EVERY {
+                dropped_at = Instant::now();
+                if let Err(error) = self.drop_old().await {
+                    tracing::warn!(error = %Chain(&error), "old deliveries cannot be dropped");
+                }
+            }
+            if found == 0 {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+    }
+
+    /// Waits for the deliveries that are being applied.
+    pub async fn drain(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    async fn take_up(&self) -> Result<usize, Error> {
+        let Ok(first) = self.0.at_once.clone().acquire_owned().await else {
+            return Ok(0);
+        };
+        let mut hands = vec![first];
+        while let Ok(hand) = self.0.at_once.clone().try_acquire_owned() {
+            hands.push(hand);
+        }
+        // Some hands stay free for what comes in.
+        hands.truncate((AT_ONCE / 2).max(1));
+        let most = i64::try_from(hands.len()).unwrap_or(1);
+        let mut conn = self.0.tenants.directory_conn().await?;
+        let found = delivery::take_up(&mut conn, &self.0.sealer, most).await?;
+        drop(conn);
+        let count = found.len();
+        for (delivery, hand) in found.into_iter().zip(hands) {
+            self.spawn(delivery, hand);
+        }
+        Ok(count)
+    }
+
+    async fn drop_old(&self) -> Result<(), Error> {
+        loop {
+            let mut conn = self.0.tenants.directory_conn().await?;
+            let (days, quarantine_days) = (self.0.days, self.0.quarantine_days);
+            let dropped = delivery::drop_old(&mut conn, days, quarantine_days, DROPPED).await?;
+            if i64::try_from(dropped).unwrap_or(0) < DROPPED {
+                return Ok(());
+            }
+        }
+    }
+
+    fn spawn(&self, delivery: Delivery, hand: OwnedSemaphorePermit) {
+        let webhooks = self.clone();
+        self.0.tasks.spawn(async move {
+            let _hand = hand;
+            if let Err(error) = webhooks.apply(&delivery).await {
+                // Its lease ends, and it is taken up again.
+                tracing::warn!(delivery.id = %delivery.id, error = %Chain(&error), "a delivery could not be applied");
+            }
+        });
+    }
+
+    async fn apply(&self, delivery: &Delivery) -> Result<(), Error> {
+        let outcome = self.apply_items(delivery, None).await?;
+        let mut conn = self.0.tenants.directory_conn().await?;
+        match outcome.wait {
+            None => delivery::finish(&mut conn, delivery).await,
+            Some(error) => {
+                let why = Chain(&error).to_string();
+                tracing::warn!(delivery.id = %delivery.id, attempts = delivery.attempts, error = why, "a delivery waits");
+                let wait = back_off(delivery.attempts);
+                delivery::put_back(&mut conn, delivery, wait, &why).await
+            }
+        }
+    }
+
+    /// Applies the items of a delivery, or one of them.
+    async fn apply_items(&self, delivery: &Delivery, only: Option<i32>) -> Result<Outcome, Error> {
+        let channel = delivery.channel;
+        let parsed = std::panic::catch_unwind(AssertUnwindSafe(|| items(delivery)));
+        let parsed = parsed.unwrap_or_else(|_| {
+            metrics::counter!("panics_total").increment(1);
+            Err("the reader of the body panicked".to_owned())
+        });
+        let mut outcome = Outcome::default();
+        let items = match parsed {
+            Ok(items) => items,
+            Err(why) => {
+                let whole = (0, "", None);
+                self.quarantine(delivery, whole, Reason::Unreadable, &why)
+                    .await?;
+                outcome.quarantined = true;
+                return Ok(outcome);
+            }
+        };
+        let mut keys: Vec<&str> = items.iter().map(|item| item.route_key.as_str()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let routes = self.0.tenants.routes(channel, &keys).await?;
+        let mut scopes: HashMap<Uuid, Result<TenantScope, Error>> = HashMap::new();
+        let mut held_since = Instant::now();
+        for (number, item) in (1..).zip(&items) {
+            if only.is_some_and(|only| only != number && only != 0) {
+                continue;
+            }
+            if only.is_none() && held_since.elapsed() > LEASE / 3 {
+                held_since = Instant::now();
+                let mut conn = self.0.tenants.directory_conn().await?;
+                if !delivery::extend(&mut conn, delivery).await? {
+                    return Err(Error::internal("somebody else has taken the delivery up"));
+                }
+            }
+            let route = routes.iter().find(|route| route.key == item.route_key);
+            let place = (number, item.route_key.as_str(), route);
+            let refused = match (&item.content, route) {
+                (Content::Ignored(what), _) => {
+                    count(channel, what);
+                    continue;
+                }
+                (_, Some(route)) if route.app != delivery.body.app() => {
+                    count(channel, "foreign_app");
+                    continue;
+                }
+                (_, None) => (Reason::UnknownAccount, String::new()),
+                (Content::Unsupported(kind), _) => (Reason::Unsupported, kind.clone()),
+                (Content::Unreadable(why), _) => (Reason::Unreadable, why.clone()),
+                (Content::Inbound(inbound), Some(route)) => {
+                    let scope = match scopes.entry(route.account.0) {
+                        std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+                        std::collections::hash_map::Entry::Vacant(entry) => {
+                            let id = &delivery.correlation_id;
+                            entry.insert(self.0.tenants.enter_account(route, channel, id).await)
+                        }
+                    };
+                    let origin = Origin {
+                        account: route.account,
+                        channel,
+                        delivery: delivery.id,
+                    };
+                    match apply_one(scope, origin, inbound).await {
+                        Applied::Done(effect) => {
+                            count(channel, effect);
+                            continue;
+                        }
+                        Applied::Wait(error) => {
+                            outcome.wait.get_or_insert(error);
+                            continue;
+                        }
+                        Applied::Failed(error) => {
+                            tracing::error!(delivery.id = %delivery.id, item = number, error = %Chain(&error), "an item failed");
+                            let words = "see the log under the delivery's id";
+                            (Reason::Failed, words.to_owned())
+                        }
+                    }
+                }
+            };
+            let (reason, detail) = refused;
+            outcome.quarantined = true;
+            self.quarantine(delivery, place, reason, &detail).await?;
+        }
+        Ok(outcome)
+    }
+
+    async fn quarantine(
+        &self,
+        delivery: &Delivery,
+        (item, route_key, route): (i32, &str, Option<&Route>),
+        reason: Reason,
+        detail: &str,
+    ) -> Result<(), Error> {
+        count(delivery.channel, "quarantined");
+        let new = NewQuarantined {
+            delivery_id: delivery.id,
+            item,
+            tenant_id: route.map(|route| route.tenant_id),
+            channel: delivery.channel,
+            route_key,
+            reason,
+            detail,
+        };
+        quarantine::put(&mut self.0.tenants.directory_conn().await?, new).await
+    }
+
+    /// Lists items in quarantine.
+    pub async fn quarantined(
+        &self,
+        filter: &QuarantineFilter,
+        size: PageSize,
+        after: Option<(DeliveryId, i32)>,
+    ) -> Result<Vec<Quarantined>, Error> {
+        let mut conn = self.0.tenants.directory_conn().await?;
+        quarantine::list(&mut conn, filter, size, after).await
+    }
+
+    /// Applies an item in quarantine once more; returns how it is afterwards.
+    ///
+    /// # Errors
+    /// There is no such item, or something is in the way for now.
+    pub async fn replay(
+        &self,
+        tenant: Option<&str>,
+        id: DeliveryId,
+        item: i32,
+    ) -> Result<Quarantined, Error> {
+        let not_found = || Error::not_found("quarantined_item", format!("{id}/{item}"));
+        let mut conn = self.0.tenants.directory_conn().await?;
+        let found = quarantine::find(&mut conn, tenant, id, item).await?;
+        let found = found.ok_or_else(not_found)?;
+        let delivery = delivery::find(&mut conn, &self.0.sealer, id).await?;
+        drop(conn);
+        if found.replayed_at.is_none() {
+            let delivery = delivery.ok_or_else(not_found)?;
+            let outcome = self.apply_items(&delivery, Some(item)).await?;
+            if let Some(error) = outcome.wait {
+                return Err(error);
+            }
+            // Item 0 that could be read this time has put what is left of it under its own number.
+            if !outcome.quarantined || item == 0 && !self.is_unreadable(&delivery) {
+                let mut conn = self.0.tenants.directory_conn().await?;
+                quarantine::release(&mut conn, id, item).await?;
+            }
+        }
+        let mut conn = self.0.tenants.directory_conn().await?;
+        let found = quarantine::find(&mut conn, None, id, item).await?;
+        found.ok_or_else(not_found)
+    }
+
+    fn is_unreadable(&self, delivery: &Delivery) -> bool {
+        std::panic::catch_unwind(AssertUnwindSafe(|| items(delivery).is_err())).unwrap_or(true)
+    }
+
+    /// Replays, behind the call, what waits for an account that is connected now.
+    pub fn connected(&self, channel: Channel, route_key: String) {
+        let webhooks = self.clone();
+        self.0.tasks.spawn(async move {
+            if let Err(error) = webhooks.replay_waiting(channel, &route_key).await {
+                tracing::warn!(error = %Chain(&error), "what waits for an account is still in quarantine");
+            }
+        });
+    }
+
+    async fn replay_waiting(&self, channel: Channel, route_key: &str) -> Result<(), Error> {
+        const AT_A_TIME: i64 = 100;
+        let mut after = (DeliveryId(Uuid::nil()), -1);
+        loop {
+            let mut conn = self.0.tenants.directory_conn().await?;
+            let waiting =
+                quarantine::waiting_for(&mut conn, channel, route_key, after, AT_A_TIME).await?;
+            drop(conn);
+            let Some(last) = waiting.last() else {
+                return Ok(());
+            };
+            after = *last;
+            for (id, item) in waiting {
+                self.replay(None, id, item).await?;
+            }
+        }
+    }
+}
+
+/// What came of one item.
+enum Applied {
+    Done(&'static str),
+    Wait(Error),
+    Failed(Error),
+}
+
+async fn apply_one(
+    scope: &Result<TenantScope, Error>,
+    origin: Origin,
+    inbound: &Inbound,
+) -> Applied {
+    let applying = async {
+        let scope = match scope {
+            Ok(scope) => scope,
+            Err(error) => return Err(Error::Unavailable(error.to_string().into())),
+        };
+        record(&mut scope.conn().await?, origin, inbound).await
+    };
+    match AssertUnwindSafe(applying).catch_unwind().await {
+        Ok(Ok(Effect::Applied)) => Applied::Done("applied"),
+        Ok(Ok(Effect::Known)) => Applied::Done("known"),
+        Ok(Ok(Effect::Parked)) => Applied::Done("parked"),
+        Ok(Err(error)) if may_pass(&error) => Applied::Wait(error),
+        Ok(Err(error)) => Applied::Failed(error),
+        Err(_) => {
+            metrics::counter!("panics_total").increment(1);
+            Applied::Failed(Error::internal("the item's application panicked"))
+        }
+    }
+}
+
+/// Tells whether time may heal an error.
+fn may_pass(error: &Error) -> bool {
+    match error {
+        Error::Unavailable(_)
+        | Error::ResourceExhausted { .. }
+        | Error::Aborted(_)
+        | Error::DeadlineExceeded
+        | Error::Cancelled
+        | Error::Draining
+        | Error::FailedPrecondition(_) => true,
+        Error::InvalidArgument(_)
+        | Error::InvalidRequest(_)
+        | Error::Unauthenticated
+        | Error::PermissionDenied(_)
+        | Error::NotFound { .. }
+        | Error::AlreadyExists(_)
+        | Error::Internal(_) => false,
+    }
+}
+
+/// Doubles with each attempt, and spreads what failed together.
+fn back_off(attempts: i32) -> Duration {
+    let (first, most) = WAITS;
+    let doublings = u32::try_from(attempts.saturating_sub(1))
+        .unwrap_or(0)
+        .min(16);
+    let wait = first.saturating_mul(1 << doublings).min(most);
+    let spread = u32::from(Uuid::new_v4().as_bytes()[0]);
+    wait / 2 + wait * spread / 512
+}
+
+fn items(delivery: &Delivery) -> Result<Vec<Item>, String> {
+    match delivery.channel {
+        Channel::Whatsapp => whatsapp::items(&delivery.body),
+        other => Err(format!("webhooks of `{}` are not read yet", other.as_str())),
+    }
+}
+
+fn count(channel: Channel, outcome: &'static str) {
+    let channel = channel.as_str();
+    metrics::counter!("webhook_items_total", "channel" => channel, "outcome" => outcome)
+        .increment(1);
+}

@@ -1,0 +1,877 @@
+//! What providers send: taken once, believed only if signed, applied item by item.
+
+use std::collections::BTreeSet;
+
+use communication_service::pb::{
+    ChannelAccount, ConversationStatus, DisconnectChannelAccountRequest, GetChannelAccountRequest,
+    ListChannelAccountsRequest, ListQuarantinedItemsRequest, Message, MessageDirection,
+    MessageStatus, MessageType, QuarantineReason, QuarantinedItem, ReplayQuarantinedItemRequest,
+};
+use serde_json::{Value as Json, json};
+use tonic::{Code, Request};
+
+use crate::harness::{
+    APP_SECRET, Tables, TestServer, TestTenant, Whatsapp, eventually, refusal, sample, sign,
+};
+
+/// Everything that a customer's message leaves behind.
+async fn state(account: &Whatsapp) -> String {
+    let mut state = String::new();
+    for conversation in account.conversations().await {
+        let messages = account.tenant.messages(&conversation).await;
+        state.push_str(&format!("{conversation:?}\n{messages:?}\n"));
+    }
+    let tables = Tables::of(&account.tenant).await;
+    for table in [
+        "events",
+        "contacts",
+        "contact_identities",
+        "provider_events",
+    ] {
+        let query = format!("SELECT count(*) FROM {{schema}}.{table}");
+        state.push_str(&format!("{table} {}\n", tables.count(&query).await));
+    }
+    state
+}
+
+/// Waits until no delivery that was posted for an account waits to be applied.
+async fn applied(account: &Whatsapp) {
+    let tables = Tables::of(&account.tenant).await;
+    let waiting = format!(
+        "SELECT count(*) FROM directory.deliveries
+        WHERE correlation_id = '{}' AND due_at IS NOT NULL",
+        account.number
+    );
+    eventually("all deliveries are applied", async || {
+        tables.count(&waiting).await == 0
+    })
+    .await;
+}
+
+async fn messages_of_one(account: &Whatsapp) -> Vec<Message> {
+    let conversations = account.conversations().await;
+    assert_eq!(conversations.len(), 1, "{conversations:?}");
+    account.tenant.messages(&conversations[0]).await
+}
+
+async fn quarantined(server: &TestServer, tenant: &TestTenant) -> Vec<QuarantinedItem> {
+    let request = ListQuarantinedItemsRequest {
+        tenant: tenant.slug(),
+        ..Default::default()
+    };
+    let mut admin = server.tenant_admin();
+    let page = admin.list_quarantined_items(request).await.unwrap();
+    page.into_inner().items
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_message_makes_contact_conversation_and_message() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    account.post_sample(&server, "02_text.json").await;
+    eventually("the message is there", async || {
+        !account.conversations().await.is_empty()
+    })
+    .await;
+    let conversation = account.conversations().await.remove(0);
+    assert_eq!(conversation.contact_identifier, "+15550109911");
+    assert_eq!(conversation.contact_name, "Dana Whitfield");
+    assert_eq!(conversation.status(), ConversationStatus::New);
+    let message = messages_of_one(&account).await.remove(0);
+    assert_eq!(
+        message.text,
+        "Olá! Is the café table still available? 😀 / thanks"
+    );
+    assert_eq!(message.direction(), MessageDirection::Inbound);
+    assert_eq!(message.sequence, 1);
+
+    let reply = account.tenant.reply(&conversation, "Yes, it is.").await;
+    assert_eq!(reply.direction(), MessageDirection::Outbound);
+    assert_eq!(reply.status(), MessageStatus::Queued);
+    let conversation = account.tenant.get(&conversation).await;
+    assert_eq!(conversation.status(), ConversationStatus::Replied);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_webhook_again_changes_nothing() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    let folder = format!("{}/tests/samples/whatsapp", env!("CARGO_MANIFEST_DIR"));
+    let mut files: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with(|first: char| first.is_ascii_digit()))
+        .collect();
+    files.sort();
+    assert_eq!(files.len(), 29);
+    for file in &files {
+        account.post_sample(&server, file).await;
+    }
+    applied(&account).await;
+    let before = state(&account).await;
+    assert!(before.contains("wamid") || before.contains("Olá"));
+    for file in &files {
+        account.post_sample(&server, file).await;
+    }
+    applied(&account).await;
+    assert_eq!(state(&account).await, before);
+}
+
+/// What a sample leaves: the type, the text, and a piece of the metadata.
+struct Expected(&'static str, MessageType, &'static str, &'static str, Json);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_message_is_what_its_sample_says() {
+    use MessageType::{Audio, Document, Image, Location, Text, Video};
+    let cases = [
+        Expected(
+            "03_image_caption.json",
+            Image,
+            "the scratch is here",
+            "/image/id",
+            json!("1003383400000301"),
+        ),
+        Expected(
+            "04_document.json",
+            Document,
+            "signed copy",
+            "/document/filename",
+            json!("contrato firmado (v2).pdf"),
+        ),
+        Expected(
+            "05_audio_voice.json",
+            Audio,
+            "",
+            "/audio/voice",
+            json!(true),
+        ),
+        Expected(
+            "06_video_forwarded.json",
+            Video,
+            "",
+            "/context/forwarded",
+            json!(true),
+        ),
+        Expected("07_sticker.json", Image, "", "/raw_kind", json!("sticker")),
+        Expected(
+            "08_location.json",
+            Location,
+            "",
+            "/location/url",
+            json!("https://maps.example/t/1"),
+        ),
+        Expected(
+            "09_contacts.json",
+            Text,
+            "Luís Prado, +1 (555) 010-2233, luis@prado.example\nNo Phone",
+            "/contacts/1/name/formatted_name",
+            json!("No Phone"),
+        ),
+        Expected(
+            "13_button_template.json",
+            Text,
+            "Confirm",
+            "/button/payload",
+            json!("CONFIRM_APPT_88"),
+        ),
+        Expected(
+            "14_interactive_button.json",
+            Text,
+            "Cancel",
+            "/interactive/button_reply/id",
+            json!("btn_cancel"),
+        ),
+        Expected(
+            "15_interactive_list.json",
+            Text,
+            "Express",
+            "/interactive/list_reply/id",
+            json!("ship_express"),
+        ),
+        Expected(
+            "16_flow_reply.json",
+            Text,
+            "Sent",
+            "/flow/rating",
+            json!("4"),
+        ),
+        Expected(
+            "17_order.json",
+            Text,
+            "2 × sku-7 at 12.5 EUR\n1 × sku-9 at 30 EUR",
+            "/order/catalog_id",
+            json!("920011"),
+        ),
+        Expected(
+            "18_referral_ad.json",
+            Text,
+            "Hello! Can I get more info on this?",
+            "/referral/ctwa_clid",
+            json!("AffEXAMPLEclid"),
+        ),
+        Expected(
+            "19_unsupported.json",
+            Text,
+            "Unsupported message",
+            "/unsupported/type",
+            json!("poll_creation"),
+        ),
+    ];
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    for (before, Expected(file, message_type, text, path, value)) in cases.iter().enumerate() {
+        account.post_sample(&server, file).await;
+        eventually(file, async || {
+            let conversations = account.conversations().await;
+            conversations
+                .first()
+                .is_some_and(|conversation| conversation.last_sequence == before as i64 + 1)
+        })
+        .await;
+        let message = messages_of_one(&account).await.pop().unwrap();
+        assert_eq!(message.r#type(), *message_type, "{file}");
+        assert_eq!(message.text, *text, "{file}");
+        assert_eq!(message.direction(), MessageDirection::Inbound, "{file}");
+        let metadata = metadata(&message);
+        assert_eq!(metadata.pointer(path), Some(value), "{file}: {metadata}");
+        if *message_type == Location {
+            let place = message.location.unwrap();
+            assert_eq!((place.latitude, place.longitude), (51.5081, -0.0759));
+            assert_eq!(place.name, "Tower Hill");
+        }
+    }
+    assert_eq!(quarantined(&server, &account.tenant).await, []);
+}
+
+/// The metadata of a message as JSON.
+fn metadata(message: &Message) -> Json {
+    object(message.metadata.as_ref().unwrap())
+}
+
+fn object(object: &prost_types::Struct) -> Json {
+    let fields = object.fields.iter();
+    Json::Object(
+        fields
+            .map(|(key, value)| (key.clone(), to_json(value)))
+            .collect(),
+    )
+}
+
+fn to_json(value: &prost_types::Value) -> Json {
+    use prost_types::value::Kind;
+    match value.kind.as_ref().unwrap() {
+        Kind::NullValue(_) => Json::Null,
+        Kind::NumberValue(number) => json!(number),
+        Kind::StringValue(text) => json!(text),
+        Kind::BoolValue(is) => json!(is),
+        Kind::StructValue(fields) => object(fields),
+        Kind::ListValue(list) => list.values.iter().map(to_json).collect(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_applied_whole_and_in_order() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    account.post_sample(&server, "25_batch.json").await;
+    applied(&account).await;
+    let texts: Vec<_> = messages_of_one(&account).await;
+    let texts: Vec<_> = texts.iter().map(|message| message.text.as_str()).collect();
+    assert_eq!(texts, ["first", "second"]);
+    // The receipts are of a message that nobody here has sent yet.
+    let tables = Tables::of(&account.tenant).await;
+    let parked = "SELECT count(*) FROM {schema}.parked_receipts";
+    assert_eq!(tables.count(parked).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_elsewhere_is_outbound_and_gets_the_receipts_that_came_before_it() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    let echo = String::from_utf8(sample("28_app_echo.json", &account.number)).unwrap();
+    let id = "wamid.HQQLMTU1NTAxMDk5MTEVAgARGBJGQjIwRTFCM0Y5NDE5RDYzRTcA";
+    assert!(echo.contains(id));
+    for (file, other) in [
+        (
+            "22_status_delivered.json",
+            "wamid.HQQLMTU1NTAxMDk5MTEVAgARGBI2Nzc2MTI4Mjg3RUYyQ0I4RUEA",
+        ),
+        (
+            "23_status_read.json",
+            "wamid.HQQLMTU1NTAxMDk5MTEVAgARGBI2Nzc2MTI4Mjg3RUYyQ0I4RUEA",
+        ),
+    ] {
+        let receipt = String::from_utf8(sample(file, &account.number)).unwrap();
+        assert!(receipt.contains(other), "{receipt}");
+        let receipt = receipt.replace(other, id);
+        assert_eq!(account.post(&server, receipt.as_bytes()).await, 200);
+    }
+    applied(&account).await;
+    account.post_sample(&server, "28_app_echo.json").await;
+    applied(&account).await;
+    let message = messages_of_one(&account).await.remove(0);
+    assert_eq!(message.direction(), MessageDirection::Outbound);
+    assert_eq!(message.text, "answered from the phone");
+    assert_eq!(message.status(), MessageStatus::Read);
+    assert_eq!(metadata(&message)["source"], "external");
+    let conversation = account.conversations().await.remove(0);
+    assert_eq!(conversation.status(), ConversationStatus::Replied);
+
+    // A late one does not move it back.
+    let sent = String::from_utf8(sample("21_status_sent.json", &account.number)).unwrap();
+    let sent = sent.replace(
+        "wamid.HQQLMTU1NTAxMDk5MTEVAgARGBI2Nzc2MTI4Mjg3RUYyQ0I4RUEA",
+        id,
+    );
+    assert_eq!(account.post(&server, sent.as_bytes()).await, 200);
+    applied(&account).await;
+    let message = messages_of_one(&account).await.remove(0);
+    assert_eq!(message.status(), MessageStatus::Read);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_names_the_message_that_it_quotes() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    account.post_sample(&server, "02_text.json").await;
+    applied(&account).await;
+    let quoted = "wamid.HQQLMTU1NTAxMDk5MTEVAgARGBI2Nzc2MTI4Mjg3RUYyQ0I4RUEA";
+    let first = "wamid.HQQLMTU1NTAxMDk5MTEVAgASGBQyNDIwMEQxQjY5QzE4QjBDOEFDOQA=";
+    let reply = String::from_utf8(sample("12_reply_context.json", &account.number)).unwrap();
+    assert!(reply.contains(quoted));
+    let reply = reply.replace(quoted, first);
+    assert_eq!(account.post(&server, reply.as_bytes()).await, 200);
+    applied(&account).await;
+    let messages = messages_of_one(&account).await;
+    assert_eq!(messages[1].text, "yes, that one");
+    assert_eq!(messages[1].reply_to_message_id, messages[0].id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_stays_one_by_number_by_name_and_with_a_new_number() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    account.post_sample(&server, "02_text.json").await;
+    applied(&account).await;
+    // The same person, by the business-scoped id alone.
+    let named = String::from_utf8(sample("29_username_only.json", &account.number)).unwrap();
+    let same = named.replace("US.77001122334455667788", "US.13499900112233445566");
+    assert_eq!(account.post(&server, same.as_bytes()).await, 200);
+    applied(&account).await;
+    assert_eq!(messages_of_one(&account).await.len(), 2);
+    // The same person, after they changed their number.
+    account
+        .post_sample(&server, "20_system_number_change.json")
+        .await;
+    applied(&account).await;
+    assert_eq!(messages_of_one(&account).await.len(), 2);
+    let text = String::from_utf8(sample("03_image_caption.json", &account.number)).unwrap();
+    let moved = text
+        .replace("15550109911", "15550109912")
+        .replace("US.13499900112233445566", "US.99");
+    assert_eq!(account.post(&server, moved.as_bytes()).await, 200);
+    applied(&account).await;
+    assert_eq!(messages_of_one(&account).await.len(), 3);
+    // Somebody else.
+    assert_eq!(
+        account
+            .post(&server, named.replace("wamid.", "wamid.2").as_bytes())
+            .await,
+        200
+    );
+    applied(&account).await;
+    let conversations = account.conversations().await;
+    let identifiers: BTreeSet<_> = conversations
+        .iter()
+        .map(|conversation| conversation.contact_identifier.as_str())
+        .collect();
+    let expected = BTreeSet::from(["+15550109911", "US.77001122334455667788"]);
+    assert_eq!(identifiers, expected);
+    let tables = Tables::of(&account.tenant).await;
+    assert_eq!(
+        tables.count("SELECT count(*) FROM {schema}.contacts").await,
+        2
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_first_messages_of_one_person_make_one_conversation() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    let text = String::from_utf8(sample("02_text.json", &account.number)).unwrap();
+    let mut posting = tokio::task::JoinSet::new();
+    let server = std::sync::Arc::new(server);
+    for number in 0..50 {
+        let body = text.replace("wamid.", &format!("wamid.{number}."));
+        let (account, server) = (account.clone(), server.clone());
+        posting.spawn(async move { account.post(&server, body.as_bytes()).await });
+    }
+    for status in posting.join_all().await {
+        assert_eq!(status, 200);
+    }
+    applied(&account).await;
+    let messages = messages_of_one(&account).await;
+    let sequences: Vec<_> = messages.iter().map(|message| message.sequence).collect();
+    assert_eq!(sequences, (1..=50).collect::<Vec<_>>());
+    let tables = Tables::of(&account.tenant).await;
+    assert_eq!(
+        tables.count("SELECT count(*) FROM {schema}.contacts").await,
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_opens_the_archived_conversation_again() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    account.post_sample(&server, "02_text.json").await;
+    applied(&account).await;
+    let conversation = account.conversations().await.remove(0);
+    let tables = Tables::of(&account.tenant).await;
+    let archive = format!(
+        "UPDATE {}.inbox_conversations SET status = 'archived', archived_at = now()",
+        tables.schema
+    );
+    tables.admin.execute(&archive, &[]).await.unwrap();
+    account.post_sample(&server, "03_image_caption.json").await;
+    applied(&account).await;
+    let after = account.conversations().await.remove(0);
+    assert_eq!(after.id, conversation.id);
+    assert_eq!(after.status(), ConversationStatus::Open);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_that_cannot_be_applied_costs_only_itself() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    let mut body: Json = serde_json::from_slice(&sample("25_batch.json", &account.number)).unwrap();
+    let messages = &mut body["entry"][0]["changes"][0]["value"]["messages"];
+    let messages = messages.as_array_mut().unwrap();
+    messages.insert(
+        1,
+        json!({"id": "wamid.nobody", "type": "text", "text": {"body": "x"}}),
+    );
+    messages.insert(0, json!(17));
+    messages.push(
+        json!({"from": "1", "id": "wamid.nul", "type": "text", "timestamp": {},
+        "text": {"body": "a\u{0}b"}}),
+    );
+    assert_eq!(
+        account.post(&server, body.to_string().as_bytes()).await,
+        200
+    );
+    applied(&account).await;
+    let conversations = account.conversations().await;
+    let mut texts = Vec::new();
+    for conversation in &conversations {
+        for message in account.tenant.messages(conversation).await {
+            texts.push(message.text);
+        }
+    }
+    texts.sort();
+    assert_eq!(texts, ["a\u{fffd}b", "first", "second"]);
+    let items = quarantined(&server, &account.tenant).await;
+    let places: Vec<_> = items
+        .iter()
+        .map(|item| (item.item, item.reason()))
+        .collect();
+    let unreadable = QuarantineReason::Unreadable;
+    assert_eq!(places, [(1, unreadable), (3, unreadable)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_nobody_can_read_are_kept_and_told_of() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    let deep = "[".repeat(40_000);
+    for body in ["", "{", "null", "[]", "\u{1f600}", deep.as_str()] {
+        assert_eq!(
+            account.post(&server, body.as_bytes()).await,
+            200,
+            "{body:.20}"
+        );
+    }
+    applied(&account).await;
+    let tables = Tables::of(&account.tenant).await;
+    let kept = "SELECT count(*) FROM directory.quarantine WHERE item = 0 AND reason = 'unreadable'";
+    assert!(tables.count(kept).await >= 6);
+    // The process lives, and the next one is applied.
+    account.post_sample(&server, "02_text.json").await;
+    applied(&account).await;
+    assert_eq!(messages_of_one(&account).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_character_and_a_long_text_are_not_refused() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    let text = String::from_utf8(sample("02_text.json", &account.number)).unwrap();
+    let half = text.replace(r"\ud83d\ude00", r"\ud83d");
+    assert_ne!(half, text);
+    assert_eq!(account.post(&server, half.as_bytes()).await, 200);
+    let long = "é".repeat(40_000);
+    let long = text.replace("wamid.", "wamid.long.").replace("Ol", &long);
+    assert_eq!(account.post(&server, long.as_bytes()).await, 200);
+    applied(&account).await;
+    let messages = messages_of_one(&account).await;
+    assert!(
+        messages
+            .iter()
+            .any(|message| message.text.contains('\u{fffd}'))
+    );
+    let long = messages.iter().find(|message| message.text.len() == 65_536);
+    assert_eq!(metadata(long.unwrap())["text_cut"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recorded_signatures_are_believed_and_false_ones_are_not() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    let folder = format!("{}/tests/samples/whatsapp", env!("CARGO_MANIFEST_DIR"));
+    let vectors = std::fs::read(format!("{folder}/vectors.json")).unwrap();
+    let vectors: Json = serde_json::from_slice(&vectors).unwrap();
+    assert_eq!(vectors["app_secret"], APP_SECRET);
+    let vectors = vectors["vectors"].as_array().unwrap();
+    assert_eq!(vectors.len(), 7);
+    for vector in vectors {
+        let file = format!("{folder}/{}", vector["body_file"].as_str().unwrap());
+        let body = std::fs::read(file).unwrap();
+        let headers: Vec<_> = vector["headers"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str().unwrap()))
+            .collect();
+        let (status, words) = server
+            .http_post("/webhooks/whatsapp", &headers, &body)
+            .await;
+        let expected = if vector["valid"] == true { 200 } else { 403 };
+        assert_eq!(status, expected, "{}", vector["id"]);
+        assert_eq!(words, "");
+    }
+    // One changed byte, two signatures, a signature in another header.
+    let body = sample("02_text.json", &account.number);
+    let right = sign(APP_SECRET, &body);
+    let mut changed = body.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    let name = "x-hub-signature-256";
+    let false_secret = sign("another-secret", &body);
+    let once = vec![(name, right.as_str())];
+    let refused = [
+        (once.clone(), &changed),
+        (once.repeat(2), &body),
+        (vec![("x-hub-signature", right.as_str())], &body),
+        (vec![(name, false_secret.as_str())], &body),
+    ];
+    for (headers, body) in refused {
+        let (status, _) = server.http_post("/webhooks/whatsapp", &headers, body).await;
+        assert_eq!(status, 403);
+    }
+    applied(&account).await;
+    assert_eq!(account.conversations().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_large_a_body_is_refused_and_odd_addresses_lead_nowhere() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    let large = vec![b' '; 4 * 1024 * 1024 + 1];
+    assert_eq!(account.post(&server, &large).await, 413);
+    let body = sample("02_text.json", &account.number);
+    let signature = sign(APP_SECRET, &body);
+    let headers = [("x-hub-signature-256", signature.as_str())];
+    for (path, status) in [
+        ("/webhooks/whatsapp/nobody", 403),
+        (
+            "/webhooks/whatsapp/01234567-89ab-7def-8123-456789abcdef",
+            403,
+        ),
+        ("/webhooks/telegram", 404),
+        ("/webhooks", 404),
+        ("/webhooks/whatsapp/", 404),
+    ] {
+        assert_eq!(
+            server.http_post(path, &headers, &body).await.0,
+            status,
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_is_proved_by_the_token() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    let path = |mode: &str, token: &str| {
+        format!("?hub.mode={mode}&hub.challenge=1158201444&hub.verify_token={token}")
+    };
+    let right = path("subscribe", "vt-samples-7Qm2");
+    let key = account.connect(&server).await.webhook_path;
+    for base in ["/webhooks/whatsapp", key.as_str()] {
+        let answer = server.http_get(&format!("{base}{right}")).await;
+        assert_eq!(answer, (200, "1158201444".to_owned()));
+    }
+    for wrong in [
+        path("subscribe", "vt-samples-7Qm3"),
+        path("subscribe", ""),
+        path("unsubscribe", "vt-samples-7Qm2"),
+        String::new(),
+    ] {
+        let (status, words) = server.http_get(&format!("/webhooks/whatsapp{wrong}")).await;
+        assert_eq!((status, words.as_str()), (403, ""), "{wrong}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_its_account_was_connected_is_replayed() {
+    let server = TestServer::start().await;
+    let _other = Whatsapp::connected(&server).await;
+    let account = Whatsapp::new(server.tenant().await);
+    account.post_sample(&server, "25_batch.json").await;
+    let tables = Tables::of(&account.tenant).await;
+    let waiting = format!(
+        "SELECT count(*) FROM directory.quarantine
+        WHERE route_key = '{}' AND reason = 'unknown_account' AND replayed_at IS NULL",
+        account.number
+    );
+    eventually("four items wait", async || {
+        tables.count(&waiting).await == 4
+    })
+    .await;
+    account.connect(&server).await;
+    eventually("nothing waits", async || tables.count(&waiting).await == 0).await;
+    assert_eq!(messages_of_one(&account).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_in_quarantine_is_replayed_by_its_own_tenant_alone() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    account.post_sample(&server, "10_reaction.json").await;
+    applied(&account).await;
+    let item = quarantined(&server, &account.tenant).await.remove(0);
+    assert_eq!(item.reason(), QuarantineReason::Unsupported);
+    assert_eq!(item.detail, "reaction");
+    assert_eq!(item.route_key, account.number);
+    let mut admin = server.tenant_admin();
+    let replay = |tenant: String| ReplayQuarantinedItemRequest {
+        tenant,
+        delivery_id: item.delivery_id.clone(),
+        item: item.item,
+    };
+    // It is still of a kind that cannot be applied.
+    let answer = admin
+        .replay_quarantined_item(replay(account.tenant.slug()))
+        .await;
+    let again = answer.unwrap().into_inner().item.unwrap();
+    assert_eq!(again.replay_time, None);
+    let other = server.tenant().await;
+    let answer = admin.replay_quarantined_item(replay(other.slug())).await;
+    assert_eq!(refusal(answer).0, Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_speaks_for_its_own_accounts_alone() {
+    let server = TestServer::start().await;
+    let ours = Whatsapp::connected(&server).await;
+    // Another tenant, with an app of its own.
+    let theirs = Whatsapp::new(server.tenant().await);
+    let mut request = theirs.request();
+    let secret = format!("secret-{}", theirs.number);
+    if let Some(communication_service::pb::connect_channel_account_request::Settings::Whatsapp(
+        settings,
+    )) = &mut request.settings
+    {
+        settings.own_app = true;
+    }
+    request.whatsapp_secrets.as_mut().unwrap().app_secret = secret.clone();
+    let mut admin = server.tenant_admin();
+    let connected = admin.connect_channel_account(request).await.unwrap();
+    let path = connected.into_inner().channel_account.unwrap().webhook_path;
+    let post = async |path: &str, body: &[u8]| {
+        let signature = sign(&secret, body);
+        let headers = [
+            ("x-hub-signature-256", signature.as_str()),
+            ("x-request-id", ours.number.as_str()),
+        ];
+        server.http_post(path, &headers, body).await.0
+    };
+    // For its own account, at its own address alone.
+    let body = sample("02_text.json", &theirs.number);
+    assert_eq!(post("/webhooks/whatsapp", &body).await, 403);
+    assert_eq!(post(&path, &body).await, 200);
+    // For somebody else's account: taken, without effect.
+    let body = sample("02_text.json", &ours.number);
+    assert_eq!(post(&path, &body).await, 200);
+    applied(&ours).await;
+    assert_eq!(messages_of_one(&theirs).await.len(), 1);
+    assert_eq!(ours.conversations().await, []);
+    assert_eq!(quarantined(&server, &ours.tenant).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_tenants_in_one_body_stay_apart() {
+    let server = TestServer::start().await;
+    let one = Whatsapp::connected(&server).await;
+    let other = Whatsapp::connected(&server).await;
+    let mut body: Json = serde_json::from_slice(&sample("02_text.json", &one.number)).unwrap();
+    let second: Json =
+        serde_json::from_slice(&sample("03_image_caption.json", &other.number)).unwrap();
+    let entry = second["entry"][0].clone();
+    body["entry"].as_array_mut().unwrap().push(entry);
+    assert_eq!(one.post(&server, body.to_string().as_bytes()).await, 200);
+    applied(&one).await;
+    assert!(messages_of_one(&one).await[0].text.starts_with("Olá"));
+    assert_eq!(messages_of_one(&other).await[0].text, "the scratch is here");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_connected_once_and_comes_back_as_the_one_it_was() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::new(server.tenant().await);
+    let mut admin = server.tenant_admin();
+    let mut connect = async |request| -> (ChannelAccount, bool) {
+        let answer = admin.connect_channel_account(Request::new(request));
+        let answer = answer.await.unwrap().into_inner();
+        (answer.channel_account.unwrap(), answer.connected)
+    };
+    let (first, connected) = connect(account.request()).await;
+    assert!(connected);
+    let mut renamed = account.request();
+    renamed.name = "Sales".to_owned();
+    // Without the secret, which is known.
+    renamed.whatsapp_secrets = None;
+    let (second, connected) = connect(renamed).await;
+    assert!(!connected);
+    assert_eq!((&second.id, second.name.as_str()), (&first.id, "Sales"));
+
+    account.post_sample(&server, "02_text.json").await;
+    applied(&account).await;
+    let mut admin = server.tenant_admin();
+    let disconnect = DisconnectChannelAccountRequest {
+        tenant: account.tenant.slug(),
+        channel_account_id: first.id.clone(),
+    };
+    for _ in 0..2 {
+        let answer = admin.disconnect_channel_account(disconnect.clone()).await;
+        let gone = answer.unwrap().into_inner().channel_account.unwrap();
+        assert!(gone.disconnect_time.is_some());
+    }
+    let list = |show_disconnected| ListChannelAccountsRequest {
+        tenant: account.tenant.slug(),
+        show_disconnected,
+        ..Default::default()
+    };
+    let shown = admin.list_channel_accounts(list(false)).await.unwrap();
+    assert_eq!(shown.into_inner().channel_accounts, []);
+    let shown = admin.list_channel_accounts(list(true)).await.unwrap();
+    assert_eq!(shown.into_inner().channel_accounts.len(), 1);
+    // What comes now belongs to nobody.
+    account.post_sample(&server, "03_image_caption.json").await;
+    applied(&account).await;
+    assert_eq!(messages_of_one(&account).await.len(), 1);
+
+    let again = account.connect(&server).await;
+    assert_eq!(again.id, first.id);
+    assert_eq!(again.disconnect_time, None);
+    eventually("what came meanwhile is there", async || {
+        messages_of_one(&account).await.len() == 2
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_belongs_to_one_tenant_and_shows_no_secret() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    let other = server.tenant().await;
+    let mut admin = server.tenant_admin();
+    let mut request = account.request();
+    request.tenant = other.slug();
+    let answer = admin.connect_channel_account(request).await;
+    let (code, reason, _) = refusal(answer);
+    assert_eq!(
+        (code, reason.as_str()),
+        (Code::AlreadyExists, "CHANNEL_ACCOUNT_TAKEN")
+    );
+
+    let mut request = account.request();
+    request.whatsapp_secrets.as_mut().unwrap().app_secret = "another-secret".to_owned();
+    let (code, _, fields) = refusal(admin.connect_channel_account(request).await);
+    assert_eq!(code, Code::InvalidArgument);
+    assert_eq!(fields, ["whatsapp_secrets.app_secret"]);
+
+    let known = account.connect(&server).await;
+    let get = GetChannelAccountRequest {
+        tenant: other.slug(),
+        channel_account_id: known.id.clone(),
+    };
+    assert_eq!(
+        refusal(admin.get_channel_account(get).await).0,
+        Code::NotFound
+    );
+    let disconnect = DisconnectChannelAccountRequest {
+        tenant: other.slug(),
+        channel_account_id: known.id.clone(),
+    };
+    let answer = admin.disconnect_channel_account(disconnect).await;
+    assert_eq!(refusal(answer).0, Code::NotFound);
+
+    assert!(!format!("{known:?}").contains(APP_SECRET));
+    let tables = Tables::of(&account.tenant).await;
+    let clear = format!(
+        "SELECT count(*) FROM directory.provider_apps a, directory.channel_accounts c
+        WHERE a::text LIKE '%{APP_SECRET}%' OR c::text LIKE '%{APP_SECRET}%'
+            OR encode(a.secrets, 'escape') LIKE '%{APP_SECRET}%'"
+    );
+    assert_eq!(tables.count(&clear).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_tenant_delays_its_own_messages_alone() {
+    let server = TestServer::start().await;
+    let locked = Whatsapp::connected(&server).await;
+    let free = Whatsapp::connected(&server).await;
+    let tables = Tables::of(&locked.tenant).await;
+    let lock = format!(
+        "BEGIN; LOCK TABLE {}.inbox_messages IN ACCESS EXCLUSIVE MODE",
+        tables.schema
+    );
+    tables.admin.batch_execute(&lock).await.unwrap();
+    locked.post_sample(&server, "02_text.json").await;
+    free.post_sample(&server, "02_text.json").await;
+    eventually("the free tenant has its message", async || {
+        free.conversations().await.len() == 1
+    })
+    .await;
+    assert_eq!(locked.conversations().await, []);
+    tables.admin.batch_execute("COMMIT").await.unwrap();
+    eventually("the locked one has it too", async || {
+        locked.conversations().await.len() == 1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_nobody_applied_is_taken_up_by_another_node() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    account.post_sample(&server, "02_text.json").await;
+    applied(&account).await;
+    let tables = Tables::of(&account.tenant).await;
+    let schema = &tables.schema;
+    // As if the node had died between its answer and the first item.
+    let undo = format!(
+        "DELETE FROM {schema}.provider_events; DELETE FROM {schema}.inbox_messages;
+        UPDATE directory.deliveries d SET due_at = directory.now(), lease = gen_random_uuid()
+        WHERE d.id = (SELECT id FROM {schema}.forgotten)"
+    );
+    let remember = format!(
+        "CREATE TABLE {schema}.forgotten AS SELECT delivery_id AS id FROM {schema}.provider_events"
+    );
+    tables.admin.batch_execute(&remember).await.unwrap();
+    tables.admin.batch_execute(&undo).await.unwrap();
+    let _other = TestServer::start().await;
+    let messages = "SELECT count(*) FROM {schema}.inbox_messages";
+    eventually("it is applied", async || tables.count(messages).await == 1).await;
+}
