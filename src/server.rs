@@ -351,7 +351,11 @@ async fn told(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-fn authenticator(config: &Config) -> Result<Authenticator, ServerError> {
+/// Builds what checks tokens.
+///
+/// # Errors
+/// The key set cannot be read.
+pub fn authenticator(config: &Config) -> Result<Authenticator, ServerError> {
     let open = config.jwks_file.is_none();
     let anonymous = open.then(Caller::local);
     let mut authenticator = Authenticator::new(&config.jwt_issuer, &config.jwt_audience, anonymous);

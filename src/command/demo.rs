@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -22,6 +23,8 @@ use crate::provider::meta;
 /// What the demonstration's account and app are called by their provider.
 const NUMBER: &str = "100000000000001";
 const APP: &str = "100000000000000";
+/// How long a posted message may take to be seen.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What `demo` takes.
 #[derive(Debug, Args)]
@@ -90,15 +93,40 @@ pub async fn run(args: DemoArgs) -> Result<(), Box<dyn Error>> {
             let secret = app_secret(&data_dir)?;
             let number = connect(&client, &tenant, &secret).await?;
             let digits = from.trim_start_matches('+');
+            let identifier = format!("+{digits}");
+            let before = messages_of(&client, &tenant, &identifier).await?;
             let body = webhook(&number, digits, &name, &text).to_string();
             let status = post(&http, &secret, body.as_bytes()).await?;
             if status != 200 {
                 return Err(format!("the server answered {status}; its log says why").into());
             }
-            println!("posted a message of {name} ({from}) to tenant {tenant}");
+            println!("posted a message of {name} ({identifier}) to tenant {tenant}");
+            // It is applied behind the answer; whoever lists next shall see it.
+            let deadline = Instant::now() + PATIENCE;
+            while messages_of(&client, &tenant, &identifier).await? <= before {
+                if Instant::now() > deadline {
+                    return Err("it has not been applied yet; the server's log says why".into());
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
             Ok(())
         }
     }
+}
+
+/// Counts the messages of a customer's conversations.
+async fn messages_of(client: &Client, tenant: &str, identifier: &str) -> Result<i64, ClientError> {
+    let request = pb::ListConversationsRequest {
+        tenant: tenant.to_owned(),
+        channels: vec![pb::Channel::Whatsapp.into()],
+        page_size: 500,
+        ..Default::default()
+    };
+    let mut inbox = InboxServiceClient::new(client.channel.clone());
+    let page = inbox.list_conversations(client.request(request)).await?;
+    let theirs = page.into_inner().conversations.into_iter();
+    let theirs = theirs.filter(|conversation| conversation.contact_identifier == identifier);
+    Ok(theirs.map(|conversation| conversation.last_sequence).sum())
 }
 
 /// The secret of the demonstration's app: nobody else's on any server, and the same next time.

@@ -3,6 +3,7 @@
 mod call;
 mod client;
 mod demo;
+mod doctor;
 mod healthcheck;
 mod serve;
 mod tenant;
@@ -45,6 +46,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Call any method of a running server, JSON in and out
     Call(call::CallArgs),
+    /// Look at the settings and what they name, and say what to do
+    Doctor(Box<doctor::DoctorArgs>),
     /// Mint a token that a server on this machine believes in development
     Token(token::TokenArgs),
     /// Exit with 0 if the server on this machine is ready
@@ -63,6 +66,7 @@ impl CommandLine {
             Some(Command::Tenant(args)) => tenant::run(args).await,
             Some(Command::Demo(args)) => demo::run(args).await,
             Some(Command::Call(args)) => call::run(args).await,
+            Some(Command::Doctor(args)) => doctor::run(*args).await,
             Some(Command::Token(args)) => token::run(&args),
             Some(Command::Healthcheck(args)) => healthcheck::run(&args).await,
         }

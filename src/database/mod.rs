@@ -2,6 +2,7 @@
 
 pub(crate) mod dial;
 pub(crate) mod echo;
+pub(crate) mod examination;
 pub(crate) mod migration;
 pub mod private;
 pub(crate) mod statement;

@@ -101,8 +101,13 @@ pub async fn prepare(
         .bind::<Integer, _>(LOCK_CLASS)
         .execute(&mut conn)
         .await?;
-    conn.batch_execute("CREATE SCHEMA IF NOT EXISTS directory; SET search_path = directory")
-        .await?;
+    // The second start hears that the schema is there; nobody else has to.
+    conn.batch_execute(
+        "SET client_min_messages = warning;
+         CREATE SCHEMA IF NOT EXISTS directory;
+         SET search_path = directory",
+    )
+    .await?;
     // The lock is the connection's own and ends with it.
     let mut conn = migration::run(conn, migration::DIRECTORY)
         .await

@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod command;
 mod connections;
 mod durability;
 mod event_order;

@@ -46,6 +46,14 @@ pub(super) async fn find_binaries(named: Option<&Path>, data: &Path) -> Result<P
     })
 }
 
+/// Returns the folder of the programs that a private PostgreSQL in a data folder would run with.
+///
+/// # Errors
+/// There is none that is new enough and fits the data.
+pub async fn programs(named: Option<&Path>, data_dir: &Path) -> Result<PathBuf> {
+    find_binaries(named, &data_dir.join("postgres")).await
+}
+
 fn installed() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let on_path = env::split_paths(&path).filter_map(|folder| {

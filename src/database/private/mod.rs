@@ -6,6 +6,7 @@ mod error;
 mod files;
 mod server;
 
+pub use binaries::programs;
 pub use error::PrivateError;
 pub use files::default_data_dir;
 pub use server::{PrivateOptions, PrivateServer};

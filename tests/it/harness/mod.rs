@@ -13,7 +13,7 @@ mod whatsapp;
 pub use calls::{Filled, Named, method};
 pub use credentials::{Keys, bearer, ed_header, now};
 pub use dynamic::{Field, Method, call_raw};
-pub use postgres::{admin, content, database_url};
+pub use postgres::{admin, content, database_url, folder};
 pub use refusal::Refusal;
 pub use server::TestServer;
 pub use tables::Tables;

@@ -21,6 +21,8 @@ use super::{Keys, TestTenant};
 
 /// A running server.
 pub struct TestServer {
+    /// Where gRPC listens.
+    pub grpc: SocketAddr,
     /// Where the sidecar listens.
     pub http: SocketAddr,
     /// A connection without a credential.
@@ -71,11 +73,17 @@ impl TestServer {
         let channel = Endpoint::from_shared(format!("http://{grpc}")).unwrap();
         let channel = channel.connect().await.unwrap();
         Self {
+            grpc,
             http,
             channel,
             stop: Some(stop),
             running,
         }
+    }
+
+    /// The address of gRPC, as commands take it.
+    pub fn grpc_url(&self) -> String {
+        format!("http://{}", self.grpc)
     }
 
     /// Stops the server as a signal would, and waits for its end.
