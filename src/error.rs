@@ -108,6 +108,8 @@ pub enum Existing {
     },
     /// The schema.
     Schema(String),
+    /// The tenant, which is not deleted.
+    LiveTenant(String),
     /// The channel account, of another tenant.
     ChannelAccount {
         /// The channel.
@@ -130,6 +132,19 @@ pub enum Precondition {
         has: String,
         /// The version that this server needs.
         needs: String,
+    },
+    /// The tenant is suspended.
+    TenantSuspended(String),
+    /// The tenant is deleted.
+    TenantDeleted(String),
+    /// The tenant is not deleted.
+    TenantNotDeleted(String),
+    /// The tenant can still be brought back.
+    PurgeTimeNotReached {
+        /// The tenant's slug.
+        slug: String,
+        /// Until when.
+        purge_time: String,
     },
     /// The conversation is archived.
     ConversationArchived(String),
@@ -350,6 +365,11 @@ impl Existing {
                 format!("schema `{schema_name}` is taken"),
             )
             .with("schema_name", schema_name.clone()),
+            Self::LiveTenant(slug) => Detail::new(
+                ErrorReason::TenantLive,
+                format!("tenant `{slug}` is not deleted"),
+            )
+            .with("tenant", slug.clone()),
         }
     }
 }
@@ -364,11 +384,32 @@ impl Precondition {
             .with("tenant", slug.clone()),
             Self::TenantNotMigrated { slug, has, needs } => Detail::new(
                 ErrorReason::TenantNotMigrated,
-                format!("tenant `{slug}` is at schema version `{has}`, this server needs `{needs}`, call `InitializeTenant`"),
+                format!("tenant `{slug}` is at schema version `{has}`, this server needs `{needs}`, call `MigrateTenants`"),
             )
             .with("tenant", slug.clone())
             .with("has", has.clone())
             .with("needs", needs.clone()),
+            Self::TenantSuspended(slug) => Detail::new(
+                ErrorReason::TenantSuspended,
+                format!("tenant `{slug}` is suspended"),
+            )
+            .with("tenant", slug.clone()),
+            Self::TenantDeleted(slug) => Detail::new(
+                ErrorReason::TenantDeleted,
+                format!("tenant `{slug}` is deleted, undelete or purge it first"),
+            )
+            .with("tenant", slug.clone()),
+            Self::TenantNotDeleted(slug) => Detail::new(
+                ErrorReason::TenantNotDeleted,
+                format!("tenant `{slug}` is not deleted, only a deleted one can be purged"),
+            )
+            .with("tenant", slug.clone()),
+            Self::PurgeTimeNotReached { slug, purge_time } => Detail::new(
+                ErrorReason::PurgeTimeNotReached,
+                format!("tenant `{slug}` can be brought back until `{purge_time}`, set `force` to purge it now"),
+            )
+            .with("tenant", slug.clone())
+            .with("purge_time", purge_time.clone()),
             Self::ConversationArchived(id) => Detail::new(
                 ErrorReason::ConversationArchived,
                 format!("conversation `{id}` is archived"),

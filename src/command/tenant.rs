@@ -68,6 +68,7 @@ pub async fn run(args: TenantArgs) -> Result<(), Box<dyn Error>> {
                 let request = pb::ListTenantsRequest {
                     page_size: 500,
                     page_token,
+                    show_deleted: false,
                 };
                 let page = admin
                     .list_tenants(client.request(request))

@@ -42,6 +42,7 @@ diesel::table! {
         role_name -> Text,
         role_password -> Bytea,
         created_at -> Timestamptz,
+        purged_epoch -> Int8,
     }
 }
 
@@ -85,6 +86,11 @@ diesel::table! {
         epoch -> Int8,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
+        edit_version -> Int8,
+        suspended_at -> Nullable<Timestamptz>,
+        deleted_at -> Nullable<Timestamptz>,
+        purge_at -> Nullable<Timestamptz>,
+        cleaned_at -> Timestamptz,
     }
 }
 

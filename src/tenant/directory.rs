@@ -1,6 +1,6 @@
 //! Knows the tenants and owns their pools: the one way to a `TenantScope`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use super::channel_account::{
 };
 use super::conn::PooledConn;
 use super::installation::{Installation, session_options};
+use super::life::{Change, Terms};
 use super::pool::TenantPool;
 use super::provision::{CONNECTIONS, Provisioner};
 use super::schema_name::{SchemaName, Slug};
@@ -276,13 +277,48 @@ impl TenantDirectory {
     }
 
     /// Lists tenants by slug.
-    pub async fn list(&self, size: PageSize, after: Option<String>) -> Result<Vec<Tenant>, Error> {
-        tenant::list(&mut self.directory_conn().await?, size, after).await
+    pub async fn list(
+        &self,
+        size: PageSize,
+        after: Option<String>,
+        show_deleted: bool,
+    ) -> Result<Vec<Tenant>, Error> {
+        tenant::list(&mut self.directory_conn().await?, size, after, show_deleted).await
+    }
+
+    /// Changes where a tenant stands; returns it as it stands then.
+    ///
+    /// # Errors
+    /// There is no such tenant, its etag is another one, or where it stands does not allow it.
+    pub async fn change(
+        &self,
+        slug: &Slug,
+        change: Change,
+        terms: &Terms,
+    ) -> Result<Tenant, Error> {
+        let tenant = self.0.provisioner.change(slug, change, terms).await?;
+        if !terms.validate_only {
+            self.remember(tenant.clone())?;
+        }
+        Ok(tenant)
+    }
+
+    /// Removes a deleted tenant for good; returns it as it was.
+    ///
+    /// # Errors
+    /// There is no such tenant, its etag is another one, it is not deleted, or not for long enough
+    /// and `force` is not given.
+    pub async fn purge(&self, slug: &Slug, terms: &Terms, force: bool) -> Result<Tenant, Error> {
+        let tenant = self.0.provisioner.purge(slug, terms, force).await?;
+        if !terms.validate_only {
+            self.forget(|known| known.id == tenant.id);
+        }
+        Ok(tenant)
     }
 
     /// Asks the database for a sign of life.
     pub async fn ping(&self) -> Result<(), Error> {
-        tenant::epoch(&mut self.directory_conn().await?)
+        tenant::epochs(&mut self.directory_conn().await?)
             .await
             .map(drop)
     }
@@ -321,6 +357,11 @@ impl TenantDirectory {
             State::Provisioning => Err(Error::FailedPrecondition(Precondition::TenantNotReady(
                 slug.to_owned(),
             ))),
+            State::Suspended => Err(Error::FailedPrecondition(Precondition::TenantSuspended(
+                slug.to_owned(),
+            ))),
+            // As one that was purged: who uses a tenant need not know the difference.
+            State::Deleted => Err(Error::not_found("tenant", slug)),
             State::Active if known.tenant.schema_version.as_str() < newest => {
                 Err(Error::FailedPrecondition(Precondition::TenantNotMigrated {
                     slug: slug.to_owned(),
@@ -354,12 +395,33 @@ impl TenantDirectory {
                 self.0.echo,
             ),
         };
+        if matches!(tenant.state, State::Suspended | State::Deleted) {
+            pool.close_idle(Duration::ZERO);
+        }
         let known = Known {
             tenant: Arc::new(tenant),
             pool,
         };
         all.insert(known.tenant.slug.clone(), known.clone());
         Ok(known)
+    }
+
+    /// Drops what is known of some tenants.
+    fn forget(&self, gone: impl Fn(&Tenant) -> bool) {
+        let mut all = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, known| !gone(&known.tenant));
+    }
+
+    /// Drops what is known of tenants that were purged.
+    async fn forget_purged(&self, conn: &mut PooledConn) -> Result<(), Error> {
+        let ids: Vec<_> = {
+            let all = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+            all.values().map(|known| known.tenant.id).collect()
+        };
+        let there: HashSet<_> = tenant::remaining(conn, &ids).await?.into_iter().collect();
+        let gone: HashSet<_> = ids.into_iter().filter(|id| !there.contains(id)).collect();
+        self.forget(|tenant| gone.contains(&tenant.id));
+        Ok(())
     }
 
     fn dialer(&self, tenant: &Tenant) -> Result<Dialer, Error> {
@@ -405,14 +467,16 @@ impl TenantDirectory {
         }
         let begun = self.0.started.elapsed();
         let mut conn = self.directory_conn().await?;
-        if self.0.read_at.load(Ordering::Relaxed) == 0 {
-            *seen = tenant::epoch(&mut conn).await?;
-        } else {
+        let now = tenant::epochs(&mut conn).await?;
+        if self.0.read_at.load(Ordering::Relaxed) != 0 && now.epoch > *seen {
             for tenant in tenant::changed_since(&mut conn, *seen).await? {
-                *seen = tenant.epoch.max(*seen);
                 self.remember(tenant)?;
             }
+            if now.purged_epoch > *seen {
+                self.forget_purged(&mut conn).await?;
+            }
         }
+        *seen = now.epoch;
         let read_at = u64::try_from(begun.as_millis()).unwrap_or(u64::MAX).max(1);
         self.0.read_at.store(read_at, Ordering::Relaxed);
         Ok(())

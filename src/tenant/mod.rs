@@ -5,6 +5,7 @@ mod channel_account;
 mod conn;
 mod directory;
 mod installation;
+mod life;
 mod pool;
 mod provision;
 mod schema_name;

@@ -1,6 +1,7 @@
 //! Makes tenants: role, schema and tables in one transaction.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::aead::Aad;
 use diesel::prelude::*;
@@ -17,7 +18,7 @@ use super::schema_name::{SchemaName, Slug};
 use super::tenant::{Isolation, State, Tenant};
 use crate::database::dial::Dialer;
 use crate::database::migration;
-use crate::error::{Error, Existing};
+use crate::error::{Conflict, Error, Existing, Precondition};
 use crate::ids::{ChannelAccountId, TenantId};
 use crate::master_key::Sealer;
 use crate::schema::directory::{installation, tenants};
@@ -25,7 +26,10 @@ use crate::schema::directory::{installation, tenants};
 /// How many connections of the service's own account may be open at once.
 pub const CONNECTIONS: usize = 2;
 
-type Transactions = <AsyncPgConnection as AsyncConnection>::TransactionManager;
+/// How long a change waits for another one of the same tenant.
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) type Transactions = <AsyncPgConnection as AsyncConnection>::TransactionManager;
 
 /// Makes tenants, with the service's own account.
 pub struct Provisioner {
@@ -69,14 +73,21 @@ impl Provisioner {
         let mut conn = self.conn().await?;
         self.claim(&mut conn, slug, schema).await?;
 
-        Transactions::begin_transaction(&mut conn).await?;
+        begin(&mut conn, LOCK_TIMEOUT).await?;
         // Whoever comes at the same time waits here and finds the work done.
         let tenant: Tenant = tenants::table
             .filter(tenants::slug.eq(slug.as_str()))
             .select(Tenant::as_select())
-            .for_update()
+            .for_no_key_update()
             .first(&mut conn)
-            .await?;
+            .await
+            .optional()?
+            // Purged a moment ago.
+            .ok_or(Error::Aborted(Conflict::Transaction))?;
+        if tenant.state == State::Deleted {
+            let deleted = Precondition::TenantDeleted(tenant.slug);
+            return Err(Error::FailedPrecondition(deleted));
+        }
         if let Some(schema) = schema
             && schema.as_str() != tenant.schema_name
         {
@@ -86,15 +97,15 @@ impl Provisioner {
             };
             return Err(Error::AlreadyExists(existing));
         }
-        if tenant.state == State::Active && tenant.schema_version.as_str() >= self.newest.as_str() {
+        if tenant.schema_version.as_str() >= self.newest.as_str() {
             return Ok((tenant, false));
         }
-        let made = tenant.state == State::Provisioning;
+        let new = !tenant.is_built();
         // What is not committed is undone when the connection drops.
-        let mut conn = self.build(conn, &tenant, made).await?;
-        let tenant = self.finish(&mut conn, tenant.id).await?;
+        let mut conn = self.build(conn, &tenant, new).await?;
+        let tenant = self.finish(&mut conn, &tenant).await?;
         Transactions::commit_transaction(&mut conn).await?;
-        Ok((tenant, made))
+        Ok((tenant, new))
     }
 
     /// Opens the password of a tenant's role.
@@ -145,13 +156,13 @@ impl Provisioner {
     async fn begin_in(&self, tenant: &Tenant) -> Result<AsyncPgConnection, Error> {
         let schema = SchemaName::parse("schema_name", &tenant.schema_name)?;
         let mut conn = self.conn().await?;
-        Transactions::begin_transaction(&mut conn).await?;
+        begin(&mut conn, LOCK_TIMEOUT).await?;
         conn.batch_execute(&format!("SET LOCAL search_path = {schema}"))
             .await?;
         Ok(conn)
     }
 
-    async fn conn(&self) -> Result<AsyncPgConnection, Error> {
+    pub(super) async fn conn(&self) -> Result<AsyncPgConnection, Error> {
         let permit = self
             .connections
             .clone()
@@ -261,16 +272,16 @@ impl Provisioner {
         Ok(conn)
     }
 
-    async fn finish(&self, conn: &mut AsyncPgConnection, id: TenantId) -> Result<Tenant, Error> {
-        let epoch: i64 = diesel::update(installation::table)
-            .set(installation::epoch.eq(installation::epoch + 1))
-            .returning(installation::epoch)
-            .get_result(conn)
-            .await?;
+    async fn finish(&self, conn: &mut AsyncPgConnection, tenant: &Tenant) -> Result<Tenant, Error> {
+        let state = match tenant.state {
+            State::Provisioning => State::Active,
+            state @ (State::Active | State::Suspended | State::Deleted) => state,
+        };
+        let epoch = next_epoch(conn).await?;
         let tenant = diesel::update(tenants::table)
-            .filter(tenants::id.eq(id))
+            .filter(tenants::id.eq(tenant.id))
             .set((
-                tenants::state.eq(State::Active),
+                tenants::state.eq(state),
                 tenants::schema_version.eq(&self.newest),
                 tenants::epoch.eq(epoch),
                 tenants::updated_at.eq(diesel::dsl::sql("directory.now()")),
@@ -280,6 +291,29 @@ impl Provisioner {
             .await?;
         Ok(tenant)
     }
+}
+
+/// Begins a transaction that gives up where it has to wait for longer than `lock_timeout`. What it
+/// did is undone when the connection drops before the commit.
+pub(super) async fn begin(
+    conn: &mut AsyncPgConnection,
+    lock_timeout: Duration,
+) -> Result<(), Error> {
+    Transactions::begin_transaction(conn).await?;
+    let lock_timeout = lock_timeout.as_millis();
+    conn.batch_execute(&format!("SET LOCAL lock_timeout = {lock_timeout}"))
+        .await?;
+    Ok(())
+}
+
+/// Draws the epoch of a change of the directory. Its row stays locked until the commit, so this
+/// comes last.
+pub(super) async fn next_epoch(conn: &mut AsyncPgConnection) -> Result<i64, Error> {
+    Ok(diesel::update(installation::table)
+        .set(installation::epoch.eq(installation::epoch + 1))
+        .returning(installation::epoch)
+        .get_result(conn)
+        .await?)
 }
 
 /// What a tenant's role may do in its schema: read and write rows, but neither change nor forget

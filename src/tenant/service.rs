@@ -4,8 +4,9 @@ use tonic::{Request, Response, Status};
 
 use super::channel_account::NewAccount;
 use super::directory::TenantDirectory;
+use super::life::{Change, Grace};
 use super::schema_name::Slug;
-use super::wire::{NewTenant, QuarantinePage, quarantined_id};
+use super::wire::{NewTenant, QuarantinePage, edit, quarantined_id};
 use crate::access::{Call as _, Caller, admit};
 use crate::error::Error;
 use crate::field::Fields;
@@ -68,15 +69,92 @@ impl TenantAdminService for TenantAdmin {
         let (context, request) = admit(request)?;
         context.caller.check_all_tenants()?;
         let size = PageSize::new(request.page_size)?;
-        let list = List::new(&[pb::ListTenantsRequest::PATH.as_bytes()]);
+        let show_deleted = request.show_deleted;
+        let path = pb::ListTenantsRequest::PATH.as_bytes();
+        let list = List::new(&[path, &[u8::from(show_deleted)]]);
         let sealer = self.tenants.page_sealer();
         let after = list.position(sealer, &request.page_token)?;
-        let mut rows = self.tenants.list(size, after).await?;
+        let mut rows = self.tenants.list(size, after, show_deleted).await?;
         let next_page_token = cut(&mut rows, size, &list, sealer, |tenant| tenant.slug.clone())?;
         let tenants = rows.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListTenantsResponse {
             tenants,
             next_page_token,
+        }))
+    }
+
+    async fn suspend_tenant(
+        &self,
+        request: Request<pb::SuspendTenantRequest>,
+    ) -> Result<Response<pb::SuspendTenantResponse>, Status> {
+        let (context, request) = admit(request)?;
+        context.caller.check_tenant(&request.tenant)?;
+        let (slug, terms) = edit(&request.tenant, request.etag, request.validate_only)?;
+        let tenant = self.tenants.change(&slug, Change::Suspend, &terms).await?;
+        Ok(Response::new(pb::SuspendTenantResponse {
+            tenant: Some(tenant.into()),
+        }))
+    }
+
+    async fn resume_tenant(
+        &self,
+        request: Request<pb::ResumeTenantRequest>,
+    ) -> Result<Response<pb::ResumeTenantResponse>, Status> {
+        let (context, request) = admit(request)?;
+        context.caller.check_tenant(&request.tenant)?;
+        let (slug, terms) = edit(&request.tenant, request.etag, request.validate_only)?;
+        let tenant = self.tenants.change(&slug, Change::Resume, &terms).await?;
+        Ok(Response::new(pb::ResumeTenantResponse {
+            tenant: Some(tenant.into()),
+        }))
+    }
+
+    async fn delete_tenant(
+        &self,
+        request: Request<pb::DeleteTenantRequest>,
+    ) -> Result<Response<pb::DeleteTenantResponse>, Status> {
+        let (context, request) = admit(request)?;
+        context.caller.check_tenant(&request.tenant)?;
+        let (slug, terms) = edit(&request.tenant, request.etag, request.validate_only)?;
+        let grace = Grace::try_from(request.grace_period)?;
+        let deleting = self.tenants.change(&slug, Change::Delete(grace), &terms);
+        let tenant = match deleting.await {
+            Err(Error::NotFound { .. }) if request.allow_missing => {
+                self.tenants.find(&slug).await?
+            }
+            deleted => Some(deleted?),
+        };
+        Ok(Response::new(pb::DeleteTenantResponse {
+            tenant: tenant.map(Into::into),
+        }))
+    }
+
+    async fn undelete_tenant(
+        &self,
+        request: Request<pb::UndeleteTenantRequest>,
+    ) -> Result<Response<pb::UndeleteTenantResponse>, Status> {
+        let (context, request) = admit(request)?;
+        context.caller.check_tenant(&request.tenant)?;
+        let (slug, terms) = edit(&request.tenant, request.etag, request.validate_only)?;
+        let tenant = self.tenants.change(&slug, Change::Undelete, &terms).await?;
+        Ok(Response::new(pb::UndeleteTenantResponse {
+            tenant: Some(tenant.into()),
+        }))
+    }
+
+    async fn purge_tenant(
+        &self,
+        request: Request<pb::PurgeTenantRequest>,
+    ) -> Result<Response<pb::PurgeTenantResponse>, Status> {
+        let (context, request) = admit(request)?;
+        context.caller.check_tenant(&request.tenant)?;
+        let (slug, terms) = edit(&request.tenant, request.etag, request.validate_only)?;
+        let tenant = match self.tenants.purge(&slug, &terms, request.force).await {
+            Err(Error::NotFound { .. }) if request.allow_missing => None,
+            purged => Some(purged?),
+        };
+        Ok(Response::new(pb::PurgeTenantResponse {
+            tenant: tenant.map(Into::into),
         }))
     }
 

@@ -18,6 +18,10 @@ stored_enum! {
         Provisioning = "provisioning",
         /// In use.
         Active = "active",
+        /// Closed, and kept.
+        Suspended = "suspended",
+        /// Gone for everybody but who administers tenants, and kept for a while.
+        Deleted = "deleted",
     }
 }
 
@@ -59,6 +63,26 @@ pub struct Tenant {
     pub created_at: DateTime<Utc>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
+    /// Goes up with every change of where it stands.
+    pub edit_version: i64,
+    /// Since when it is suspended, also while it is deleted.
+    pub suspended_at: Option<DateTime<Utc>>,
+    /// When it was deleted.
+    pub deleted_at: Option<DateTime<Utc>>,
+    /// From when on it may be purged.
+    pub purge_at: Option<DateTime<Utc>>,
+}
+
+impl Tenant {
+    /// Stands for the edit version, and for this tenant among all that ever have its slug.
+    pub fn etag(&self) -> String {
+        format!("\"{}-{}\"", self.number, self.edit_version)
+    }
+
+    /// Tells whether its schema and role were made: in one transaction with the version.
+    pub fn is_built(&self) -> bool {
+        !self.schema_version.is_empty()
+    }
 }
 
 /// Finds a tenant by slug.
@@ -74,21 +98,42 @@ pub async fn list(
     conn: &mut PooledConn,
     size: PageSize,
     after: Option<String>,
+    show_deleted: bool,
 ) -> Result<Vec<Tenant>, Error> {
-    let page = tenants::table
+    let mut page = tenants::table
         .filter(tenants::slug.gt(after.unwrap_or_default()))
         .order(tenants::slug)
         .limit(size.rows())
-        .select(Tenant::as_select());
+        .select(Tenant::as_select())
+        .into_boxed();
+    if !show_deleted {
+        page = page.filter(tenants::state.ne(State::Deleted));
+    }
     Ok(page.load(conn).await?)
 }
 
-/// Returns the directory's epoch.
-pub async fn epoch(conn: &mut PooledConn) -> Result<i64, Error> {
-    Ok(installation::table
-        .select(installation::epoch)
-        .first(conn)
-        .await?)
+/// The directory's epochs.
+#[derive(Debug, Clone, Copy, Queryable, Selectable)]
+#[diesel(table_name = installation, check_for_backend(diesel::pg::Pg))]
+pub struct Epochs {
+    /// At the last change of any tenant.
+    pub epoch: i64,
+    /// When a tenant was last purged.
+    pub purged_epoch: i64,
+}
+
+/// Returns the directory's epochs.
+pub async fn epochs(conn: &mut PooledConn) -> Result<Epochs, Error> {
+    let epochs = installation::table.select(Epochs::as_select());
+    Ok(epochs.first(conn).await?)
+}
+
+/// Returns those of some tenants that are still there.
+pub async fn remaining(conn: &mut PooledConn, ids: &[TenantId]) -> Result<Vec<TenantId>, Error> {
+    let there = tenants::table
+        .filter(tenants::id.eq_any(ids))
+        .select(tenants::id);
+    Ok(there.load(conn).await?)
 }
 
 /// Lists the tenants that changed after an epoch.

@@ -1,8 +1,11 @@
 //! Tenants on the wire.
 
+use std::time::Duration;
+
 use super::channel_account::{
     AccountSecrets, AppSecrets, ChannelAccount, NewAccount, Settings, WhatsappSettings,
 };
+use super::life::{Grace, Terms};
 use super::schema_name::{SchemaName, Slug};
 use super::tenant::{Isolation, State, Tenant};
 use crate::channel::Channel;
@@ -35,11 +38,48 @@ impl TryFrom<pb::InitializeTenantRequest> for NewTenant {
     }
 }
 
+/// Reads what all calls have that change where a tenant stands.
+///
+/// # Errors
+/// The slug is none, or the etag can be none.
+pub fn edit(tenant: &str, etag: String, validate_only: bool) -> Result<(Slug, Terms), Error> {
+    let slug = Slug::parse("tenant", tenant)?;
+    let mut fields = Fields::default();
+    let etag = fields.text("etag", etag, Most::Characters(64));
+    fields.finish()?;
+    let terms = Terms {
+        etag: (!etag.is_empty()).then_some(etag),
+        validate_only,
+    };
+    Ok((slug, terms))
+}
+
+impl TryFrom<Option<prost_types::Duration>> for Grace {
+    type Error = Error;
+
+    fn try_from(period: Option<prost_types::Duration>) -> Result<Self, Error> {
+        let Some(period) = period else {
+            return Ok(Self::default());
+        };
+        // By hand: prost's own conversion panics at the smallest number of seconds.
+        let seconds = u64::try_from(period.seconds).ok();
+        let nanos = u32::try_from(period.nanos).ok();
+        let time = seconds
+            .zip(nanos.filter(|nanos| *nanos < 1_000_000_000))
+            .map(|(seconds, nanos)| Duration::new(seconds, nanos));
+        time.and_then(Self::new)
+            .ok_or_else(|| Error::invalid("grace_period", "must be 1 hour to 365 days"))
+    }
+}
+
 impl From<Tenant> for pb::Tenant {
     fn from(tenant: Tenant) -> Self {
+        let etag = tenant.etag();
         let state = match tenant.state {
             State::Provisioning => pb::TenantState::Provisioning,
             State::Active => pb::TenantState::Active,
+            State::Suspended => pb::TenantState::Suspended,
+            State::Deleted => pb::TenantState::Deleted,
         };
         let isolation = match tenant.isolation {
             Isolation::Role => pb::TenantIsolation::Role,
@@ -54,6 +94,10 @@ impl From<Tenant> for pb::Tenant {
             schema_version: tenant.schema_version,
             create_time: Some(to_timestamp(tenant.created_at)),
             update_time: Some(to_timestamp(tenant.updated_at)),
+            etag,
+            suspend_time: tenant.suspended_at.map(to_timestamp),
+            delete_time: tenant.deleted_at.map(to_timestamp),
+            purge_time: tenant.purge_at.map(to_timestamp),
         }
     }
 }

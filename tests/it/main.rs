@@ -20,4 +20,5 @@ mod isolation;
 mod readme;
 mod schema;
 mod tenant_admin;
+mod tenant_life;
 mod webhook;

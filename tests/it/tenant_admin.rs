@@ -141,6 +141,7 @@ async fn tenants_are_found_and_listed_in_pages() {
         let request = ListTenantsRequest {
             page_size: 2,
             page_token,
+            ..Default::default()
         };
         let page = client.list_tenants(request).await.unwrap().into_inner();
         assert!(page.tenants.len() <= 2);

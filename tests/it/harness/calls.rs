@@ -18,6 +18,8 @@ pub struct Filled {
     pub slug: String,
     /// Its schema.
     pub schema: String,
+    /// The slug of a second tenant, which is deleted.
+    pub deleted: String,
     channel_account: String,
     connected: String,
     contact: String,
@@ -60,6 +62,7 @@ impl Filled {
         let mut filled = Self {
             schema: text(&tenant["tenant"]["schemaName"]),
             request_id: format!("request-{slug}"),
+            deleted: format!("{slug}-d"),
             slug,
             channel_account: String::new(),
             connected: String::new(),
@@ -70,6 +73,9 @@ impl Filled {
             phone_number: new_number(),
             page_tokens: BTreeMap::new(),
         };
+        let deleted = json!({"tenant": filled.deleted});
+        call("InitializeTenant", deleted.clone()).await;
+        call("DeleteTenant", deleted).await;
         // Two threads with one person, so that every list has a second page.
         for thread in ["first", "second"] {
             let mut new = json!({
@@ -196,7 +202,22 @@ fn example(method: &str, tenant: &Filled) -> Json {
     match method {
         "InitializeTenant" => json!({"tenant": slug, "schemaName": tenant.schema}),
         "GetTenant" => json!({"tenant": slug}),
-        "ListTenants" => json!({"pageSize": 1}),
+        "ListTenants" => json!({"pageSize": 1, "showDeleted": true}),
+        "SuspendTenant" => json!({"tenant": slug, "validateOnly": true}),
+        "ResumeTenant" => json!({"tenant": slug}),
+        "DeleteTenant" => json!({
+            "tenant": slug,
+            "validateOnly": true,
+            "gracePeriod": "86400s",
+            "allowMissing": true,
+        }),
+        "UndeleteTenant" => json!({"tenant": tenant.deleted, "validateOnly": true}),
+        "PurgeTenant" => json!({
+            "tenant": tenant.deleted,
+            "validateOnly": true,
+            "force": true,
+            "allowMissing": true,
+        }),
         "ConnectChannelAccount" => json!({
             "tenant": slug,
             "name": "Support",
