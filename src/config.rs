@@ -76,6 +76,10 @@ pub struct Config {
     )]
     pub db_idle_seconds: u64,
 
+    /// Migrate tenants of an older version at the start; left out: only those of the private PostgreSQL, and others wait for `communication-service migrate`
+    #[arg(long, env = "COMM_MIGRATE_AT_START", num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new(), value_name = "BOOL")]
+    pub migrate_at_start: Option<bool>,
+
     /// Start although `synchronous_commit` is off: acknowledged messages can be lost in a crash
     #[arg(long, env = "COMM_ALLOW_ASYNC_COMMIT", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new(), value_name = "BOOL")]
     pub allow_async_commit: bool,

@@ -162,6 +162,7 @@ impl Server {
             connections: usize::from(config.db_connections),
             idle: config.idle(),
             echo: config.sql_echo,
+            migrate: config.migrate_at_start.unwrap_or(private.is_some()),
         })
         .map_err(ServerError::Build)?;
         let webhooks = Webhooks::new(WebhooksOptions {

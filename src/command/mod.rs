@@ -5,6 +5,7 @@ mod client;
 mod demo;
 mod doctor;
 mod healthcheck;
+mod migrate;
 mod serve;
 mod tenant;
 mod token;
@@ -42,6 +43,8 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Make and show tenants, on a running server
     Tenant(tenant::TenantArgs),
+    /// Bring all tenants of a running server to its version; safe to repeat
+    Migrate(migrate::MigrateArgs),
     /// Show it with believable data, on a running server
     Demo(demo::DemoArgs),
     /// Call any method of a running server, JSON in and out
@@ -64,6 +67,7 @@ impl CommandLine {
             None => serve::run(self.serve.config).await,
             Some(Command::Serve(serve)) => serve::run(serve.config).await,
             Some(Command::Tenant(args)) => tenant::run(args).await,
+            Some(Command::Migrate(args)) => migrate::run(args).await,
             Some(Command::Demo(args)) => demo::run(args).await,
             Some(Command::Call(args)) => call::run(args).await,
             Some(Command::Doctor(args)) => doctor::run(*args).await,

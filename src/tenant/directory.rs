@@ -15,11 +15,12 @@ use super::channel_account::{
 use super::conn::PooledConn;
 use super::installation::{Installation, session_options};
 use super::life::{Change, Terms};
+use super::migration;
 use super::pool::TenantPool;
 use super::provision::{CONNECTIONS, Provisioner};
 use super::schema_name::{SchemaName, Slug};
 use super::scope::TenantScope;
-use super::tenant::{self, Isolation, State, Tenant};
+use super::tenant::{self, Isolation, Outdated, State, Tenant};
 use crate::access::{Actor, Call, Caller, Facts, admit};
 use crate::channel::Channel;
 use crate::database::dial::Dialer;
@@ -93,6 +94,8 @@ pub struct DirectoryOptions {
     pub idle: Duration,
     /// Whether statements are written to the log.
     pub echo: bool,
+    /// Whether tenants of an older version are migrated at once.
+    pub migrate: bool,
 }
 
 impl TenantDirectory {
@@ -127,7 +130,7 @@ impl TenantDirectory {
                 budget.reap(idle);
             }
         });
-        Ok(Self(Arc::new(Inner {
+        let directory = Self(Arc::new(Inner {
             service: options.service,
             provisioner,
             sealer: options.page_sealer,
@@ -139,7 +142,11 @@ impl TenantDirectory {
             started: Instant::now(),
             read_at: AtomicU64::new(0),
             epoch: Mutex::new(0),
-        })))
+        }));
+        if options.migrate {
+            tokio::spawn(migration::at_start(directory.clone()));
+        }
+        Ok(directory)
     }
 
     /// Lets a call into its tenant: the credential has the call's scope, is for that tenant, and
@@ -316,6 +323,39 @@ impl TenantDirectory {
         Ok(tenant)
     }
 
+    /// Lists the tenants, or the one of a slug, whose schemas are older than this server.
+    ///
+    /// # Errors
+    /// There is no such tenant, or it is still being made.
+    pub async fn outdated(&self, only: Option<&Slug>) -> Result<Vec<Outdated>, Error> {
+        let mut conn = self.directory_conn().await?;
+        if let Some(slug) = only {
+            let found = tenant::find(&mut conn, slug.as_str()).await?;
+            let tenant = found.ok_or_else(|| Error::not_found("tenant", slug))?;
+            if !tenant.is_built() {
+                let not_ready = Precondition::TenantNotReady(tenant.slug);
+                return Err(Error::FailedPrecondition(not_ready));
+            }
+        }
+        tenant::outdated(&mut conn, self.newest(), only.map(Slug::as_str)).await
+    }
+
+    /// Migrates a tenant, unless it has the newest version by now.
+    ///
+    /// # Errors
+    /// The migration failed, or gave way to who used the tenant's tables.
+    pub async fn migrate(&self, outdated: &Outdated) -> Result<(), Error> {
+        if let Some(tenant) = self.0.provisioner.migrate(outdated.id).await? {
+            self.remember(tenant)?;
+        }
+        Ok(())
+    }
+
+    /// The schema version that tenants should have.
+    pub fn newest(&self) -> &str {
+        self.0.provisioner.newest()
+    }
+
     /// Asks the database for a sign of life.
     pub async fn ping(&self) -> Result<(), Error> {
         tenant::epochs(&mut self.directory_conn().await?)
@@ -352,7 +392,7 @@ impl TenantDirectory {
                 self.remember(found.ok_or_else(|| Error::not_found("tenant", slug))?)?
             }
         };
-        let newest = self.0.provisioner.newest();
+        let newest = self.newest();
         match known.tenant.state {
             State::Provisioning => Err(Error::FailedPrecondition(Precondition::TenantNotReady(
                 slug.to_owned(),

@@ -244,3 +244,10 @@ pub fn new_password() -> Result<String, Error> {
     rand::fill(&mut bytes).map_err(|_| Error::internal("no random numbers"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
+
+/// Draws a number that nobody has to keep secret.
+pub fn random() -> Result<u64, Error> {
+    let mut bytes = [0; 8];
+    rand::fill(&mut bytes).map_err(|_| Error::internal("no random numbers"))?;
+    Ok(u64::from_be_bytes(bytes))
+}

@@ -6,6 +6,7 @@ mod conn;
 mod directory;
 mod installation;
 mod life;
+mod migration;
 mod pool;
 mod provision;
 mod schema_name;

@@ -29,6 +29,9 @@ pub const CONNECTIONS: usize = 2;
 /// How long a change waits for another one of the same tenant.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a migration waits for a table: whoever comes after it waits that long too.
+const MIGRATION_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+
 pub(super) type Transactions = <AsyncPgConnection as AsyncConnection>::TransactionManager;
 
 /// Makes tenants, with the service's own account.
@@ -97,7 +100,7 @@ impl Provisioner {
             };
             return Err(Error::AlreadyExists(existing));
         }
-        if tenant.schema_version.as_str() >= self.newest.as_str() {
+        if tenant.schema_version >= self.newest {
             return Ok((tenant, false));
         }
         let new = !tenant.is_built();
@@ -106,6 +109,32 @@ impl Provisioner {
         let tenant = self.finish(&mut conn, &tenant).await?;
         Transactions::commit_transaction(&mut conn).await?;
         Ok((tenant, new))
+    }
+
+    /// Migrates a tenant, unless it has the newest version or is still being made; `None` where
+    /// there is no such tenant.
+    ///
+    /// # Errors
+    /// The migration failed, or gave way to who used the tenant's tables.
+    pub async fn migrate(&self, id: TenantId) -> Result<Option<Tenant>, Error> {
+        let mut conn = self.conn().await?;
+        begin(&mut conn, MIGRATION_LOCK_TIMEOUT).await?;
+        let tenant: Option<Tenant> = tenants::table
+            .find(id)
+            .select(Tenant::as_select())
+            .for_no_key_update()
+            .first(&mut conn)
+            .await
+            .optional()?;
+        match tenant {
+            Some(tenant) if tenant.is_built() && tenant.schema_version < self.newest => {
+                let mut conn = self.build(conn, &tenant, false).await?;
+                let tenant = self.finish(&mut conn, &tenant).await?;
+                Transactions::commit_transaction(&mut conn).await?;
+                Ok(Some(tenant))
+            }
+            tenant => Ok(tenant),
+        }
     }
 
     /// Opens the password of a tenant's role.

@@ -1,10 +1,13 @@
 //! The calls of `TenantAdminService`.
 
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::channel_account::NewAccount;
 use super::directory::TenantDirectory;
 use super::life::{Change, Grace};
+use super::migration;
 use super::schema_name::Slug;
 use super::wire::{NewTenant, QuarantinePage, edit, quarantined_id};
 use crate::access::{Call as _, Caller, admit};
@@ -156,6 +159,26 @@ impl TenantAdminService for TenantAdmin {
         Ok(Response::new(pb::PurgeTenantResponse {
             tenant: tenant.map(Into::into),
         }))
+    }
+
+    type MigrateTenantsStream = BoxStream<'static, Result<pb::MigrateTenantsResponse, Status>>;
+
+    async fn migrate_tenants(
+        &self,
+        request: Request<pb::MigrateTenantsRequest>,
+    ) -> Result<Response<Self::MigrateTenantsStream>, Status> {
+        let (context, request) = admit(request)?;
+        let only = if request.tenant.is_empty() {
+            context.caller.check_all_tenants()?;
+            None
+        } else {
+            context.caller.check_tenant(&request.tenant)?;
+            Some(Slug::parse("tenant", &request.tenant)?)
+        };
+        let progress = migration::run(&self.tenants, only.as_ref(), request.validate_only).await?;
+        Ok(Response::new(
+            progress.map(|progress| Ok(progress.into())).boxed(),
+        ))
     }
 
     async fn connect_channel_account(

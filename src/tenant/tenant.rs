@@ -112,6 +112,36 @@ pub async fn list(
     Ok(page.load(conn).await?)
 }
 
+/// A tenant whose schema is older than it should be.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = tenants, check_for_backend(diesel::pg::Pg))]
+pub struct Outdated {
+    /// Its id.
+    pub id: TenantId,
+    /// What callers name it by.
+    pub slug: String,
+    /// The newest migration that its schema has.
+    pub schema_version: String,
+}
+
+/// Lists the tenants, or the one of a slug, that were built and are older than a version.
+pub async fn outdated(
+    conn: &mut PooledConn,
+    newest: &str,
+    only: Option<&str>,
+) -> Result<Vec<Outdated>, Error> {
+    let mut outdated = tenants::table
+        .filter(tenants::schema_version.ne(""))
+        .filter(tenants::schema_version.lt(newest))
+        .order(tenants::slug)
+        .select(Outdated::as_select())
+        .into_boxed();
+    if let Some(slug) = only {
+        outdated = outdated.filter(tenants::slug.eq(slug));
+    }
+    Ok(outdated.load(conn).await?)
+}
+
 /// The directory's epochs.
 #[derive(Debug, Clone, Copy, Queryable, Selectable)]
 #[diesel(table_name = installation, check_for_backend(diesel::pg::Pg))]

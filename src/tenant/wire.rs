@@ -6,6 +6,7 @@ use super::channel_account::{
     AccountSecrets, AppSecrets, ChannelAccount, NewAccount, Settings, WhatsappSettings,
 };
 use super::life::{Grace, Terms};
+use super::migration::Progress;
 use super::schema_name::{SchemaName, Slug};
 use super::tenant::{Isolation, State, Tenant};
 use crate::channel::Channel;
@@ -281,6 +282,26 @@ impl From<Quarantined> for pb::QuarantinedItem {
             detail: item.detail,
             create_time: Some(to_timestamp(item.created_at)),
             replay_time: item.replayed_at.map(to_timestamp),
+        }
+    }
+}
+
+impl From<Progress> for pb::MigrateTenantsResponse {
+    fn from(progress: Progress) -> Self {
+        let count = |tenants| i32::try_from(tenants).unwrap_or(i32::MAX);
+        let migration = progress.last.map(|last| pb::TenantMigration {
+            tenant: last.slug,
+            from_version: last.from_version,
+            error: last.error.unwrap_or_default(),
+        });
+        Self {
+            total: count(progress.total),
+            done: count(progress.done),
+            failed: count(progress.failed),
+            remaining: count(progress.total - progress.done - progress.failed),
+            schema_version: progress.newest,
+            migration,
+            finished: progress.told == progress.total,
         }
     }
 }

@@ -2,107 +2,23 @@
 //! ends at the worst moment, a database that goes away.
 
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use communication_service::database::private::{PrivateOptions, PrivateServer};
 use communication_service::pb::inbox_service_client::InboxServiceClient;
 use communication_service::pb::tenant_admin_service_client::TenantAdminServiceClient;
 use communication_service::pb::{
     CreateConversationRequest, CreateMessageRequest, InitializeTenantRequest, Message,
 };
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_postgres::{Client, NoTls};
 use tonic::Code;
-use tonic::transport::{Channel, Endpoint};
-use uuid::Uuid;
+use tonic::transport::Channel;
 
-use crate::harness::{TestServer, TestTenant, eventually};
-
-/// A folder that is gone with the test, and that PostgreSQL's account can pass through.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        let name = format!("communication-durability-{}", Uuid::now_v7().simple());
-        let path = std::env::temp_dir().join(name);
-        DirBuilder::new().mode(0o711).create(&path).unwrap();
-        std::fs::set_permissions(&path, Permissions::from_mode(0o711)).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A PostgreSQL of the test's own that writes to the disk before it acknowledges.
-async fn durable(folder: &Folder) -> PrivateServer {
-    PrivateServer::start(PrivateOptions {
-        data_dir: folder.0.clone(),
-        bin_dir: None,
-        fsync: true,
-        max_connections: 100,
-        keep_running: false,
-    })
-    .await
-    .expect("a PostgreSQL of its own")
-}
-
-async fn admin(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
-}
-
-/// The service as it is installed, on ports that the system chose.
-struct Service {
-    process: Child,
-    channel: Channel,
-}
-
-impl Service {
-    async fn start(folder: &Folder, database_url: &str) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_communication-service"))
-            .env("DATABASE_URL", database_url)
-            .env("COMM_DATA_DIR", &folder.0)
-            .env("COMM_DB_CONNECTIONS", "20")
-            .env("GRPC_PORT", "0")
-            .env("SERVICE_PORT", "0")
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut banner = BufReader::new(process.stderr.take().unwrap()).lines();
-        let address = loop {
-            let line = banner.next_line().await.unwrap().expect("a banner");
-            if let Some(rest) = line.trim().strip_prefix("gRPC ") {
-                break rest.split_whitespace().next().unwrap().to_owned();
-            }
-        };
-        // Nobody to read it would stop the service at a full pipe.
-        tokio::spawn(async move { while let Ok(Some(_)) = banner.next_line().await {} });
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-        let channel = endpoint.connect().await.unwrap();
-        Self { process, channel }
-    }
-
-    /// Ends the service as the kernel does, with no time for anything.
-    async fn kill(mut self) {
-        self.process.kill().await.unwrap();
-    }
-}
+use crate::harness::{Folder, Service, TestServer, TestTenant, connect, durable, eventually};
 
 /// Sends a message until somebody acknowledges it, to whichever service runs.
 async fn insist(
@@ -216,7 +132,7 @@ async fn a_service_killed_at_full_speed_loses_and_doubles_nothing() {
         assert_eq!(tenant.messages(&conversation).await, answers);
         total += answers.len();
     }
-    let admin = admin(database.url()).await;
+    let admin = connect(database.url()).await;
     let once = format!(
         "SELECT count(*), count(DISTINCT resource_id),
             count(*) FILTER (WHERE EXISTS (SELECT FROM {0}.inbox_messages m WHERE m.id = resource_id))
@@ -379,7 +295,7 @@ async fn a_message_whose_reply_was_lost_is_there_once_after_the_retry() {
     assert_eq!(tenant.messages(&conversation).await, answers);
     let sequences: Vec<_> = answers.iter().map(|message| message.sequence).collect();
     assert_eq!(sequences, (1..=100).collect::<Vec<_>>());
-    let admin = admin(database.url()).await;
+    let admin = connect(database.url()).await;
     let events = format!(
         "SELECT count(*), count(DISTINCT resource_id) FROM {}.events WHERE kind = 'message.created'",
         tenant.tenant.schema_name

@@ -9,6 +9,7 @@
 
 mod access;
 mod command;
+mod commands;
 mod connections;
 mod durability;
 mod event_order;
@@ -17,6 +18,7 @@ mod health;
 mod inbox;
 mod input;
 mod isolation;
+mod migration;
 mod readme;
 mod schema;
 mod tenant_admin;

@@ -47,7 +47,7 @@ async fn one_index_alone_holds_the_time_of_the_last_message() {
 }
 
 /// The SQL of the tenants' migrations, in order.
-fn migrations(file: &str) -> Vec<String> {
+pub fn migrations(file: &str) -> Vec<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/tenant");
     let mut paths: Vec<_> = std::fs::read_dir(folder)
         .unwrap()

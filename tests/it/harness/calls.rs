@@ -218,6 +218,7 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "force": true,
             "allowMissing": true,
         }),
+        "MigrateTenants" => json!({"tenant": slug}),
         "ConnectChannelAccount" => json!({
             "tenant": slug,
             "name": "Support",

@@ -44,9 +44,12 @@ pub async fn database_url() -> &'static str {
 
 /// A connection of the service's own account, to see what the wire cannot show.
 pub async fn admin() -> Client {
-    let (client, connection) = tokio_postgres::connect(database_url().await, NoTls)
-        .await
-        .unwrap();
+    connect(database_url().await).await
+}
+
+/// A connection to a database of a test's own.
+pub async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
 }

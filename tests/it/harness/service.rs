@@ -1,0 +1,85 @@
+//! The service as a process of its own, on a PostgreSQL of the test's own: both can be killed.
+
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use communication_service::database::private::{PrivateOptions, PrivateServer};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tonic::transport::{Channel, Endpoint};
+use uuid::Uuid;
+
+/// A folder that is gone with the test, and that PostgreSQL's account can pass through.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    /// Makes an empty folder.
+    pub fn new() -> Self {
+        let name = format!("communication-test-{}", Uuid::now_v7().simple());
+        let path = std::env::temp_dir().join(name);
+        DirBuilder::new().mode(0o711).create(&path).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o711)).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A PostgreSQL of the test's own that writes to the disk before it acknowledges.
+pub async fn durable(folder: &Folder) -> PrivateServer {
+    PrivateServer::start(PrivateOptions {
+        data_dir: folder.0.clone(),
+        bin_dir: None,
+        fsync: true,
+        max_connections: 100,
+        keep_running: false,
+    })
+    .await
+    .expect("a PostgreSQL of its own")
+}
+
+/// The service as it is installed, on ports that the system chose.
+pub struct Service {
+    process: Child,
+    /// A connection without a credential.
+    pub channel: Channel,
+}
+
+impl Service {
+    /// Starts it on a database, with its keys in a folder.
+    pub async fn start(folder: &Folder, database_url: &str) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_communication-service"))
+            .env("DATABASE_URL", database_url)
+            .env("COMM_DATA_DIR", &folder.0)
+            .env("COMM_DB_CONNECTIONS", "20")
+            .env("GRPC_PORT", "0")
+            .env("SERVICE_PORT", "0")
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut banner = BufReader::new(process.stderr.take().unwrap()).lines();
+        let address = loop {
+            let line = banner.next_line().await.unwrap().expect("a banner");
+            if let Some(rest) = line.trim().strip_prefix("gRPC ") {
+                break rest.split_whitespace().next().unwrap().to_owned();
+            }
+        };
+        // Nobody to read it would stop the service at a full pipe.
+        tokio::spawn(async move { while let Ok(Some(_)) = banner.next_line().await {} });
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        let channel = endpoint.connect().await.unwrap();
+        Self { process, channel }
+    }
+
+    /// Ends the service as the kernel does, with no time for anything.
+    pub async fn kill(mut self) {
+        self.process.kill().await.unwrap();
+    }
+}
