@@ -41,7 +41,7 @@ struct ServeArgs {
 enum Command {
     /// Serve; what happens when no command is given
     Serve(Box<ServeArgs>),
-    /// Make and show tenants, on a running server
+    /// Make, show, close, delete and purge tenants, on a running server
     Tenant(tenant::TenantArgs),
     /// Bring all tenants of a running server to its version; safe to repeat
     Migrate(migrate::MigrateArgs),

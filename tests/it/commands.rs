@@ -2,7 +2,9 @@
 
 use std::process::{Output, Stdio};
 
+use serde_json::Value as Json;
 use tokio::process::Command;
+use uuid::Uuid;
 
 use crate::harness::{TestServer, admin};
 use crate::migration::age;
@@ -26,6 +28,66 @@ fn said(output: &Output) -> (bool, String, String) {
         text(&output.stdout),
         text(&output.stderr),
     )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_lives_and_dies_by_commands() {
+    let server = TestServer::start().await;
+    let slug = format!("c{}", Uuid::now_v7().simple());
+    let run = async |arguments: &[&str]| {
+        let all: Vec<_> = [&["tenant"], arguments].concat();
+        said(&run(&server, &all).await)
+    };
+    let (ok, out, _) = run(&["create", &slug]).await;
+    assert!(
+        ok && out.contains(&format!("tenant {slug} made, schema t_")),
+        "{out}"
+    );
+    let (ok, out, _) = run(&["create", &slug]).await;
+    assert!(ok && out.contains("was there"), "{out}");
+    let (ok, out, _) = run(&["suspend", &slug]).await;
+    assert!(ok && out.contains("suspended"), "{out}");
+    let (ok, out, _) = run(&["get", &slug, "--output", "json"]).await;
+    let shown: Json = serde_json::from_str(&out).unwrap();
+    assert!(ok && shown["state"] == "TENANT_STATE_SUSPENDED", "{out}");
+    let (ok, out, _) = run(&["resume", &slug]).await;
+    assert!(ok && out.contains("resumed"), "{out}");
+
+    // What destroys tells its target, and does nothing unless told twice.
+    let schema = shown["schema_name"].as_str().unwrap();
+    let (ok, _, err) = run(&["delete", &slug]).await;
+    assert!(
+        !ok && err.contains(&slug) && err.contains(schema) && err.contains("--yes"),
+        "{err}"
+    );
+    let (_, out, _) = run(&["get", &slug]).await;
+    assert!(out.contains("ACTIVE"), "{out}");
+    let (ok, out, err) = run(&["delete", &slug, "--yes", "--grace-days", "7"]).await;
+    assert!(ok && out.contains("can be brought back until 20"), "{out}");
+    assert!(err.contains(schema), "{err}");
+    let lists = async |arguments: &[&str]| {
+        let (ok, out, err) = run(&[&["list", "--output", "json"], arguments].concat()).await;
+        assert!(ok, "{err}");
+        let listed: Vec<Json> = serde_json::from_str(&out).unwrap();
+        listed.iter().any(|tenant| tenant["slug"] == slug.as_str())
+    };
+    assert!(!lists(&[]).await);
+    assert!(lists(&["--show-deleted"]).await);
+    let (ok, out, _) = run(&["undelete", &slug]).await;
+    assert!(ok && out.contains("undeleted"), "{out}");
+
+    run(&["delete", &slug, "--yes"]).await;
+    let (ok, _, err) = run(&["purge", &slug, "--yes"]).await;
+    assert!(!ok && err.contains("set `force`"), "{err}");
+    let (ok, _, err) = run(&["purge", &slug, "--force"]).await;
+    assert!(
+        !ok && err.contains(schema) && err.contains("--yes"),
+        "{err}"
+    );
+    let (ok, out, _) = run(&["purge", &slug, "--force", "--yes"]).await;
+    assert!(ok && out.contains("purged"), "{out}");
+    let (ok, _, err) = run(&["get", &slug]).await;
+    assert!(!ok && err.contains("does not exist"), "{err}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
