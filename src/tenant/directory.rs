@@ -14,6 +14,7 @@ use super::channel_account::{
 };
 use super::conn::PooledConn;
 use super::installation::{Installation, session_options};
+use super::janitor;
 use super::life::{Change, Terms};
 use super::migration;
 use super::pool::TenantPool;
@@ -143,6 +144,8 @@ impl TenantDirectory {
             read_at: AtomicU64::new(0),
             epoch: Mutex::new(0),
         }));
+        let weak = Arc::downgrade(&directory.0);
+        tokio::spawn(janitor::run(move || weak.upgrade().map(TenantDirectory)));
         if options.migrate {
             tokio::spawn(migration::at_start(directory.clone()));
         }
@@ -349,6 +352,22 @@ impl TenantDirectory {
             self.remember(tenant)?;
         }
         Ok(())
+    }
+
+    /// Lists the tenants that are to be purged, by slug.
+    pub async fn due(&self) -> Result<Vec<String>, Error> {
+        tenant::due(&mut self.conn().await?).await
+    }
+
+    /// Takes some tenants on that were not cleaned for a while, and cleans them; tells whether
+    /// there were any.
+    pub async fn clean(&self, most: i64) -> Result<bool, Error> {
+        let taken = tenant::take_unclean(&mut self.conn().await?, most).await?;
+        if taken.is_empty() {
+            return Ok(false);
+        }
+        self.0.provisioner.forget_requests(&taken).await?;
+        Ok(true)
     }
 
     /// The schema version that tenants should have.

@@ -5,6 +5,7 @@ mod channel_account;
 mod conn;
 mod directory;
 mod installation;
+mod janitor;
 mod life;
 mod migration;
 mod pool;

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use super::channel_account::{self, AccountSealers, NewAccount};
 use super::installation::{create_role, new_password};
 use super::schema_name::{SchemaName, Slug};
-use super::tenant::{Isolation, State, Tenant};
+use super::tenant::{Isolation, State, Tenant, Unclean};
 use crate::database::dial::Dialer;
 use crate::database::migration;
 use crate::error::{Conflict, Error, Existing, Precondition};
@@ -29,6 +29,8 @@ pub const CONNECTIONS: usize = 2;
 /// How long a change waits for another one of the same tenant.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How many rows are removed in one transaction.
+const STEP: usize = 1_000;
 /// How long a migration waits for a table: whoever comes after it waits that long too.
 const MIGRATION_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -135,6 +137,41 @@ impl Provisioner {
             }
             tenant => Ok(tenant),
         }
+    }
+
+    /// Forgets the request ids that a tenant has kept for 7 days, in small steps. The service's own
+    /// account does it, so that a tenant in nobody's use needs no connection of its own.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn forget_requests(&self, schemas: &[Unclean]) -> Result<(), Error> {
+        let mut conn = self.conn().await?;
+        for schema in schemas {
+            let schema = SchemaName::parse("schema_name", &schema.schema_name)?;
+            let forget = format!(
+                "DELETE FROM {schema}.requests WHERE (caller, method, request_id) IN (
+                     SELECT caller, method, request_id FROM {schema}.requests
+                     WHERE created_at < directory.now() - interval '7 days' LIMIT {STEP})"
+            );
+            loop {
+                begin(&mut conn, LOCK_TIMEOUT).await?;
+                match diesel::sql_query(&forget).execute(&mut conn).await {
+                    Ok(forgotten) => {
+                        Transactions::commit_transaction(&mut conn).await?;
+                        if forgotten < STEP {
+                            break;
+                        }
+                    }
+                    // One tenant whose table is locked keeps the others from nothing.
+                    Err(error) => {
+                        Transactions::rollback_transaction(&mut conn).await?;
+                        tracing::warn!(%error, %schema, "old request ids could not be removed");
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Opens the password of a tenant's role.

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::sql_types;
 use diesel_async::RunQueryDsl;
 
 use super::conn::PooledConn;
@@ -140,6 +141,38 @@ pub async fn outdated(
         outdated = outdated.filter(tenants::slug.eq(slug));
     }
     Ok(outdated.load(conn).await?)
+}
+
+/// Lists the deleted tenants whose purge time has come, by slug, the longest overdue first.
+pub async fn due(conn: &mut PooledConn) -> Result<Vec<String>, Error> {
+    let due = tenants::table
+        .filter(tenants::purge_at.le(diesel::dsl::sql("directory.now()")))
+        .order(tenants::purge_at)
+        .limit(1_000)
+        .select(tenants::slug);
+    Ok(due.load(conn).await?)
+}
+
+/// A schema to be cleaned.
+#[derive(Debug, QueryableByName)]
+pub struct Unclean {
+    /// Its name.
+    #[diesel(sql_type = sql_types::Text)]
+    pub schema_name: String,
+}
+
+/// Takes tenants on that were not cleaned within the hour, so that nobody else does.
+pub async fn take_unclean(conn: &mut PooledConn, most: i64) -> Result<Vec<Unclean>, Error> {
+    let taken = diesel::sql_query(
+        "UPDATE directory.tenants SET cleaned_at = directory.now() WHERE id IN (
+             SELECT id FROM directory.tenants
+             WHERE schema_version <> '' AND cleaned_at < directory.now() - interval '1 hour'
+             ORDER BY cleaned_at LIMIT $1
+             FOR NO KEY UPDATE SKIP LOCKED
+         ) RETURNING schema_name",
+    )
+    .bind::<sql_types::BigInt, _>(most);
+    Ok(taken.load(conn).await?)
 }
 
 /// The directory's epochs.

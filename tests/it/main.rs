@@ -18,6 +18,7 @@ mod health;
 mod inbox;
 mod input;
 mod isolation;
+mod janitor;
 mod migration;
 mod readme;
 mod schema;
