@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use tokio::process::Command;
 use uuid::Uuid;
 
-use crate::harness::{TestServer, admin};
+use crate::harness::{TestServer, Whatsapp, admin, database_url, folder};
 use crate::migration::age;
 
 /// Runs a command against a server.
@@ -119,4 +119,94 @@ async fn migrate_tells_of_each_tenant_and_fails_where_one_does() {
     assert!(ok && out.contains("1 of 1 tenants migrated"), "{out}");
     let (ok, out, _) = said(&run(&server, &arguments).await);
     assert!(ok && out.contains("0 of 0 tenants migrated"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn demo_webhook_posts_a_message_that_can_be_listed_at_once() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::new(server.tenant().await);
+    let http = server.http.to_string();
+    let data = folder();
+    let data = data.to_str().unwrap();
+    let slug = account.tenant.slug();
+    let arguments = [
+        "demo",
+        "webhook",
+        "--tenant",
+        &slug,
+        "--http",
+        &http,
+        "--data-dir",
+        data,
+    ];
+    for count in 1..=2 {
+        let output = run(&server, &arguments).await;
+        assert!(output.status.success(), "{}", said(&output).2);
+        let conversations = account.conversations().await;
+        assert_eq!(conversations.len(), 1);
+        assert_eq!(conversations[0].last_sequence, count);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn demo_fill_tells_its_stories_once() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::new(server.tenant().await);
+    let slug = account.tenant.slug();
+    for _ in 0..2 {
+        let output = run(&server, &["demo", "fill", "--tenant", &slug]).await;
+        assert!(output.status.success(), "{}", said(&output).2);
+        let conversations = account.conversations().await;
+        assert_eq!(conversations.len(), 6);
+        let messages: i64 = conversations
+            .iter()
+            .map(|conversation| conversation.last_sequence)
+            .sum();
+        assert_eq!(messages, 18);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_tells_what_is_wrong_and_what_to_do() {
+    let url = database_url().await;
+    let data = folder();
+    let data = data.to_str().unwrap();
+    let healthy = [
+        ("DATABASE_URL", url),
+        ("COMM_DATA_DIR", data),
+        ("GRPC_PORT", "0"),
+        ("SERVICE_PORT", "0"),
+        ("COMM_DB_CONNECTIONS", "10"),
+    ];
+    let output = examine(&["--output", "json"], &healthy).await;
+    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let about = |what: &str| {
+        let findings = findings.as_array().unwrap();
+        let found = findings.iter().find(|finding| finding["about"] == what);
+        found.unwrap_or_else(|| panic!("{what} in {findings:?}"))["verdict"].clone()
+    };
+    assert_eq!(about("database"), "OK");
+    assert_eq!(about("clocks"), "OK");
+    // The server that tests share does not wait for the disk.
+    assert_eq!(about("durability"), "WARN");
+
+    let mut ill = healthy;
+    ill[4].1 = "60000";
+    let output = examine(&[], &ill).await;
+    assert!(!output.status.success());
+    let text = said(&output).1;
+    assert!(text.contains("FAIL  connections"), "{text}");
+    assert!(text.contains("-> raise max_connections"), "{text}");
+}
+
+/// Runs `doctor` with settings.
+async fn examine(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_communication-service"))
+        .arg("doctor")
+        .args(arguments)
+        .envs(settings.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap()
 }

@@ -8,7 +8,6 @@
 )]
 
 mod access;
-mod command;
 mod commands;
 mod connections;
 mod durability;

@@ -81,11 +81,6 @@ impl TestServer {
         }
     }
 
-    /// The address of gRPC, as commands take it.
-    pub fn grpc_url(&self) -> String {
-        format!("http://{}", self.grpc)
-    }
-
     /// Stops the server as a signal would, and waits for its end.
     pub async fn stop(mut self) {
         let _ = self.stop.take().unwrap().send(());
