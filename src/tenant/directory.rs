@@ -356,13 +356,13 @@ impl TenantDirectory {
 
     /// Lists the tenants that are to be purged, by slug.
     pub async fn due(&self) -> Result<Vec<String>, Error> {
-        tenant::due(&mut self.conn().await?).await
+        tenant::due(&mut self.directory_conn().await?).await
     }
 
     /// Takes some tenants on that were not cleaned for a while, and cleans them; tells whether
     /// there were any.
     pub async fn clean(&self, most: i64) -> Result<bool, Error> {
-        let taken = tenant::take_unclean(&mut self.conn().await?, most).await?;
+        let taken = tenant::take_unclean(&mut self.directory_conn().await?, most).await?;
         if taken.is_empty() {
             return Ok(false);
         }

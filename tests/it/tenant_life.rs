@@ -1,5 +1,6 @@
 //! Tenants come and go: suspended, resumed, deleted, brought back, purged.
 
+use communication_service::pb::connect_channel_account_request::Settings;
 use communication_service::pb::{
     DeleteTenantRequest, GetConversationRequest, GetTenantRequest, InitializeTenantRequest,
     ListTenantsRequest, PurgeTenantRequest, ResumeTenantRequest, SuspendTenantRequest, Tenant,
@@ -11,7 +12,7 @@ use tonic::Code;
 use uuid::Uuid;
 
 use crate::harness::{
-    Refusal, Tables, TestServer, TestTenant, admin, content, eventually, refusal,
+    Refusal, Tables, TestServer, TestTenant, Whatsapp, admin, content, eventually, refusal,
 };
 
 const DAY: i64 = 24 * 60 * 60;
@@ -399,6 +400,40 @@ async fn a_tenant_left_half_way_is_purged_without_the_schema_of_somebody_else() 
     let left: i64 = database.query_one(left, &[&schema]).await.unwrap().get(0);
     assert_eq!(left, 1);
     assert_eq!(server.read(&tenant.slug()).await, tenant.tenant);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_wait_while_a_tenant_is_closed_and_a_purge_takes_its_accounts_and_apps() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    let slug = account.tenant.slug();
+    server.suspend(&slug).await;
+    account.post_sample(&server, "02_text.json").await;
+    server.resume(&slug).await;
+    eventually("the customer's message is there", async || {
+        account.conversations().await.len() == 1
+    })
+    .await;
+
+    let mut request = Whatsapp::new(account.tenant.clone()).request();
+    if let Some(Settings::Whatsapp(settings)) = &mut request.settings {
+        settings.own_app = true;
+    }
+    let connected = server.tenant_admin().connect_channel_account(request).await;
+    connected.unwrap();
+    let database = admin().await;
+    let rows = async || -> (i64, i64) {
+        let count = "SELECT
+            (SELECT count(*) FROM directory.channel_accounts WHERE tenant_id = $1::text::uuid),
+            (SELECT count(*) FROM directory.provider_apps WHERE tenant_id = $1::text::uuid)";
+        let id = &account.tenant.tenant.id;
+        let row = database.query_one(count, &[id]).await.unwrap();
+        (row.get(0), row.get(1))
+    };
+    assert_eq!(rows().await, (2, 1));
+    server.delete(&slug).await;
+    server.purge(&slug).await;
+    assert_eq!(rows().await, (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
