@@ -22,6 +22,7 @@ mod request_id;
 mod schema;
 pub mod server;
 mod sidecar;
+mod socket;
 mod stored_enum;
 mod telemetry;
 mod tenant;

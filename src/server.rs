@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_web::GrpcWebLayer;
@@ -27,6 +26,7 @@ use crate::pb;
 use crate::pb::inbox_service_server::InboxServiceServer;
 use crate::pb::tenant_admin_service_server::TenantAdminServiceServer;
 use crate::sidecar::{Sidecar, routes};
+use crate::socket::incoming;
 use crate::telemetry::start_metrics;
 use crate::tenant::{
     AccountSealers, DirectoryOptions, InstallationError, Isolation, TenantAdmin, TenantDirectory,
@@ -248,7 +248,6 @@ impl Server {
             .http2_max_header_list_size(MAX_HEADERS)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
-            .tcp_nodelay(true)
             .layer(GrpcWebLayer::new())
             .layer(CallLayer::new(
                 self.authenticator,
@@ -259,7 +258,7 @@ impl Server {
             .add_service(health)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
-            .serve_with_incoming_shutdown(TcpListenerStream::new(self.grpc), told(stopped.clone()));
+            .serve_with_incoming_shutdown(incoming(self.grpc), told(stopped.clone()));
 
         let sidecar = Sidecar {
             ready: self.ready.clone(),
