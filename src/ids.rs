@@ -37,6 +37,13 @@ macro_rules! ids {
             }
         }
 
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                // A good deal faster than by `Display`, and a page of a list has a hundred of them.
+                id.0.hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned()
+            }
+        }
+
         impl FromSql<sql_types::Uuid, Pg> for $name {
             fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
                 <Uuid as FromSql<sql_types::Uuid, Pg>>::from_sql(value).map(Self)

@@ -494,11 +494,11 @@ impl From<Conversation> for pb::Conversation {
         };
         let has_messages = conversation.last_sequence > 0;
         Self {
-            id: conversation.id.to_string(),
+            id: conversation.id.into(),
             number: conversation.number,
             channel: pb::Channel::from(conversation.channel).into(),
-            channel_account_id: conversation.channel_account_id.to_string(),
-            contact_id: conversation.contact_id.to_string(),
+            channel_account_id: conversation.channel_account_id.into(),
+            contact_id: conversation.contact_id.into(),
             contact_identifier: conversation.contact_identifier,
             contact_name: conversation.contact_name,
             status: status.into(),
@@ -555,8 +555,8 @@ impl From<Message> for pb::Message {
             message: message.failure_message.unwrap_or_default(),
         });
         Self {
-            id: message.id.to_string(),
-            conversation_id: message.conversation_id.to_string(),
+            id: message.id.into(),
+            conversation_id: message.conversation_id.into(),
             sequence: message.sequence,
             direction: direction.into(),
             r#type: message_type.into(),
@@ -566,7 +566,7 @@ impl From<Message> for pb::Message {
             failure,
             reply_to_message_id: message
                 .reply_to_message_id
-                .map(|id| id.to_string())
+                .map(Into::into)
                 .unwrap_or_default(),
             actor: Actor::of_kind(&message.actor_kind, message.actor_id).map(Into::into),
             caller: message.caller,
