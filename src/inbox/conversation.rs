@@ -105,8 +105,17 @@ pub struct Conversation {
     pub archived_at: Option<DateTime<Utc>>,
 }
 
-/// The columns of a row as SQL types, in the order of the columns in `ByLastMessage`.
+/// The columns of a row as SQL types, in the order of `conversation_columns`.
 type ConversationRow = <<Conversation as Selectable<Pg>>::SelectExpression as Expression>::SqlType;
+
+/// The columns of a `Conversation`, in the order of its fields, of the table `p`.
+macro_rules! conversation_columns {
+    () => {
+        "p.id, p.number, p.channel, p.channel_account_id, p.contact_id, p.value, p.name,
+            p.thread_key, p.status, p.priority, p.subject, p.metadata, p.last_sequence,
+            p.last_message_at, p.version, p.edit_version, p.created_at, p.updated_at, p.archived_at"
+    };
+}
 
 #[diesel::dsl::auto_type]
 fn with_contacts() -> _ {
@@ -115,15 +124,32 @@ fn with_contacts() -> _ {
         .filter(inbox_conversations::deleted_at.is_null())
 }
 
+statement! {
+    // The query builder would write the same text anew for each call.
+    /// Finds a conversation.
+    Find<'a> -> ConversationRow {
+        conversation_id: ConversationId => sql_types::Uuid,
+    }
+    concat!(" SELECT ", conversation_columns!(), "
+        FROM input, LATERAL (
+            SELECT c.*, i.channel_account_id, i.contact_id, i.value, k.name
+            FROM inbox_conversations c
+            JOIN contact_identities i ON i.id = c.contact_identity_id
+            JOIN contacts k ON k.id = i.contact_id
+            WHERE c.id = input.conversation_id AND c.deleted_at IS NULL
+        ) p")
+}
+
 /// Finds a conversation.
 pub async fn find(
     conn: &mut TenantConn,
     id: ConversationId,
 ) -> Result<Option<Conversation>, Error> {
-    let conversation = with_contacts()
-        .filter(inbox_conversations::id.eq(id))
-        .select(Conversation::as_select());
-    Ok(conversation.first(conn).await.optional()?)
+    let statement = Find {
+        conversation_id: id,
+        life: PhantomData,
+    };
+    Ok(statement.get_result(conn).await.optional()?)
 }
 
 /// A conversation to find or make.
@@ -395,10 +421,8 @@ statement! {
         before_id: Uuid => sql_types::Uuid,
         rows: i64 => BigInt,
     }
-    "
-    SELECT p.id, p.number, p.channel, p.channel_account_id, p.contact_id, p.value, p.name,
-        p.thread_key, p.status, p.priority, p.subject, p.metadata, p.last_sequence,
-        p.last_message_at, p.version, p.edit_version, p.created_at, p.updated_at, p.archived_at
+    concat!("
+    SELECT ", conversation_columns!(), "
     FROM input CROSS JOIN LATERAL unnest(input.statuses) AS wanted (status) CROSS JOIN LATERAL (
         SELECT c.*, i.channel_account_id, i.contact_id, i.value, k.name
         FROM inbox_conversations c
@@ -414,7 +438,7 @@ statement! {
         LIMIT input.rows
     ) p
     ORDER BY p.last_message_at DESC, p.id DESC
-    LIMIT (SELECT rows FROM input)"
+    LIMIT (SELECT rows FROM input)")
 }
 
 /// Lists conversations beyond a position.
