@@ -12,6 +12,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
+use uuid::Uuid;
 
 use crate::Failure;
 use crate::process::{Cpu, Meter};
@@ -35,10 +36,21 @@ pub struct Callers {
 pub struct Task {
     /// Which: `/communication.v1.InboxService/GetMessage`.
     pub path: &'static str,
-    /// What is asked in turn.
+    /// What is asked.
     pub requests: Arc<Vec<Bytes>>,
+    /// Which of these a caller asks when.
+    pub pick: Pick,
     /// What the server shall answer; anything else ends the run.
     pub answer: Code,
+}
+
+/// How a caller goes through the requests.
+#[derive(Debug, Clone, Copy)]
+pub enum Pick {
+    /// By chance.
+    Random,
+    /// In turn, each caller those of its own share.
+    Apart,
 }
 
 /// What came of a run.
@@ -84,7 +96,7 @@ impl Callers {
             let client = Grpc::new(self.channels[number % CHANNELS].clone());
             let authorization = self.authorization.clone();
             tokio::spawn(one_caller(
-                number,
+                (number, callers),
                 client,
                 authorization,
                 task.clone(),
@@ -107,19 +119,22 @@ impl Callers {
 }
 
 async fn one_caller(
-    number: usize,
+    (number, callers): (usize, usize),
     mut client: Grpc<Channel>,
     authorization: MetadataValue<Ascii>,
     task: Task,
     phase: Arc<AtomicU8>,
 ) -> Result<Histogram<u64>, Failure> {
     let mut latency = Histogram::new(3)?;
-    // Callers are spread over the requests and go through them in steps of a prime, so that they
-    // do not meet at one conversation more often than by chance.
-    let mut next = number * 7919;
+    let share = task.requests.len() / callers;
+    let mut turn = 0;
     while phase.load(Ordering::Relaxed) != STOPPED {
-        next += 7919 + number;
-        let request = task.requests[next % task.requests.len()].clone();
+        let next = match task.pick {
+            Pick::Random => Uuid::new_v4().as_u64_pair().0 as usize % task.requests.len(),
+            Pick::Apart => number * share + turn % share,
+        };
+        turn += 1;
+        let request = task.requests[next].clone();
         let begun = Instant::now();
         let answer = unary(&mut client, task.path, request, &authorization).await;
         if answer.as_ref().map_or_else(Status::code, |_| Code::Ok) != task.answer {

@@ -1,13 +1,16 @@
 //! Measures the service side by side with pgbench, which runs the very same SQL over as many
 //! connections without the service. All of it shares the machine: callers, service, PostgreSQL.
 //!
-//! `BENCH_ROUNDS` says how often each side has its turn, `BENCH_SECONDS` how long that takes.
+//! `BENCH_ROUNDS` says how often each side has its turn, `BENCH_SECONDS` how long that takes,
+//! `BENCH_PROGRAM` which build of the service is measured instead of this one. Arguments pick the
+//! cases whose names contain one of them.
 
 mod callers;
 mod postgres;
 mod process;
 mod report;
 mod service;
+mod tenants;
 
 use std::error::Error;
 use std::os::unix::fs::PermissionsExt as _;
@@ -21,11 +24,12 @@ use prost::Message;
 use prost::bytes::Bytes;
 use tonic::Code;
 
-use callers::{Callers, Task};
-use postgres::{Postgres, script};
+use callers::{Callers, Pick, Task};
+use postgres::{Postgres, Script, script};
 use process::{Meter, resident};
 use report::{Bars, Round, median, verdict};
 use service::Service;
+use tenants::Surroundings;
 
 /// Why a run ends early.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -54,7 +58,7 @@ struct Case {
     bars: Bars,
     task: Task,
     /// Its statement for pgbench, where it has one.
-    script: Option<PathBuf>,
+    script: Option<Script>,
 }
 
 #[tokio::main]
@@ -79,7 +83,7 @@ async fn measure(postgres: &Postgres, folder: &Path) -> Result<(), Failure> {
     let rounds = setting("BENCH_ROUNDS", 3)?;
     let span = Duration::from_secs(setting("BENCH_SECONDS", 5)?);
     let token = service::token(folder).await?;
-    let service = Service::start(folder, postgres.url(), true).await?;
+    let service = Service::start(folder, postgres.url(), &[("SQL_ECHO", "true")]).await?;
     let callers = Callers::connect(&service.address, &token).await?;
     fill(postgres, &callers).await?;
     let cases = cases(postgres, &service, &callers, folder).await?;
@@ -87,11 +91,11 @@ async fn measure(postgres: &Postgres, folder: &Path) -> Result<(), Failure> {
 
     let mut starts = Vec::new();
     for _ in 1..STARTS {
-        let service = Service::start(folder, postgres.url(), false).await?;
+        let service = Service::start(folder, postgres.url(), &[]).await?;
         starts.push(service.ready_after.as_secs_f64());
         service.stop().await?;
     }
-    let service = Service::start(folder, postgres.url(), false).await?;
+    let service = Service::start(folder, postgres.url(), &[]).await?;
     starts.push(service.ready_after.as_secs_f64());
     tokio::time::sleep(Duration::from_secs(2)).await;
     let idle = resident(service.pid)?;
@@ -104,7 +108,7 @@ async fn measure(postgres: &Postgres, folder: &Path) -> Result<(), Failure> {
     let options = postgres.session_options().await?;
     println!("{CALLERS} callers, {rounds} rounds of {span:?} for each side, medians\n");
     println!("{}", report::HEAD);
-    for case in cases {
+    for case in cases.into_iter().filter(|case| is_wanted(case.name)) {
         let mut done = Vec::new();
         for _ in 0..rounds {
             let ours = callers.run(CALLERS, &case.task, span, meter).await?;
@@ -128,7 +132,35 @@ async fn measure(postgres: &Postgres, folder: &Path) -> Result<(), Failure> {
     let verdict_idle = verdict(idle < 40.0);
     println!("| resident memory, idle after the start | {idle:.1} MiB | < 40 MiB {verdict_idle} |");
     println!("| the same after the load, with {connections} connections | {loaded:.1} MiB | |");
-    service.stop().await
+    service.stop().await?;
+
+    if tenants::NAMES.into_iter().any(is_wanted) {
+        let one = Task {
+            path: GET_CONVERSATION,
+            requests: Arc::new(requests(GET_CONVERSATION)),
+            pick: Pick::Random,
+            answer: Code::Ok,
+        };
+        let surroundings = Surroundings {
+            postgres,
+            folder,
+            token: &token,
+            rounds,
+            span,
+        };
+        surroundings.measure(one).await?;
+    }
+    Ok(())
+}
+
+/// Tells whether the arguments ask for a case, or for none in particular.
+fn is_wanted(name: &str) -> bool {
+    // Cargo adds arguments of its own.
+    let mut wanted = env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"))
+        .peekable();
+    wanted.peek().is_none() || wanted.any(|wanted| name.contains(&wanted))
 }
 
 fn setting<T: std::str::FromStr<Err: Into<Failure>>>(name: &str, default: T) -> Result<T, Failure> {
@@ -180,32 +212,46 @@ async fn cases(
 ) -> Result<Vec<Case>, Failure> {
     let sql = "SELECT number FROM directory.tenants";
     let tenant: i32 = postgres.admin.query_one(sql, &[]).await?.get(0);
-    let (tenant, text) = (format!("{tenant}::int"), format!("'{TEXT}'::text"));
+    // Parameters, as they are for the service: constants would let the planner leave out what the
+    // call does not use. pgbench knows no NULL.
+    let variables = [
+        ("after", "0"),
+        ("rows", "51"),
+        ("direction", "outbound"),
+        ("type", "text"),
+        ("text", TEXT),
+        ("metadata", "{}"),
+        ("kind", "service"),
+        ("bench", "bench"),
+        ("tenant", &tenant.to_string()),
+        ("none", ""),
+    ]
+    .map(|(name, value)| format!("--define={name}={value}"));
+    let null = |kind: &str| format!("nullif(:none::text, '')::{kind}");
+    let (no_text, no_number, no_id) = (null("text"), null("float8"), null("uuid"));
+    let no_bytes = null("bytea");
     let values = [
-        // GetConversation has its id and its limit without a name.
-        ("1", DRAWN),
-        ("2", "1::bigint"),
         ("conversation_id", DRAWN),
-        ("after", "0::bigint"),
-        ("rows", "51::bigint"),
+        ("after", ":after::bigint"),
+        ("rows", ":rows::bigint"),
         ("id", "gen_random_uuid()"),
-        ("direction", "'outbound'::text"),
-        ("type_", "'text'::text"),
-        ("text", &text),
-        ("latitude", "NULL::float8"),
-        ("longitude", "NULL::float8"),
-        ("location_name", "NULL::text"),
-        ("location_address", "NULL::text"),
-        ("reply_to", "NULL::uuid"),
-        ("metadata", "'{}'::jsonb"),
-        ("request_id", "NULL::text"),
-        ("request_hash", "NULL::bytea"),
-        ("method", "''::text"),
-        ("actor_kind", "'service'::text"),
-        ("actor_id", "'bench'::text"),
-        ("caller", "'bench'::text"),
+        ("direction", ":direction::text"),
+        ("type_", ":type::text"),
+        ("text", ":text::text"),
+        ("latitude", &no_number),
+        ("longitude", &no_number),
+        ("location_name", &no_text),
+        ("location_address", &no_text),
+        ("reply_to", &no_id),
+        ("metadata", ":metadata::jsonb"),
+        ("request_id", &no_text),
+        ("request_hash", &no_bytes),
+        ("method", ":none::text"),
+        ("actor_kind", ":kind::text"),
+        ("actor_id", ":bench::text"),
+        ("caller", ":bench::text"),
         ("correlation_id", "gen_random_uuid()::text"),
-        ("tenant_number", &tenant),
+        ("tenant_number", ":tenant::int"),
     ];
     let bars = |ratio, cpu| Bars { ratio, cpu };
     let wanted = [
@@ -222,15 +268,13 @@ async fn cases(
     ];
     let mut cases = Vec::new();
     for (number, (name, path, bars)) in wanted.into_iter().enumerate() {
-        let requests: Vec<Bytes> = (1..=CONVERSATIONS)
-            .map(|drawn| request(path, drawn))
-            .collect();
         let mut case = Case {
             name,
             bars,
             task: Task {
                 path,
-                requests: Arc::new(requests),
+                requests: Arc::new(requests(path)),
+                pick: Pick::Random,
                 answer: Code::Ok,
             },
             script: None,
@@ -241,12 +285,21 @@ async fn cases(
                 answer?;
                 let file = folder.join(format!("{number}.sql"));
                 fs::write(&file, script(&service.last_statement()?, &values)?)?;
-                case.script = Some(file);
+                case.script = Some(Script {
+                    file,
+                    variables: variables.to_vec(),
+                });
             }
         }
         cases.push(case);
     }
     Ok(cases)
+}
+
+/// A request about each conversation.
+fn requests(path: &str) -> Vec<Bytes> {
+    let drawn = 1..=CONVERSATIONS;
+    drawn.map(|number| request(path, number)).collect()
 }
 
 /// A request about a conversation.

@@ -21,13 +21,21 @@ pub struct Postgres {
     programs: PathBuf,
 }
 
+/// A statement for pgbench.
+pub struct Script {
+    /// Where it is.
+    pub file: PathBuf,
+    /// The arguments that give its variables their values.
+    pub variables: Vec<String>,
+}
+
 /// What pgbench has done.
 pub struct Outcome {
-    /// Transactions each second, logins left out.
+    /// Transactions each second, logins and the first second left out.
     pub rate: f64,
-    /// How many those are.
+    /// How many there were in all.
     pub calls: f64,
-    /// What was used for it, logins included.
+    /// What was used for all of them, logins included.
     pub cpu: Cpu,
 }
 
@@ -38,7 +46,7 @@ impl Postgres {
             data_dir: folder.to_owned(),
             bin_dir: None,
             fsync: true,
-            max_connections: 200,
+            max_connections: 700,
             keep_running: false,
         })
         .await?;
@@ -87,10 +95,19 @@ impl Postgres {
         Ok(usize::try_from(count)?)
     }
 
-    /// Lets pgbench run a script over so many connections.
+    /// How many connections there are, those that are still logging in included and this one not.
+    pub async fn clients(&self) -> Result<usize, Failure> {
+        let sql = "SELECT count(*) FROM pg_stat_activity
+            WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        let count: i64 = self.admin.query_one(sql, &[]).await?.get(0);
+        Ok(usize::try_from(count)?)
+    }
+
+    /// Lets pgbench run a script over so many connections, with a second before that does not
+    /// count for the rate.
     pub async fn pgbench(
         &self,
-        script: &Path,
+        script: &Script,
         options: &str,
         clients: usize,
         span: Duration,
@@ -100,8 +117,10 @@ impl Postgres {
         let output = Command::new(self.programs.join("pgbench"))
             .args(["--no-vacuum", "--protocol=prepared", "--jobs=2"])
             .arg(format!("--client={clients}"))
-            .arg(format!("--time={}", span.as_secs()))
-            .arg(format!("--file={}", script.display()))
+            .arg("--progress=1")
+            .arg(format!("--time={}", span.as_secs() + 1))
+            .arg(format!("--file={}", script.file.display()))
+            .args(&script.variables)
             .arg(self.url())
             .env("PGOPTIONS", options)
             .kill_on_drop(true)
@@ -110,15 +129,23 @@ impl Postgres {
             .map_err(|error| format!("pgbench, of PostgreSQL's contrib, cannot be run: {error}"))?;
         let cpu = meter.since(before)?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let number = |name: &str| -> Result<f64, Failure> {
-            let rest = text.lines().find_map(|line| line.strip_prefix(name));
-            let word = rest.and_then(|rest| rest.split_whitespace().next());
-            let said = || format!("pgbench says: {}", String::from_utf8_lossy(&output.stderr));
-            Ok(word.ok_or_else(said)?.parse()?)
-        };
+        let progress = String::from_utf8_lossy(&output.stderr);
+        let said = || format!("pgbench says: {progress}");
+        let processed = "number of transactions actually processed: ";
+        let calls = text.lines().find_map(|line| line.strip_prefix(processed));
+        let calls = calls.and_then(|rest| rest.split_whitespace().next());
+        // progress: 2.0 s, 21038.9 tps, lat 1.519 ms stddev 1.035, 0 failed
+        let rates = progress.lines().filter_map(|line| {
+            let (_, rest) = line.strip_prefix("progress: ")?.split_once(" s, ")?;
+            rest.split_once(" tps")?.0.parse::<f64>().ok()
+        });
+        let rates: Vec<f64> = rates.skip(1).collect();
+        if rates.is_empty() {
+            return Err(said().into());
+        }
         Ok(Outcome {
-            rate: number("tps = ")?,
-            calls: number("number of transactions actually processed: ")?,
+            rate: rates.iter().sum::<f64>() / rates.len() as f64,
+            calls: calls.ok_or_else(said)?.parse()?,
             cpu,
         })
     }

@@ -1,5 +1,6 @@
 //! The service under test: the release binary as a process of its own.
 
+use std::env;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use tokio::process::{Child, Command};
 
 use crate::Failure;
 
+/// What is measured, unless `BENCH_PROGRAM` names another build.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_communication-service");
 /// How long a start may take before something is wrong.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,9 +31,12 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts a service with the defaults and waits until it is ready. With `echo` it logs its
-    /// statements.
-    pub async fn start(folder: &Path, database: &str, echo: bool) -> Result<Self, Failure> {
+    /// Starts a service with the defaults, but for `settings`, and waits until it is ready.
+    pub async fn start(
+        folder: &Path,
+        database: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, Failure> {
         let (grpc, http) = (free_port()?, free_port()?);
         let log = folder.join("service.log");
         let mut command = command(folder);
@@ -39,8 +44,8 @@ impl Service {
             .env("DATABASE_URL", database)
             .env("GRPC_PORT", grpc.to_string())
             .env("SERVICE_PORT", http.to_string())
-            .env("SQL_ECHO", echo.to_string())
             .env("COMM_LOG_FORMAT", "json")
+            .envs(settings.iter().copied())
             .stdout(Stdio::null())
             .stderr(File::create(&log)?);
         let begun = Instant::now();
@@ -97,7 +102,8 @@ pub async fn token(folder: &Path) -> Result<String, Failure> {
 
 /// The program with nothing of our environment that could change what is measured.
 fn command(folder: &Path) -> Command {
-    let mut command = Command::new(PROGRAM);
+    let program = env::var_os("BENCH_PROGRAM").unwrap_or_else(|| PROGRAM.into());
+    let mut command = Command::new(program);
     command
         .env_clear()
         .env("COMM_DATA_DIR", folder)
