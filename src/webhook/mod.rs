@@ -5,9 +5,11 @@ mod delivery;
 mod quarantine;
 mod service;
 mod verified;
+mod webhooks;
 mod worker;
 
 pub use quarantine::{QuarantineFilter, Quarantined, Reason};
 pub use service::routes;
 pub use verified::Verified;
-pub use worker::{Content, Item, Webhooks, WebhooksOptions};
+pub use webhooks::{Webhooks, WebhooksOptions};
+pub use worker::{Content, Item};

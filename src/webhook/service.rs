@@ -14,7 +14,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::verified::verify;
-use super::worker::Webhooks;
+use super::webhooks::Webhooks;
 use crate::call::correlation_id;
 use crate::channel::Channel;
 use crate::error::{Chain, Error};

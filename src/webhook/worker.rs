@@ -2,29 +2,23 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::task::TaskTracker;
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::delivery::{self, Delivery, LEASE};
-use super::quarantine::{self, NewQuarantined, QuarantineFilter, Quarantined, Reason};
-use super::verified::Verified;
+use super::quarantine::{self, NewQuarantined, Reason};
+use super::webhooks::Webhooks;
 use crate::channel::Channel;
 use crate::error::{Chain, Error};
-use crate::ids::{AppId, DeliveryId};
 use crate::inbox::{Effect, Inbound, Origin, record};
-use crate::master_key::Sealer;
-use crate::page::PageSize;
 use crate::provider::whatsapp;
-use crate::tenant::{App, Provider, Route, TenantDirectory, TenantScope};
+use crate::tenant::{Route, TenantScope};
 
 /// How many deliveries are applied at once.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 /// How often the queue is looked into.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often old deliveries are dropped.
@@ -34,8 +28,6 @@ const DROPPED: i64 = 500;
 /// How long what an item waits for may last before the whole delivery is tried again, at first
 /// and at most.
 const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
-/// How long apps are believed to be as they were read.
-const FRESH: Duration = Duration::from_millis(500);
 
 /// An item of a delivery.
 #[derive(Debug, PartialEq)]
@@ -59,119 +51,16 @@ pub enum Content {
     Unreadable(String),
 }
 
-/// Takes webhooks in and lets them have their effect.
-#[derive(Clone)]
-pub struct Webhooks(Arc<Inner>);
-
-struct Inner {
-    tenants: TenantDirectory,
-    sealer: Sealer,
-    days: u32,
-    quarantine_days: u32,
-    at_once: Arc<Semaphore>,
-    tasks: TaskTracker,
-    apps: RwLock<HashMap<Option<AppId>, ReadApps>>,
-}
-
-/// Apps, and when they were read.
-type ReadApps = (Instant, Arc<Vec<App>>);
-
-/// What webhooks are taken in with.
-pub struct WebhooksOptions {
-    /// Whose they are.
-    pub tenants: TenantDirectory,
-    /// Seals deliveries.
-    pub sealer: Sealer,
-    /// How long deliveries are kept, in days.
-    pub days: u32,
-    /// How long those with items in quarantine are kept, in days.
-    pub quarantine_days: u32,
-}
-
 /// What became of the items of a delivery.
 #[derive(Default)]
-struct Outcome {
+pub(super) struct Outcome {
     /// The first thing that stood in the way for now.
-    wait: Option<Error>,
+    pub wait: Option<Error>,
     /// Whether the item asked for was put into quarantine again.
-    quarantined: bool,
+    pub quarantined: bool,
 }
 
 impl Webhooks {
-    /// Takes webhooks in.
-    pub fn new(options: WebhooksOptions) -> Self {
-        Self(Arc::new(Inner {
-            tenants: options.tenants,
-            sealer: options.sealer,
-            days: options.days,
-            quarantine_days: options.quarantine_days,
-            at_once: Arc::new(Semaphore::new(AT_ONCE)),
-            tasks: TaskTracker::new(),
-            apps: RwLock::default(),
-        }))
-    }
-
-    /// The apps that may have signed: the one with that key, or those of the deployment.
-    pub(super) async fn apps(&self, key: Option<AppId>) -> Result<Arc<Vec<App>>, Error> {
-        let known = {
-            let all = self.0.apps.read().unwrap_or_else(PoisonError::into_inner);
-            all.get(&key).cloned()
-        };
-        if let Some((read_at, apps)) = known
-            && read_at.elapsed() < FRESH
-        {
-            return Ok(apps);
-        }
-        let read_at = Instant::now();
-        let apps = Arc::new(self.0.tenants.apps(Provider::Meta, key).await?);
-        let mut all = self.0.apps.write().unwrap_or_else(PoisonError::into_inner);
-        // What strangers make up must not fill the memory.
-        if apps.is_empty() {
-            all.remove(&key);
-        } else {
-            all.insert(key, (read_at, apps.clone()));
-        }
-        Ok(apps)
-    }
-
-    /// Commits a delivery, and applies it behind the answer.
-    pub(super) async fn take(
-        &self,
-        channel: Channel,
-        headers: &serde_json::Value,
-        body: Verified<Bytes>,
-        correlation_id: String,
-    ) -> Result<(), Error> {
-        // When all hands are full, it goes to the queue.
-        let hand = self.0.at_once.clone().try_acquire_owned().ok();
-        let lease = hand.as_ref().map(|_| Uuid::now_v7());
-        let mut conn = self.0.tenants.directory_conn().await?;
-        let sealer = &self.0.sealer;
-        let id = delivery::keep(
-            &mut conn,
-            sealer,
-            channel,
-            headers,
-            &body,
-            &correlation_id,
-            lease,
-        )
-        .await?;
-        drop(conn);
-        if let (Some(hand), Some(lease)) = (hand, lease) {
-            let delivery = Delivery {
-                id,
-                channel,
-                body,
-                correlation_id,
-                attempts: 1,
-                lease,
-            };
-            self.spawn(delivery, hand);
-        }
-        Ok(())
-    }
-
     /// Takes up what is in the queue and drops what is old, until the service ends.
     pub async fn work(&self) {
         let mut dropped_at = Instant::now();
@@ -193,12 +82,6 @@ impl Webhooks {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         }
-    }
-
-    /// Waits for the deliveries that are being applied.
-    pub async fn drain(&self) {
-        self.0.tasks.close();
-        self.0.tasks.wait().await;
     }
 
     async fn take_up(&self) -> Result<usize, Error> {
@@ -233,7 +116,7 @@ impl Webhooks {
         }
     }
 
-    fn spawn(&self, delivery: Delivery, hand: OwnedSemaphorePermit) {
+    pub(super) fn spawn(&self, delivery: Delivery, hand: OwnedSemaphorePermit) {
         let webhooks = self.clone();
         self.0.tasks.spawn(async move {
             let _hand = hand;
@@ -259,7 +142,11 @@ impl Webhooks {
     }
 
     /// Applies the items of a delivery, or one of them.
-    async fn apply_items(&self, delivery: &Delivery, only: Option<i32>) -> Result<Outcome, Error> {
+    pub(super) async fn apply_items(
+        &self,
+        delivery: &Delivery,
+        only: Option<i32>,
+    ) -> Result<Outcome, Error> {
         let channel = delivery.channel;
         let parsed = std::panic::catch_unwind(AssertUnwindSafe(|| items(delivery)));
         let parsed = parsed.unwrap_or_else(|_| {
@@ -364,82 +251,11 @@ impl Webhooks {
         };
         quarantine::put(&mut self.0.tenants.directory_conn().await?, new).await
     }
+}
 
-    /// Lists items in quarantine.
-    pub async fn quarantined(
-        &self,
-        filter: &QuarantineFilter,
-        size: PageSize,
-        after: Option<(DeliveryId, i32)>,
-    ) -> Result<Vec<Quarantined>, Error> {
-        let mut conn = self.0.tenants.directory_conn().await?;
-        quarantine::list(&mut conn, filter, size, after).await
-    }
-
-    /// Applies an item in quarantine once more; returns how it is afterwards.
-    ///
-    /// # Errors
-    /// There is no such item, or something is in the way for now.
-    pub async fn replay(
-        &self,
-        tenant: Option<&str>,
-        id: DeliveryId,
-        item: i32,
-    ) -> Result<Quarantined, Error> {
-        let not_found = || Error::not_found("quarantined_item", format!("{id}/{item}"));
-        let mut conn = self.0.tenants.directory_conn().await?;
-        let found = quarantine::find(&mut conn, tenant, id, item).await?;
-        let found = found.ok_or_else(not_found)?;
-        let delivery = delivery::find(&mut conn, &self.0.sealer, id).await?;
-        drop(conn);
-        if found.replayed_at.is_none() {
-            let delivery = delivery.ok_or_else(not_found)?;
-            let outcome = self.apply_items(&delivery, Some(item)).await?;
-            if let Some(error) = outcome.wait {
-                return Err(error);
-            }
-            // Item 0 that could be read this time has put what is left of it under its own number.
-            if !outcome.quarantined || item == 0 && !self.is_unreadable(&delivery) {
-                let mut conn = self.0.tenants.directory_conn().await?;
-                quarantine::release(&mut conn, id, item).await?;
-            }
-        }
-        let mut conn = self.0.tenants.directory_conn().await?;
-        let found = quarantine::find(&mut conn, None, id, item).await?;
-        found.ok_or_else(not_found)
-    }
-
-    fn is_unreadable(&self, delivery: &Delivery) -> bool {
-        std::panic::catch_unwind(AssertUnwindSafe(|| items(delivery).is_err())).unwrap_or(true)
-    }
-
-    /// Replays, behind the call, what waits for an account that is connected now.
-    pub fn connected(&self, channel: Channel, route_key: String) {
-        let webhooks = self.clone();
-        self.0.tasks.spawn(async move {
-            if let Err(error) = webhooks.replay_waiting(channel, &route_key).await {
-                tracing::warn!(error = %Chain(&error), "what waits for an account is still in quarantine");
-            }
-        });
-    }
-
-    async fn replay_waiting(&self, channel: Channel, route_key: &str) -> Result<(), Error> {
-        const AT_A_TIME: i64 = 100;
-        let mut after = (DeliveryId(Uuid::nil()), -1);
-        loop {
-            let mut conn = self.0.tenants.directory_conn().await?;
-            let waiting =
-                quarantine::waiting_for(&mut conn, channel, route_key, after, AT_A_TIME).await?;
-            drop(conn);
-            let Some(last) = waiting.last() else {
-                return Ok(());
-            };
-            after = *last;
-            for (id, item) in waiting {
-                self.replay(None, id, item).await?;
-            }
-        }
-    }
+/// Tells whether a delivery as a whole says nothing that can be read.
+pub(super) fn is_unreadable(delivery: &Delivery) -> bool {
+    std::panic::catch_unwind(AssertUnwindSafe(|| items(delivery).is_err())).unwrap_or(true)
 }
 
 /// What came of one item.

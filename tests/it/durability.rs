@@ -18,7 +18,9 @@ use tokio::task::JoinSet;
 use tonic::Code;
 use tonic::transport::Channel;
 
-use crate::harness::{Folder, Service, TestServer, TestTenant, connect, durable, eventually};
+use crate::harness::{
+    Folder, Service, TestServer, TestTenant, Whatsapp, connect, durable, eventually, sample,
+};
 
 /// Sends a message until somebody acknowledges it, to whichever service runs.
 async fn insist(
@@ -352,6 +354,9 @@ async fn a_database_that_goes_away_is_told_of_and_used_again_when_it_is_back() {
     .await;
     let tenant = server.tenant().await;
     let conversation = tenant.conversation().await;
+    let account = Whatsapp::new(tenant.clone());
+    account.connect(&server).await;
+    let webhook = sample("02_text.json", &account.number);
     eventually("ready", async || server.http_get("/ready").await.0 == 200).await;
 
     *relay.shared.database.lock().unwrap() = None;
@@ -364,6 +369,10 @@ async fn a_database_that_goes_away_is_told_of_and_used_again_when_it_is_back() {
     })
     .await;
     assert_eq!(server.http_get("/health").await.0, 200);
+    // The provider sends it again, as long as nobody says that it was taken.
+    let posting = account.post(&server, &webhook);
+    let status = tokio::time::timeout(Duration::from_secs(5), posting).await;
+    assert_eq!(status.expect("an answer within five seconds"), 503);
 
     let database = durable(&folder).await;
     *relay.shared.database.lock().unwrap() = Some(host(database.url()).to_owned());
@@ -374,6 +383,11 @@ async fn a_database_that_goes_away_is_told_of_and_used_again_when_it_is_back() {
     back.expect("ready within two seconds");
     let message = tenant.reply(&conversation, "Afterwards").await;
     assert_eq!(message.sequence, 1);
+    assert_eq!(account.post(&server, &webhook).await, 200);
+    eventually("the customer's message is there", async || {
+        account.conversations().await.len() == 2
+    })
+    .await;
     server.stop().await;
     database.stop().await.unwrap();
 }
