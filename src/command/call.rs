@@ -54,17 +54,18 @@ pub async fn run(args: CallArgs) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("the request is no {}: {error}", method.input().name()))?;
     parser.end()?;
     let client = args.client.connect().await?;
-    match client.call(&method, request).await {
-        Ok(answer) => {
-            println!("{}", to_json(&answer)?);
-            Ok(())
+    let answered = async {
+        let mut messages = client.call(&method, request).await?;
+        while let Some(message) = messages.message().await.map_err(ClientError::from)? {
+            println!("{}", to_json(&message)?);
         }
-        Err(ClientError::Status { status }) => {
-            explain(&status);
-            Err(ClientError::Status { status }.into())
+        Ok::<_, Box<dyn Error>>(())
+    };
+    answered.await.inspect_err(|error| {
+        if let Some(ClientError::Status { status }) = error.downcast_ref() {
+            explain(status);
         }
-        Err(error) => Err(error.into()),
-    }
+    })
 }
 
 /// All methods of some services.

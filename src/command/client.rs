@@ -5,7 +5,7 @@ use http::uri::PathAndQuery;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 
 /// Which server, and who calls.
 #[derive(Debug, Clone, Args)]
@@ -101,7 +101,8 @@ impl Client {
         request
     }
 
-    /// Calls a method that only its description is known of.
+    /// Calls a method that only its description is known of; it answers with one message or with
+    /// several.
     ///
     /// # Errors
     /// The server refused.
@@ -109,7 +110,7 @@ impl Client {
         &self,
         method: &MethodDescriptor,
         message: DynamicMessage,
-    ) -> Result<DynamicMessage, ClientError> {
+    ) -> Result<Streaming<DynamicMessage>, ClientError> {
         let mut grpc = tonic::client::Grpc::new(self.channel.clone());
         grpc.ready()
             .await
@@ -119,7 +120,7 @@ impl Client {
             PathAndQuery::try_from(path).map_err(|error| Status::internal(error.to_string()))?;
         let codec = super::call::DynamicCodec::new(method.output());
         Ok(grpc
-            .unary(self.request(message), path, codec)
+            .server_streaming(self.request(message), path, codec)
             .await?
             .into_inner())
     }

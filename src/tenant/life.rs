@@ -290,3 +290,84 @@ async fn end_sessions(conn: &mut AsyncPgConnection, role: &str) -> Result<(), Er
         .await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::TenantId;
+    use crate::tenant::Isolation;
+
+    fn tenant(state: State, suspended: bool, built: bool) -> Tenant {
+        let at = |day: i64| DateTime::from_timestamp(day * 86_400, 0).unwrap();
+        let deleted = state == State::Deleted;
+        Tenant {
+            id: TenantId::new(),
+            number: 1,
+            slug: "acme".to_owned(),
+            schema_name: "t_1".to_owned(),
+            role_name: None,
+            role_password: None,
+            isolation: Isolation::SearchPath,
+            state,
+            schema_version: if built { "1" } else { "" }.to_owned(),
+            epoch: 1,
+            created_at: at(1),
+            updated_at: at(1),
+            edit_version: 1,
+            suspended_at: suspended.then(|| at(2)),
+            deleted_at: deleted.then(|| at(3)),
+            purge_at: deleted.then(|| at(4)),
+        }
+    }
+
+    #[test]
+    fn a_tenant_goes_where_its_life_allows() {
+        use State::{Active, Deleted, Provisioning, Suspended};
+        let (made, half_way) = (true, false);
+        let delete = Change::Delete(Grace::default());
+        let now = DateTime::from_timestamp(10 * 86_400, 0).unwrap();
+        // From, suspended, built, change: to; `None` where it stands there already.
+        let ways = [
+            (Active, false, made, Change::Suspend, Some(Suspended)),
+            (Active, false, made, Change::Resume, None),
+            (Active, false, made, delete, Some(Deleted)),
+            (Suspended, true, made, Change::Suspend, None),
+            (Suspended, true, made, Change::Resume, Some(Active)),
+            (Suspended, true, made, delete, Some(Deleted)),
+            (Provisioning, false, half_way, delete, Some(Deleted)),
+            (Deleted, false, made, Change::Undelete, Some(Active)),
+            (Deleted, true, made, Change::Undelete, Some(Suspended)),
+            (
+                Deleted,
+                false,
+                half_way,
+                Change::Undelete,
+                Some(Provisioning),
+            ),
+        ];
+        for (from, suspended, built, change, to) in ways {
+            let next = after(&tenant(from, suspended, built), change, now).unwrap();
+            let what = format!("{change:?} of {from:?}");
+            assert_eq!(next.as_ref().map(|next| next.state), to, "{what}");
+            if let Some(next) = next {
+                let deleted = next.state == Deleted;
+                assert_eq!(next.deleted_at.is_some(), deleted, "{what}");
+                assert_eq!(next.purge_at.is_some(), deleted, "{what}");
+            }
+        }
+        let refused = [
+            (Provisioning, Change::Suspend),
+            (Provisioning, Change::Resume),
+            (Provisioning, Change::Undelete),
+            (Active, Change::Undelete),
+            (Suspended, Change::Undelete),
+            (Deleted, Change::Suspend),
+            (Deleted, Change::Resume),
+            (Deleted, delete),
+        ];
+        for (from, change) in refused {
+            let next = after(&tenant(from, false, true), change, now);
+            assert!(next.is_err(), "{change:?} of {from:?}");
+        }
+    }
+}

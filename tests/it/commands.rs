@@ -107,6 +107,12 @@ async fn migrate_tells_of_each_tenant_and_fails_where_one_does() {
     assert!(err.contains(&format!("{slug}: migration `")), "{err}");
     assert!(err.contains("1 tenants could not be migrated"), "{err}");
 
+    // A call with several answers prints them all.
+    let request = format!(r#"{{"tenant": "{slug}", "validate_only": true}}"#);
+    let call = ["call", "TenantAdminService/MigrateTenants", &request];
+    let (ok, out, _) = said(&run(&server, &call).await);
+    assert!(ok && out.matches("schema_version").count() == 2, "{out}");
+
     let clear = format!("DROP TABLE \"{schema}\".channels");
     database.batch_execute(&clear).await.unwrap();
     let dry = ["migrate", "--tenant", &slug, "--dry-run"];

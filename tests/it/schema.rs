@@ -1,6 +1,10 @@
 //! The tables themselves.
 
-use crate::harness::{TestServer, admin};
+use std::collections::BTreeMap;
+
+use tokio_postgres::Client;
+
+use crate::harness::{Folder, TestServer, admin, connect, durable};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_foreign_key_has_an_index() {
@@ -46,18 +50,41 @@ async fn one_index_alone_holds_the_time_of_the_last_message() {
     assert_eq!(count, 1);
 }
 
-/// The SQL of the tenants' migrations, in order.
-pub fn migrations(file: &str) -> Vec<String> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/tenant");
-    let mut paths: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path().join(file))
-        .collect();
-    paths.sort();
-    paths
-        .iter()
-        .map(|path| std::fs::read_to_string(path).unwrap())
+/// The SQL of the tenants' migrations, or of the directory's, by name.
+pub fn migrations(of: &str, file: &str) -> BTreeMap<String, String> {
+    let folder = format!("{}/migrations/{of}", env!("CARGO_MANIFEST_DIR"));
+    let folders = std::fs::read_dir(folder).unwrap();
+    folders
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let sql = std::fs::read_to_string(entry.path().join(file)).unwrap();
+            (entry.file_name().into_string().unwrap(), sql)
+        })
         .collect()
+}
+
+/// What a schema is made of, in words that do not name it.
+async fn described(database: &Client, schema: &str) -> Vec<String> {
+    let all = "SELECT replace(line, $1 || '.', '') FROM (
+            SELECT format('%s.%s %s %s %s', table_name, column_name, data_type, is_nullable, column_default)
+            FROM information_schema.columns WHERE table_schema = $1
+            UNION ALL
+            SELECT format('%s %s', conname, pg_get_constraintdef(oid))
+            FROM pg_constraint WHERE connamespace = $1::text::regnamespace
+            UNION ALL
+            SELECT indexdef FROM pg_indexes WHERE schemaname = $1
+            UNION ALL
+            SELECT format('%s %s %s', sequencename, increment_by, cache_size)
+            FROM pg_sequences WHERE schemaname = $1
+        ) described (line) WHERE line NOT LIKE '%diesel%' ORDER BY 1";
+    let rows = database.query(all, &[&schema]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+async fn run(database: &Client, steps: impl IntoIterator<Item = String>) {
+    for step in steps {
+        database.batch_execute(&step).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,34 +95,32 @@ async fn up_down_and_up_again_leaves_the_schema_of_a_new_tenant() {
     let database = admin().await;
     let path = format!("CREATE SCHEMA {scratch}; SET search_path = {scratch}");
     database.batch_execute(&path).await.unwrap();
-    // What a schema is made of, in words that do not name it.
-    let described = async |schema: &str| -> Vec<String> {
-        let all = "SELECT replace(line, $1 || '.', '') FROM (
-                SELECT format('%s.%s %s %s %s', table_name, column_name, data_type, is_nullable, column_default)
-                FROM information_schema.columns WHERE table_schema = $1
-                UNION ALL
-                SELECT format('%s %s', conname, pg_get_constraintdef(oid))
-                FROM pg_constraint WHERE connamespace = $1::text::regnamespace
-                UNION ALL
-                SELECT indexdef FROM pg_indexes WHERE schemaname = $1
-                UNION ALL
-                SELECT format('%s %s %s', sequencename, increment_by, cache_size)
-                FROM pg_sequences WHERE schemaname = $1
-            ) described (line) WHERE line NOT LIKE '%diesel%' ORDER BY 1";
-        let rows = database.query(all, &[&schema]).await.unwrap();
-        rows.iter().map(|row| row.get(0)).collect()
-    };
-    let run = async |steps: Vec<String>| {
-        for step in steps {
-            database.batch_execute(&step).await.unwrap();
-        }
-    };
-    run(migrations("up.sql")).await;
-    let fresh = described(&tenant).await;
+    run(&database, migrations("tenant", "up.sql").into_values()).await;
+    let fresh = described(&database, &tenant).await;
     assert!(fresh.len() > 100);
-    assert_eq!(described(&scratch).await, fresh);
-    run(migrations("down.sql").into_iter().rev().collect()).await;
-    assert_eq!(described(&scratch).await, Vec::<String>::new());
-    run(migrations("up.sql")).await;
-    assert_eq!(described(&scratch).await, fresh);
+    assert_eq!(described(&database, &scratch).await, fresh);
+    let down = migrations("tenant", "down.sql").into_values().rev();
+    run(&database, down).await;
+    assert_eq!(described(&database, &scratch).await, Vec::<String>::new());
+    run(&database, migrations("tenant", "up.sql").into_values()).await;
+    assert_eq!(described(&database, &scratch).await, fresh);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_directory_goes_up_down_and_up_again() {
+    let folder = Folder::new();
+    let postgres = durable(&folder).await;
+    let database = connect(postgres.url()).await;
+    run(&database, migrations("directory", "up.sql").into_values()).await;
+    let fresh = described(&database, "directory").await;
+    assert!(fresh.len() > 30);
+    let down = migrations("directory", "down.sql").into_values().rev();
+    run(&database, down).await;
+    assert_eq!(
+        described(&database, "directory").await,
+        Vec::<String>::new()
+    );
+    run(&database, migrations("directory", "up.sql").into_values()).await;
+    assert_eq!(described(&database, "directory").await, fresh);
+    postgres.stop().await.unwrap();
 }
