@@ -50,10 +50,15 @@ pub fn refusal<T: std::fmt::Debug>(
 }
 
 /// Waits until a condition holds, for ten seconds at most.
-pub async fn eventually<F: AsyncFnMut() -> bool>(what: &str, mut holds: F) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+pub async fn eventually<F: AsyncFnMut() -> bool>(what: &str, holds: F) {
+    within(Duration::from_secs(10), what, holds).await;
+}
+
+/// Waits until a condition holds, for so long at most.
+pub async fn within<F: AsyncFnMut() -> bool>(limit: Duration, what: &str, mut holds: F) {
+    let deadline = Instant::now() + limit;
     while !holds().await {
-        assert!(Instant::now() < deadline, "not within ten seconds: {what}");
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
