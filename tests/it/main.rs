@@ -20,6 +20,7 @@ mod isolation;
 mod janitor;
 mod migration;
 mod readme;
+mod redelivery;
 mod schema;
 mod tenant_admin;
 mod tenant_life;

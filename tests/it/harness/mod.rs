@@ -16,7 +16,7 @@ pub use credentials::{Keys, bearer, ed_header, now};
 pub use dynamic::{Field, Method, call_raw};
 pub use postgres::{admin, connect, content, database_url, folder};
 pub use refusal::Refusal;
-pub use server::TestServer;
+pub use server::{TestServer, http};
 pub use service::{Folder, Service, durable};
 pub use tables::Tables;
 pub use tenant::TestTenant;

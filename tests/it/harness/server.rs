@@ -89,7 +89,8 @@ impl TestServer {
 
     /// Asks the sidecar; returns the status and the body.
     pub async fn http_get(&self, path: &str) -> (u16, String) {
-        self.http("GET", path, &[], b"").await
+        let answer = http(self.http, "GET", path, &[], b"").await;
+        answer.expect("an answer")
     }
 
     /// Posts to the sidecar; returns the status and the body.
@@ -99,36 +100,8 @@ impl TestServer {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> (u16, String) {
-        self.http("POST", path, headers, body).await
-    }
-
-    async fn http(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> (u16, String) {
-        let mut socket = TcpStream::connect(self.http).await.unwrap();
-        let mut request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n",
-            body.len()
-        );
-        for (name, value) in headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
-        }
-        request.push_str("\r\n");
-        socket.write_all(request.as_bytes()).await.unwrap();
-        // A body that is refused beforehand may not be read to its end.
-        let _ = socket.write_all(body).await;
-        let mut answer = Vec::new();
-        let _ = socket.read_to_end(&mut answer).await;
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (
-            head.split(' ').nth(1).unwrap().parse().unwrap(),
-            body.to_owned(),
-        )
+        let answer = http(self.http, "POST", path, headers, body).await;
+        answer.expect("an answer")
     }
 
     /// A client of `InboxService`.
@@ -160,4 +133,32 @@ impl TestServer {
             .unwrap();
         answer.into_inner().tenant.unwrap()
     }
+}
+
+/// Speaks HTTP; returns the status and the body, or nothing where nobody answers.
+pub async fn http(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<(u16, String)> {
+    let mut socket = TcpStream::connect(address).await.ok()?;
+    let mut request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n",
+        body.len()
+    );
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str("\r\n");
+    socket.write_all(request.as_bytes()).await.ok()?;
+    // A body that is refused beforehand may not be read to its end.
+    let _ = socket.write_all(body).await;
+    let mut answer = Vec::new();
+    let _ = socket.read_to_end(&mut answer).await;
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
 }

@@ -1,6 +1,7 @@
 //! The service as a process of its own, on a PostgreSQL of the test's own: both can be killed.
 
 use std::fs::{DirBuilder, Permissions};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -49,6 +50,8 @@ pub struct Service {
     process: Child,
     /// A connection without a credential.
     pub channel: Channel,
+    /// Where the sidecar listens.
+    pub http: SocketAddr,
 }
 
 impl Service {
@@ -65,17 +68,24 @@ impl Service {
             .spawn()
             .unwrap();
         let mut banner = BufReader::new(process.stderr.take().unwrap()).lines();
-        let address = loop {
+        let mut after = async |label: &str| loop {
             let line = banner.next_line().await.unwrap().expect("a banner");
-            if let Some(rest) = line.trim().strip_prefix("gRPC ") {
+            if let Some(rest) = line.trim().strip_prefix(label) {
                 break rest.split_whitespace().next().unwrap().to_owned();
             }
         };
+        let address = after("gRPC ").await;
+        let http = after("HTTP ").await;
+        let http = http.trim_start_matches("http://").parse().unwrap();
         // Nobody to read it would stop the service at a full pipe.
         tokio::spawn(async move { while let Ok(Some(_)) = banner.next_line().await {} });
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         let channel = endpoint.connect().await.unwrap();
-        Self { process, channel }
+        Self {
+            process,
+            channel,
+            http,
+        }
     }
 
     /// Ends the service as the kernel does, with no time for anything.

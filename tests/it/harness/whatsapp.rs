@@ -1,15 +1,19 @@
 //! Plays Meta: recorded webhooks, for a number of the test's own, signed as Meta signs.
 
+use std::net::SocketAddr;
+
 use aws_lc_rs::hmac;
 use communication_service::pb::connect_channel_account_request::Settings;
+use communication_service::pb::tenant_admin_service_client::TenantAdminServiceClient;
 use communication_service::pb::{
     ChannelAccount, ConnectChannelAccountRequest, Conversation, ListConversationsRequest,
     WhatsappSecrets, WhatsappSettings,
 };
 use tonic::Request;
+use tonic::transport::Channel;
 use uuid::Uuid;
 
-use super::{TestServer, TestTenant};
+use super::{TestServer, TestTenant, http};
 
 /// The secret that the recorded signatures were made with.
 pub const APP_SECRET: &str = "b6f1c2a94e7d4b0f8a3c5d1e9f70812a";
@@ -85,7 +89,12 @@ impl Whatsapp {
 
     /// Connects the account.
     pub async fn connect(&self, server: &TestServer) -> ChannelAccount {
-        let mut admin = server.tenant_admin();
+        self.connect_by(&server.channel).await
+    }
+
+    /// Connects the account, by a connection.
+    pub async fn connect_by(&self, channel: &Channel) -> ChannelAccount {
+        let mut admin = TenantAdminServiceClient::new(channel.clone());
         let connected = admin.connect_channel_account(Request::new(self.request()));
         let account = connected.await.unwrap().into_inner().channel_account;
         account.unwrap()
@@ -93,6 +102,12 @@ impl Whatsapp {
 
     /// Posts a body with its signature; returns the status.
     pub async fn post(&self, server: &TestServer, body: &[u8]) -> u16 {
+        let status = self.post_to(server.http, body).await;
+        status.expect("an answer")
+    }
+
+    /// Posts a body with its signature to an address; returns the status, if somebody answers.
+    pub async fn post_to(&self, address: SocketAddr, body: &[u8]) -> Option<u16> {
         let signature = sign(APP_SECRET, body);
         let headers = [
             ("content-type", "application/json"),
@@ -100,10 +115,8 @@ impl Whatsapp {
             // By which the test finds it again.
             ("x-request-id", self.number.as_str()),
         ];
-        server
-            .http_post("/webhooks/whatsapp", &headers, body)
-            .await
-            .0
+        let answer = http(address, "POST", "/webhooks/whatsapp", &headers, body).await;
+        Some(answer?.0)
     }
 
     /// Posts a recorded webhook, which has to be taken.

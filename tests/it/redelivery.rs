@@ -1,0 +1,153 @@
+//! Webhooks that come several times, in any order, while the service is killed: each item has its
+//! effect once.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use communication_service::pb::InitializeTenantRequest;
+use communication_service::pb::inbox_service_client::InboxServiceClient;
+use communication_service::pb::tenant_admin_service_client::TenantAdminServiceClient;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::harness::{
+    Folder, Service, TestTenant, Whatsapp, connect, durable, eventually, sample, within,
+};
+
+const PEOPLE: usize = 20;
+const MESSAGES: usize = 15;
+const POSTERS: usize = 8;
+const KILLS: usize = 3;
+
+/// Puts numbers into an order that is the same each time and looks like none.
+fn scatter(number: usize) -> usize {
+    number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 17
+}
+
+/// Posts a webhook until somebody says that it was taken.
+async fn insist(account: &Whatsapp, services: &mut watch::Receiver<SocketAddr>, body: &[u8]) {
+    loop {
+        let address = *services.borrow_and_update();
+        match account.post_to(address, body).await {
+            Some(200) => return,
+            Some(503) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Some(status) => panic!("refused with {status}"),
+            None => {
+                let next = tokio::time::timeout(Duration::from_secs(20), services.changed());
+                next.await.expect("another service").unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_message_is_there_once_however_often_it_comes_and_whoever_dies() {
+    let folder = Folder::new();
+    let database = durable(&folder).await;
+    let mut service = Service::start(&folder, database.url()).await;
+    let initialize = InitializeTenantRequest {
+        tenant: "acme".to_owned(),
+        ..Default::default()
+    };
+    let mut admin = TenantAdminServiceClient::new(service.channel.clone());
+    let tenant = admin.initialize_tenant(initialize).await.unwrap();
+    let mut account = Whatsapp::new(TestTenant {
+        tenant: tenant.into_inner().tenant.unwrap(),
+        inbox: InboxServiceClient::new(service.channel.clone()),
+    });
+    account.connect_by(&service.channel).await;
+
+    let text = String::from_utf8(sample("02_text.json", &account.number)).unwrap();
+    let mut deliveries = Vec::new();
+    for person in 0..PEOPLE {
+        for message in 0..MESSAGES {
+            let body = text
+                .replace("wamid.", &format!("wamid.{person}.{message}."))
+                .replace("15550109911", &format!("1555{person:07}"))
+                .replace("US.13499900112233445566", &format!("US.{person}"))
+                .replace("Ol\\u00e1!", &format!("{person}-{message}"));
+            for time in 0..=scatter(person * MESSAGES + message) % 4 {
+                let place = scatter(person + 100 * message + 10_000 * time);
+                deliveries.push((place, body.clone()));
+            }
+        }
+    }
+    deliveries.sort();
+    let total = deliveries.len();
+    assert!(total > PEOPLE * MESSAGES * 2, "{total}");
+
+    let (announce, services) = watch::channel(service.http);
+    let (posted, mut progress) = watch::channel(0_usize);
+    let mut posters = JoinSet::new();
+    for poster in 0..POSTERS {
+        let (account, mut services) = (account.clone(), services.clone());
+        let posted = posted.clone();
+        let own: Vec<_> = deliveries
+            .iter()
+            .skip(poster)
+            .step_by(POSTERS)
+            .map(|(_, body)| body.clone())
+            .collect();
+        posters.spawn(async move {
+            for body in own {
+                insist(&account, &mut services, body.as_bytes()).await;
+                posted.send_modify(|posted| *posted += 1);
+            }
+        });
+    }
+    let database_admin = connect(database.url()).await;
+    for kill in 1..=KILLS {
+        let enough = total * kill / (KILLS + 1);
+        progress.wait_for(|posted| *posted >= enough).await.unwrap();
+        service.kill().await;
+        if kill == KILLS {
+            // As if the time of the dead one's leases had passed.
+            let later = "UPDATE directory.deliveries SET due_at = directory.now()
+                WHERE due_at IS NOT NULL";
+            database_admin.batch_execute(later).await.unwrap();
+        }
+        service = Service::start(&folder, database.url()).await;
+        announce.send(service.http).unwrap();
+    }
+    posters.join_all().await;
+    let waiting = "SELECT count(*) FROM directory.deliveries WHERE due_at IS NOT NULL";
+    within(Duration::from_secs(45), "all is applied", async || {
+        let waiting = database_admin.query_one(waiting, &[]).await.unwrap();
+        waiting.get::<_, i64>(0) == 0
+    })
+    .await;
+
+    account.tenant.inbox = InboxServiceClient::new(service.channel.clone());
+    let conversations = account.conversations().await;
+    assert_eq!(conversations.len(), PEOPLE);
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for conversation in &conversations {
+        let messages = account.tenant.messages(conversation).await;
+        let sequences: Vec<_> = messages.iter().map(|message| message.sequence).collect();
+        let dense: Vec<_> = (1..).take(MESSAGES).collect();
+        assert_eq!(sequences, dense);
+        for message in messages {
+            let id = message.text.split(' ').next().unwrap().to_owned();
+            *seen.entry(id).or_default() += 1;
+        }
+    }
+    assert_eq!(seen.len(), PEOPLE * MESSAGES);
+    assert!(seen.values().all(|times| *times == 1), "{seen:?}");
+    let counts = format!(
+        "SELECT (SELECT count(*) FROM {0}.contacts),
+            (SELECT count(*) FROM {0}.events WHERE kind = 'message.created'),
+            (SELECT count(*) FROM directory.quarantine)",
+        account.tenant.tenant.schema_name
+    );
+    let row = database_admin.query_one(&counts, &[]).await.unwrap();
+    let counts: (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+    let expected = i64::try_from(PEOPLE * MESSAGES).unwrap();
+    assert_eq!(counts, (i64::try_from(PEOPLE).unwrap(), expected, 0));
+    eventually("the service still answers", async || {
+        account.conversations().await.len() == PEOPLE
+    })
+    .await;
+    service.kill().await;
+    database.stop().await.unwrap();
+}
