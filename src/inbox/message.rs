@@ -138,6 +138,8 @@ pub struct Message {
     pub read_at: Option<DateTime<Utc>>,
     /// When it failed.
     pub failed_at: Option<DateTime<Utc>>,
+    /// When the provider says that it was written.
+    pub provider_at: Option<DateTime<Utc>>,
 }
 
 /// The columns of a row as SQL types, in the order of `message_columns`.
@@ -149,7 +151,8 @@ macro_rules! message_columns {
         "m.id, m.conversation_id, m.sequence, m.direction, m.type, m.text, m.latitude, m.longitude,
             m.location_name, m.location_address, m.status, m.failure_code, m.failure_message,
             m.reply_to_message_id, m.actor_kind, m.actor_id, m.caller, m.metadata, m.version,
-            m.created_at, m.updated_at, m.sent_at, m.delivered_at, m.read_at, m.failed_at"
+            m.created_at, m.updated_at, m.sent_at, m.delivered_at, m.read_at, m.failed_at,
+            m.provider_at"
     };
 }
 
@@ -236,7 +239,7 @@ statement! {
                 input.caller, input.metadata, 1::bigint AS version, directory.now() AS created_at,
                 directory.now() AS updated_at, NULL::timestamptz AS sent_at,
                 NULL::timestamptz AS delivered_at, NULL::timestamptz AS read_at,
-                NULL::timestamptz AS failed_at
+                NULL::timestamptz AS failed_at, NULL::timestamptz AS provider_at
             FROM checked, input
             WHERE checked.reply_found
                 AND NOT (input.direction = 'outbound' AND checked.status = 'archived')

@@ -577,6 +577,7 @@ impl From<Message> for pb::Message {
             delivered_time: message.delivered_at.map(to_timestamp),
             read_time: message.read_at.map(to_timestamp),
             fail_time: message.failed_at.map(to_timestamp),
+            provider_time: message.provider_at.map(to_timestamp),
             version: message.version,
         }
     }

@@ -87,6 +87,7 @@ async fn a_signed_message_makes_contact_conversation_and_message() {
     );
     assert_eq!(message.direction(), MessageDirection::Inbound);
     assert_eq!(message.sequence, 1);
+    assert_eq!(message.provider_time.unwrap().seconds, 1_773_480_000);
 
     let reply = account.tenant.reply(&conversation, "Yes, it is.").await;
     assert_eq!(reply.direction(), MessageDirection::Outbound);
