@@ -1,6 +1,6 @@
 //! Webhooks as they came: kept, leased to whoever applies them, dropped in the end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::Aad;
 use bytes::Bytes;
@@ -39,6 +39,8 @@ pub struct Delivery {
     pub attempts: i32,
     /// Of whoever applies it.
     pub lease: Uuid,
+    /// Since when.
+    pub taken_at: Instant,
 }
 
 statement! {
@@ -264,6 +266,7 @@ fn opened(sealer: &Sealer, row: Row, lease: Uuid) -> Result<Delivery, Error> {
         correlation_id,
         attempts,
         lease,
+        taken_at: Instant::now(),
     })
 }
 

@@ -2,6 +2,7 @@
 //! item.
 
 mod delivery;
+mod lane;
 mod quarantine;
 mod service;
 mod verified;

@@ -10,9 +10,10 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::delivery::{self, Delivery};
+use super::lane::Lanes;
 use super::quarantine::{self, QuarantineFilter, Quarantined};
 use super::verified::Verified;
-use super::worker::{AT_ONCE, is_unreadable};
+use super::worker::{ROOM, read, room};
 use crate::channel::Channel;
 use crate::error::{Chain, Error};
 use crate::ids::{AppId, DeliveryId};
@@ -32,7 +33,8 @@ pub(super) struct Inner {
     pub(super) sealer: Sealer,
     pub(super) days: u32,
     pub(super) quarantine_days: u32,
-    pub(super) at_once: Arc<Semaphore>,
+    pub(super) room: Arc<Semaphore>,
+    pub(super) lanes: Lanes,
     pub(super) tasks: TaskTracker,
     apps: RwLock<HashMap<Option<AppId>, ReadApps>>,
 }
@@ -60,7 +62,8 @@ impl Webhooks {
             sealer: options.sealer,
             days: options.days,
             quarantine_days: options.quarantine_days,
-            at_once: Arc::new(Semaphore::new(AT_ONCE)),
+            room: Arc::new(Semaphore::new(ROOM)),
+            lanes: Lanes::new(),
             tasks: TaskTracker::new(),
             apps: RwLock::default(),
         }))
@@ -97,9 +100,9 @@ impl Webhooks {
         body: Verified<Bytes>,
         correlation_id: String,
     ) -> Result<(), Error> {
-        // When all hands are full, it goes to the queue.
-        let hand = self.0.at_once.clone().try_acquire_owned().ok();
-        let lease = hand.as_ref().map(|_| Uuid::now_v7());
+        // When there is no room for it, it goes to the queue.
+        let room = self.0.room.clone().try_acquire_many_owned(room(&body)).ok();
+        let lease = room.as_ref().map(|_| Uuid::now_v7());
         let mut conn = self.0.tenants.directory_conn().await?;
         let sealer = &self.0.sealer;
         let id = delivery::keep(
@@ -113,7 +116,7 @@ impl Webhooks {
         )
         .await?;
         drop(conn);
-        if let (Some(hand), Some(lease)) = (hand, lease) {
+        if let (Some(room), Some(lease)) = (room, lease) {
             let delivery = Delivery {
                 id,
                 channel,
@@ -121,8 +124,9 @@ impl Webhooks {
                 correlation_id,
                 attempts: 1,
                 lease,
+                taken_at: Instant::now(),
             };
-            self.spawn(delivery, hand);
+            self.spawn(delivery, room).await;
         }
         Ok(())
     }
@@ -162,12 +166,14 @@ impl Webhooks {
         drop(conn);
         if found.replayed_at.is_none() {
             let delivery = delivery.ok_or_else(not_found)?;
-            let outcome = self.apply_items(&delivery, Some(item)).await?;
+            let items = read(&delivery);
+            let readable = items.is_ok();
+            let outcome = self.apply_items(&delivery, &items, Some(item)).await?;
             if let Some(error) = outcome.wait {
                 return Err(error);
             }
             // Item 0 that could be read this time has put what is left of it under its own number.
-            if !outcome.quarantined || item == 0 && !is_unreadable(&delivery) {
+            if !outcome.quarantined || item == 0 && readable {
                 let mut conn = self.0.tenants.directory_conn().await?;
                 quarantine::release(&mut conn, id, item).await?;
             }

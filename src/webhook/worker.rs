@@ -17,8 +17,10 @@ use crate::inbox::{Effect, Inbound, Origin, record};
 use crate::provider::whatsapp;
 use crate::tenant::{Route, TenantScope};
 
-/// How many deliveries are applied at once.
-pub(super) const AT_ONCE: usize = 16;
+/// How many deliveries are taken up from the queue in one step.
+const TAKEN_UP: i64 = 16;
+/// What deliveries that wait for their turn may have together, in KiB.
+pub(super) const ROOM: usize = 64 * 1024;
 /// How often the queue is looked into.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often old deliveries are dropped.
@@ -85,22 +87,15 @@ impl Webhooks {
     }
 
     async fn take_up(&self) -> Result<usize, Error> {
-        let Ok(first) = self.0.at_once.clone().acquire_owned().await else {
-            return Ok(0);
-        };
-        let mut hands = vec![first];
-        while let Ok(hand) = self.0.at_once.clone().try_acquire_owned() {
-            hands.push(hand);
-        }
-        // Some hands stay free for what comes in.
-        hands.truncate((AT_ONCE / 2).max(1));
-        let most = i64::try_from(hands.len()).unwrap_or(1);
         let mut conn = self.0.tenants.directory_conn().await?;
-        let found = delivery::take_up(&mut conn, &self.0.sealer, most).await?;
+        let found = delivery::take_up(&mut conn, &self.0.sealer, TAKEN_UP).await?;
         drop(conn);
         let count = found.len();
-        for (delivery, hand) in found.into_iter().zip(hands) {
-            self.spawn(delivery, hand);
+        for delivery in found {
+            let room = self.0.room.clone().acquire_many_owned(room(&delivery.body));
+            if let Ok(room) = room.await {
+                self.spawn(delivery, room).await;
+            }
         }
         Ok(count)
     }
@@ -116,49 +111,57 @@ impl Webhooks {
         }
     }
 
-    pub(super) fn spawn(&self, delivery: Delivery, hand: OwnedSemaphorePermit) {
+    /// Applies a delivery behind whoever calls, after those of the same person that came before.
+    pub(super) async fn spawn(&self, delivery: Delivery, room: OwnedSemaphorePermit) {
         let webhooks = self.clone();
+        let items = read(&delivery);
+        let first = items.as_ref().ok().and_then(|items| items.first());
+        let turn = self.0.lanes.queue_up(first).await;
         self.0.tasks.spawn(async move {
-            let _hand = hand;
-            if let Err(error) = webhooks.apply(&delivery).await {
+            let _room = room;
+            let _turn = turn.await;
+            if let Err(error) = webhooks.apply(&delivery, &items).await {
                 // Its lease ends, and it is taken up again.
                 tracing::warn!(delivery.id = %delivery.id, error = %Chain(&error), "a delivery could not be applied");
             }
         });
     }
 
-    async fn apply(&self, delivery: &Delivery) -> Result<(), Error> {
-        let outcome = self.apply_items(delivery, None).await?;
-        let mut conn = self.0.tenants.directory_conn().await?;
+    async fn apply(&self, delivery: &Delivery, items: &Items) -> Result<(), Error> {
+        let outcome = self.apply_items(delivery, items, None).await?;
         match outcome.wait {
-            None => delivery::finish(&mut conn, delivery).await,
+            None => {
+                let mut conn = self.0.tenants.directory_conn().await?;
+                delivery::finish(&mut conn, delivery).await
+            }
             Some(error) => {
                 let why = Chain(&error).to_string();
                 tracing::warn!(delivery.id = %delivery.id, attempts = delivery.attempts, error = why, "a delivery waits");
-                let wait = back_off(delivery.attempts);
-                delivery::put_back(&mut conn, delivery, wait, &why).await
+                self.put_back(delivery, back_off(delivery.attempts), &why)
+                    .await
             }
         }
+    }
+
+    async fn put_back(&self, delivery: &Delivery, wait: Duration, why: &str) -> Result<(), Error> {
+        let mut conn = self.0.tenants.directory_conn().await?;
+        delivery::put_back(&mut conn, delivery, wait, why).await
     }
 
     /// Applies the items of a delivery, or one of them.
     pub(super) async fn apply_items(
         &self,
         delivery: &Delivery,
+        items: &Items,
         only: Option<i32>,
     ) -> Result<Outcome, Error> {
         let channel = delivery.channel;
-        let parsed = std::panic::catch_unwind(AssertUnwindSafe(|| items(delivery)));
-        let parsed = parsed.unwrap_or_else(|_| {
-            metrics::counter!("panics_total").increment(1);
-            Err("the reader of the body panicked".to_owned())
-        });
         let mut outcome = Outcome::default();
-        let items = match parsed {
+        let items = match items {
             Ok(items) => items,
             Err(why) => {
                 let whole = (0, "", None);
-                self.quarantine(delivery, whole, Reason::Unreadable, &why)
+                self.quarantine(delivery, whole, Reason::Unreadable, why)
                     .await?;
                 outcome.quarantined = true;
                 return Ok(outcome);
@@ -169,8 +172,8 @@ impl Webhooks {
         keys.dedup();
         let routes = self.0.tenants.routes(channel, &keys).await?;
         let mut scopes: HashMap<Uuid, Result<TenantScope, Error>> = HashMap::new();
-        let mut held_since = Instant::now();
-        for (number, item) in (1..).zip(&items) {
+        let mut held_since = delivery.taken_at;
+        for (number, item) in (1..).zip(items) {
             if only.is_some_and(|only| only != number && only != 0) {
                 continue;
             }
@@ -253,9 +256,24 @@ impl Webhooks {
     }
 }
 
-/// Tells whether a delivery as a whole says nothing that can be read.
-pub(super) fn is_unreadable(delivery: &Delivery) -> bool {
-    std::panic::catch_unwind(AssertUnwindSafe(|| items(delivery).is_err())).unwrap_or(true)
+/// What a delivery takes of the room, in KiB.
+pub(super) fn room(body: &[u8]) -> u32 {
+    u32::try_from(body.len() / 1024 + 1).unwrap_or(u32::MAX)
+}
+
+/// The items of a delivery, or why they cannot be read.
+pub(super) type Items = Result<Vec<Item>, String>;
+
+/// Reads the items of a delivery.
+pub(super) fn read(delivery: &Delivery) -> Items {
+    let reading = AssertUnwindSafe(|| match delivery.channel {
+        Channel::Whatsapp => whatsapp::items(&delivery.body),
+        other => Err(format!("webhooks of `{}` are not read yet", other.as_str())),
+    });
+    std::panic::catch_unwind(reading).unwrap_or_else(|_| {
+        metrics::counter!("panics_total").increment(1);
+        Err("the reader of the body panicked".to_owned())
+    })
 }
 
 /// What came of one item.
@@ -319,13 +337,6 @@ fn back_off(attempts: i32) -> Duration {
     let wait = first.saturating_mul(1 << doublings).min(most);
     let spread = u32::from(Uuid::new_v4().as_bytes()[0]);
     wait / 2 + wait * spread / 512
-}
-
-fn items(delivery: &Delivery) -> Result<Vec<Item>, String> {
-    match delivery.channel {
-        Channel::Whatsapp => whatsapp::items(&delivery.body),
-        other => Err(format!("webhooks of `{}` are not read yet", other.as_str())),
-    }
 }
 
 fn count(channel: Channel, outcome: &'static str) {

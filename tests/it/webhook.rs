@@ -425,6 +425,26 @@ async fn fifty_first_messages_of_one_person_make_one_conversation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_sends_is_in_the_order_in_which_it_was_taken() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    let text = String::from_utf8(sample("02_text.json", &account.number)).unwrap();
+    for number in 0..40 {
+        let body = text
+            .replace("wamid.", &format!("wamid.{number}."))
+            .replace("Ol\\u00e1!", &number.to_string());
+        assert_eq!(account.post(&server, body.as_bytes()).await, 200);
+    }
+    applied(&account).await;
+    let messages = messages_of_one(&account).await;
+    let numbers: Vec<usize> = messages
+        .iter()
+        .map(|message| message.text.split(' ').next().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(numbers, (0..40).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_opens_the_archived_conversation_again() {
     let server = TestServer::start().await;
     let account = Whatsapp::connected(&server).await;
