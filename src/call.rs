@@ -16,7 +16,7 @@ use tower::{Layer, Service};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::access::{Authenticator, CallContext};
+use crate::access::{Authenticator, CallContext, sole_credential};
 use crate::error::{Error, InvalidRequest};
 use crate::telemetry::CallMetrics;
 
@@ -32,14 +32,14 @@ const HEAD_START: Duration = Duration::from_millis(5);
 pub struct CallLayer(Arc<Checks>);
 
 struct Checks {
-    authenticator: Authenticator,
+    authenticator: Arc<Authenticator>,
     timeout: Duration,
     metrics: CallMetrics,
 }
 
 impl CallLayer {
     /// Checks credentials with `authenticator`, and lets no call take longer than `timeout`.
-    pub fn new(authenticator: Authenticator, timeout: Duration) -> Self {
+    pub fn new(authenticator: Arc<Authenticator>, timeout: Duration) -> Self {
         Self(Arc::new(Checks {
             authenticator,
             timeout,
@@ -129,15 +129,7 @@ impl Checks {
         if request.uri().path().starts_with("/grpc.health.v1.Health/") {
             return Ok(None);
         }
-        // Two credentials: which one counts would be up to the reader.
-        let mut values = request
-            .headers()
-            .get_all(http::header::AUTHORIZATION)
-            .iter();
-        let authorization = values.next().map(HeaderValue::as_bytes);
-        if values.next().is_some() {
-            return Err(Error::Unauthenticated);
-        }
+        let authorization = sole_credential(request.headers())?;
         let caller = self.authenticator.authenticate(authorization)?;
         Ok(Some(CallContext {
             caller,

@@ -18,6 +18,15 @@ pub enum LogFormat {
     Json,
 }
 
+/// What the service runs for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Environment {
+    /// Somebody who builds on it.
+    Development,
+    /// Real customers.
+    Production,
+}
+
 /// What `serve` can be told.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
@@ -25,7 +34,11 @@ pub struct Config {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
 
-    /// The address that both ports listen on; gRPC leaves loopback only with `COMM_INSECURE=1`
+    /// `development`: faults are answered with their cause, and on loopback no credential is needed; without it `development` on loopback, else `production`
+    #[arg(long, env = "COMM_ENV", value_enum, value_name = "ENVIRONMENT")]
+    pub env: Option<Environment>,
+
+    /// The address to listen on; beyond loopback, gRPC and metrics need authentication and TLS first
     #[arg(
         long,
         env = "COMM_HOST",
@@ -106,7 +119,42 @@ pub struct Config {
     )]
     pub jwt_audience: String,
 
-    /// Listen for gRPC beyond loopback without TLS; without `COMM_JWKS_FILE`, whoever reaches it may do everything
+    /// The certificate of the gRPC port and what leads from it to a root, in PEM; read again when it changes
+    #[arg(
+        long,
+        env = "COMM_TLS_CERT_FILE",
+        requires = "tls_key_file",
+        value_name = "FILE"
+    )]
+    pub tls_cert_file: Option<PathBuf>,
+
+    /// The private key of that certificate, in PEM
+    #[arg(
+        long,
+        env = "COMM_TLS_KEY_FILE",
+        requires = "tls_cert_file",
+        value_name = "FILE"
+    )]
+    pub tls_key_file: Option<PathBuf>,
+
+    /// The certificates that sign those of the callers, in PEM; with it, a caller of gRPC needs one beside its token
+    #[arg(
+        long,
+        env = "COMM_TLS_CLIENT_CA_FILE",
+        requires = "tls_cert_file",
+        value_name = "FILE"
+    )]
+    pub tls_client_ca_file: Option<PathBuf>,
+
+    /// Speak TLS on the HTTP sidecar too, with the same certificate
+    #[arg(long, env = "COMM_TLS_HTTP", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new(), value_name = "BOOL")]
+    pub tls_http: bool,
+
+    /// State that a proxy in front of both ports ends TLS, and that nobody gets past it
+    #[arg(long, env = "COMM_TLS_TERMINATED", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new(), value_name = "BOOL")]
+    pub tls_terminated: bool,
+
+    /// Expose every port as it is: without TLS whoever listens reads along, without keys whoever reaches gRPC may do everything
     #[arg(long, env = "COMM_INSECURE", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new(), value_name = "BOOL")]
     pub insecure: bool,
 
@@ -117,6 +165,23 @@ pub struct Config {
     /// How long webhooks are kept that have items in quarantine, in days
     #[arg(long, env = "COMM_QUARANTINE_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650), value_name = "DAYS")]
     pub quarantine_days: u32,
+
+    /// The loopback port of `/metrics` where the sidecar must not show them; 0 for any free one
+    #[arg(
+        long,
+        env = "COMM_METRICS_PORT",
+        default_value_t = 8011,
+        value_name = "PORT"
+    )]
+    pub metrics_port: u16,
+
+    /// The most connections that each port has at once; at the limit, one that rests has to go
+    #[arg(long, env = "COMM_CONNECTIONS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..), value_name = "NUMBER")]
+    pub connections: u32,
+
+    /// The most gRPC calls under way at once; more are refused with `RESOURCE_EXHAUSTED`
+    #[arg(long, env = "COMM_CALLS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..), value_name = "NUMBER")]
+    pub calls: u32,
 
     /// The longest that a call may take, in seconds; a caller's own deadline may be shorter
     #[arg(
@@ -161,14 +226,13 @@ impl Config {
         Duration::from_secs(self.grace_seconds)
     }
 
-    /// The address that gRPC listens on: loopback, unless told otherwise in plain words.
-    pub fn grpc_host(&self) -> IpAddr {
-        if self.insecure || self.host.is_loopback() {
-            self.host
-        } else if self.host.is_ipv6() {
-            std::net::Ipv6Addr::LOCALHOST.into()
+    /// What the service runs for.
+    pub fn environment(&self) -> Environment {
+        let usual = if self.host.is_loopback() {
+            Environment::Development
         } else {
-            std::net::Ipv4Addr::LOCALHOST.into()
-        }
+            Environment::Production
+        };
+        self.env.unwrap_or(usual)
     }
 }

@@ -44,6 +44,8 @@ pub enum Error {
         /// When a retry has a chance.
         retry_after: Duration,
     },
+    /// Too many calls are under way.
+    TooManyCalls,
     /// The database cannot be reached.
     Unavailable(Source),
     /// The server is shutting down.
@@ -219,7 +221,7 @@ impl Error {
             Self::AlreadyExists(_) => Code::AlreadyExists,
             Self::FailedPrecondition(_) => Code::FailedPrecondition,
             Self::Aborted(_) => Code::Aborted,
-            Self::ResourceExhausted { .. } => Code::ResourceExhausted,
+            Self::ResourceExhausted { .. } | Self::TooManyCalls => Code::ResourceExhausted,
             Self::Unavailable(_) | Self::Draining => Code::Unavailable,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::Cancelled => Code::Cancelled,
@@ -264,6 +266,10 @@ impl Error {
             Self::ResourceExhausted { .. } => Detail::new(
                 ErrorReason::ConnectionsExhausted,
                 "every database connection is busy, try again",
+            ),
+            Self::TooManyCalls => Detail::new(
+                ErrorReason::TooManyCalls,
+                "the server has too many calls under way, try again",
             ),
             Self::Unavailable(_) => Detail::new(
                 ErrorReason::DatabaseUnavailable,
@@ -460,6 +466,7 @@ impl StdError for Error {
             | Self::FailedPrecondition(_)
             | Self::Aborted(_)
             | Self::ResourceExhausted { .. }
+            | Self::TooManyCalls
             | Self::Draining
             | Self::DeadlineExceeded
             | Self::Cancelled => None,
@@ -551,7 +558,7 @@ impl From<Error> for Status {
             Error::ResourceExhausted { retry_after } => {
                 details.set_retry_info(Some(*retry_after));
             }
-            Error::Unavailable(_) | Error::Draining => {
+            Error::TooManyCalls | Error::Unavailable(_) | Error::Draining => {
                 details.set_retry_info(Some(Duration::from_secs(1)));
             }
             Error::InvalidRequest(InvalidRequest::Undecodable(_) | InvalidRequest::TooLarge)

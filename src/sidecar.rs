@@ -1,37 +1,60 @@
-//! The HTTP sidecar: health, readiness, metrics.
+//! The HTTP sidecar: health, readiness, metrics, webhooks.
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use crate::access::{Authenticator, sole_credential};
+use crate::error::{Error, MAX_REQUEST_BYTES};
+use crate::server::{HTTP_REQUEST, Metrics, Readiness};
 use crate::tenant::TenantDirectory;
 
 /// What the sidecar tells of.
 #[derive(Clone)]
 pub struct Sidecar {
     /// Whether the service is ready for calls.
-    pub ready: Arc<AtomicBool>,
+    pub readiness: Readiness,
     /// What was counted.
     pub metrics: PrometheusHandle,
     /// Whose connections are counted.
     pub tenants: TenantDirectory,
+    /// Who knows whose token it is.
+    pub authenticator: Arc<Authenticator>,
 }
 
-/// The routes. Metrics are for this machine alone.
-pub fn routes(sidecar: Sidecar, host: IpAddr) -> Router {
-    let mut routes = Router::new()
+/// The routes, the webhooks' among them.
+pub fn routes(sidecar: Sidecar, metrics: Metrics, webhooks: Router) -> Router {
+    let routes = Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready));
-    if host.is_loopback() {
-        routes = routes.route("/metrics", get(metrics));
-    }
-    routes.with_state(sidecar)
+    let routes = match metrics {
+        Metrics::Open => routes.route("/metrics", get(open_metrics)),
+        Metrics::WithToken => routes.route("/metrics", get(guarded_metrics)),
+        Metrics::Loopback => routes,
+    };
+    limited(routes.with_state(sidecar).merge(webhooks))
+}
+
+/// The metrics and nothing else.
+pub fn metrics_alone(sidecar: Sidecar) -> Router {
+    let routes = Router::new().route("/metrics", get(open_metrics));
+    limited(routes.with_state(sidecar))
+}
+
+/// No request is larger or takes longer than this.
+fn limited(routes: Router) -> Router {
+    routes
+        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+        .layer(from_fn(async |request: Request, next: Next| {
+            let answer = tokio::time::timeout(HTTP_REQUEST, next.run(request)).await;
+            answer.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response())
+        }))
 }
 
 /// The process lives; the database does not enter.
@@ -40,14 +63,25 @@ async fn health() -> &'static str {
 }
 
 async fn ready(State(sidecar): State<Sidecar>) -> (StatusCode, &'static str) {
-    if sidecar.ready.load(Ordering::Relaxed) {
+    if sidecar.readiness.is_ready() {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
     }
 }
 
-async fn metrics(State(sidecar): State<Sidecar>) -> String {
+/// Counts say something of every tenant, so that the token has to be for all of them.
+async fn guarded_metrics(headers: HeaderMap, sidecar: State<Sidecar>) -> Response {
+    let caller = sole_credential(&headers)
+        .and_then(|credential| sidecar.authenticator.authenticate(credential));
+    match caller.and_then(|caller| caller.check_all_tenants()) {
+        Ok(()) => open_metrics(sidecar).await.into_response(),
+        Err(Error::Unauthenticated) => StatusCode::UNAUTHORIZED.into_response(),
+        Err(_) => StatusCode::FORBIDDEN.into_response(),
+    }
+}
+
+async fn open_metrics(State(sidecar): State<Sidecar>) -> String {
     let budget = sidecar.tenants.budget();
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     {

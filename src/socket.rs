@@ -1,23 +1,13 @@
-//! The sockets that callers connect to.
+//! What is written to callers leaves in few pieces.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_stream::{Stream, StreamExt as _};
-use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
 
 /// What is no longer than this waits for what follows it.
 const SHORT: usize = 2048;
-
-/// Accepts callers.
-pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Gathering>> {
-    // Set here, because the server sets nothing on sockets that it did not accept itself.
-    let accepted = TcpIncoming::from(listener).with_nodelay(Some(true));
-    accepted.map(|socket| socket.map(Gathering::new))
-}
 
 /// A socket that sends what is written to it in few pieces.
 ///
@@ -27,14 +17,15 @@ pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Gatherin
 /// body, is put together again here. And a flush lets the other tasks have their turn first, so
 /// that answers which are ready at the same time leave together.
 #[derive(Debug)]
-pub struct Gathering {
-    socket: TcpStream,
+pub struct Gathering<I> {
+    socket: I,
     waiting: Vec<u8>,
     others_had_their_turn: bool,
 }
 
-impl Gathering {
-    fn new(socket: TcpStream) -> Self {
+impl<I: AsyncWrite + Unpin> Gathering<I> {
+    /// Gathers what is written to a socket.
+    pub fn new(socket: I) -> Self {
         Self {
             socket,
             waiting: Vec::new(),
@@ -67,7 +58,7 @@ impl Gathering {
     }
 }
 
-impl AsyncRead for Gathering {
+impl<I: AsyncRead + Unpin> AsyncRead for Gathering<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -77,7 +68,7 @@ impl AsyncRead for Gathering {
     }
 }
 
-impl AsyncWrite for Gathering {
+impl<I: AsyncWrite + Unpin> AsyncWrite for Gathering<I> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -111,29 +102,20 @@ impl AsyncWrite for Gathering {
     }
 }
 
-impl Connected for Gathering {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.socket.connect_info()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
-    async fn pair() -> (Gathering, TcpStream) {
+    async fn pair() -> (Gathering<TcpStream>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let caller = TcpStream::connect(listener.local_addr().unwrap());
-        let (caller, accepted) = tokio::join!(caller, async {
-            Box::pin(incoming(listener)).next().await.unwrap()
-        });
-        (accepted.unwrap(), caller.unwrap())
+        let (caller, accepted) = tokio::join!(caller, listener.accept());
+        (Gathering::new(accepted.unwrap().0), caller.unwrap())
     }
 
     #[tokio::test]
@@ -185,11 +167,5 @@ mod tests {
         let mut buffer = [0; 16];
         let read = caller.read(&mut buffer).await.unwrap();
         assert_eq!(&buffer[..read], b"onetwo");
-    }
-
-    #[tokio::test]
-    async fn callers_do_not_wait_for_nagle() {
-        let (socket, _caller) = pair().await;
-        assert!(socket.socket.nodelay().unwrap());
     }
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use quick_cache::sync::Cache;
@@ -86,6 +88,19 @@ pub enum AuthenticatorError {
         /// Why not.
         source: jsonwebtoken::errors::Error,
     },
+}
+
+/// Returns the credential of a request, if it has one.
+///
+/// # Errors
+/// It has two: which one counts would be up to the reader.
+pub fn sole_credential(headers: &HeaderMap) -> Result<Option<&[u8]>, Error> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let credential = values.next().map(HeaderValue::as_bytes);
+    match values.next() {
+        None => Ok(credential),
+        Some(_) => Err(Error::Unauthenticated),
+    }
 }
 
 /// Knows who a token belongs to.

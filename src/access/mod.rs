@@ -5,6 +5,6 @@ mod caller;
 mod development;
 mod wire;
 
-pub use authenticator::{Authenticator, AuthenticatorError, TokenClaims};
+pub use authenticator::{Authenticator, AuthenticatorError, TokenClaims, sole_credential};
 pub use caller::{Actor, Call, CallContext, Caller, Facts, Scope, Scopes, Tenants, admit};
 pub use development::{DevelopmentKey, DevelopmentKeyError};

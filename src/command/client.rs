@@ -1,10 +1,13 @@
 //! How commands reach a running server.
 
+use std::io;
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use http::uri::PathAndQuery;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status, Streaming};
 
 /// Which server, and who calls.
@@ -22,6 +25,32 @@ pub struct ClientArgs {
     /// The credential, if the server wants one; `communication-service token` mints one
     #[arg(long, env = "COMM_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
+
+    /// The certificate that signs the server's, in PEM; without it those of this machine count
+    #[arg(long, env = "COMM_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+
+    /// The name in the server's certificate, where the address has another
+    #[arg(long, env = "COMM_SERVER_NAME", value_name = "NAME")]
+    pub server_name: Option<String>,
+
+    /// A certificate for the server to see, in PEM
+    #[arg(
+        long,
+        env = "COMM_CLIENT_CERT_FILE",
+        requires = "client_key_file",
+        value_name = "FILE"
+    )]
+    pub client_cert_file: Option<PathBuf>,
+
+    /// The private key of that certificate, in PEM
+    #[arg(
+        long,
+        env = "COMM_CLIENT_KEY_FILE",
+        requires = "client_cert_file",
+        value_name = "FILE"
+    )]
+    pub client_key_file: Option<PathBuf>,
 }
 
 /// Why a call from the command line failed.
@@ -34,6 +63,14 @@ pub enum ClientError {
         server: String,
         /// Why not.
         source: tonic::transport::Error,
+    },
+    /// A file cannot be read.
+    #[error("`{path}` cannot be read")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
     },
     /// The token cannot be a header.
     #[error("the token has characters that no token has")]
@@ -75,7 +112,10 @@ impl ClientArgs {
             server: self.server.clone(),
             source,
         };
-        let endpoint = Endpoint::from_shared(self.server.clone()).map_err(connect)?;
+        let mut endpoint = Endpoint::from_shared(self.server.clone()).map_err(connect)?;
+        if endpoint.uri().scheme_str() == Some("https") {
+            endpoint = endpoint.tls_config(self.tls()?).map_err(connect)?;
+        }
         let channel = endpoint.connect().await.map_err(connect)?;
         let bearer = self
             .token
@@ -87,6 +127,29 @@ impl ClientArgs {
             authorization,
         })
     }
+}
+
+impl ClientArgs {
+    fn tls(&self) -> Result<ClientTlsConfig, ClientError> {
+        let mut tls = match &self.ca_file {
+            Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
+            None => ClientTlsConfig::new().with_native_roots(),
+        };
+        if let Some(name) = &self.server_name {
+            tls = tls.domain_name(name);
+        }
+        if let (Some(certificate), Some(key)) = (&self.client_cert_file, &self.client_key_file) {
+            tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+        }
+        Ok(tls)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ClientError> {
+    std::fs::read(path).map_err(|source| ClientError::File {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 impl Client {

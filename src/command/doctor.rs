@@ -18,6 +18,7 @@ use crate::database::migration;
 use crate::database::private::programs;
 use crate::error::Chain;
 use crate::master_key::MasterKey;
+use crate::server::{Exposure, authenticator, check_tls, exposure};
 
 /// How far the clocks may be apart, in seconds.
 const CLOCKS: f64 = 1.0;
@@ -102,13 +103,14 @@ pub async fn run(args: DoctorArgs) -> Result<(), Box<dyn Error>> {
         Some(url) => database(&args.config, url, &mut findings).await,
         None => private(&args.config, &mut findings).await,
     }
-    for (about, port) in [
-        ("port of gRPC", args.config.grpc_port),
-        ("port of HTTP", args.config.service_port),
+    let exposure = exposure(&args.config);
+    for (about, host, port) in [
+        ("port of gRPC", exposure.grpc_host, args.config.grpc_port),
+        ("port of HTTP", args.config.host, args.config.service_port),
     ] {
-        self::port(about, args.config.host, port, &mut findings).await;
+        self::port(about, host, port, &mut findings).await;
     }
-    access(&args.config, &mut findings);
+    access(&args.config, &exposure, &mut findings);
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&findings.0)?),
         Output::Table => {
@@ -438,30 +440,31 @@ async fn port(about: &'static str, host: IpAddr, port: u16, findings: &mut Findi
     }
 }
 
-fn access(config: &Config, findings: &mut Findings) {
+fn access(config: &Config, exposure: &Exposure, findings: &mut Findings) {
     const ABOUT: &str = "access";
-    if let Err(error) = crate::server::authenticator(config) {
+    const PROTECT: &str = "set COMM_JWKS_FILE, and a certificate or COMM_TLS_TERMINATED";
+    if let Err(error) = check_tls(config) {
         let advice = "put the file right, or name another one";
+        findings.fail("TLS", Chain(&error).to_string(), advice);
+    }
+    if let Err(error) = authenticator(config, exposure) {
+        let advice = "put the keys right, or name others";
         findings.fail(ABOUT, Chain(&error).to_string(), advice);
-    } else if config.jwks_file.is_some() {
-        findings.ok(ABOUT, "a token is needed with every call");
-    } else if config.host.is_loopback() {
+    } else if let Some(warning) = exposure.warning {
+        findings.warn(ABOUT, warning, PROTECT);
+    } else if exposure.anonymous {
         findings.warn(
             ABOUT,
-            "whoever reaches the gRPC port may do everything",
+            "whoever is on this machine may do everything",
             "fit for development; set COMM_JWKS_FILE in production",
         );
-    } else if config.insecure {
-        findings.warn(
-            ABOUT,
-            "INSECURE: whoever reaches the gRPC port, from anywhere, may do everything",
-            "set COMM_JWKS_FILE and take COMM_INSECURE away",
-        );
-    } else {
+    } else if exposure.grpc_host.is_loopback() && !config.host.is_loopback() {
         findings.warn(
             ABOUT,
             "gRPC stays on loopback, because nothing protects it elsewhere",
-            "set COMM_JWKS_FILE",
+            PROTECT,
         );
+    } else {
+        findings.ok(ABOUT, "a token is needed with every call");
     }
 }

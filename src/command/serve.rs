@@ -16,8 +16,8 @@ pub async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let format = config.log_format;
     let server = Server::start(config).await?;
-    if server.is_open() && !server.grpc_address().ip().is_loopback() {
-        tracing::warn!(address = %server.grpc_address(), "INSECURE: whoever reaches the gRPC port may do everything");
+    if let Some(warning) = server.exposure().warning {
+        tracing::warn!(address = %server.grpc_address(), "{warning}");
     }
     if format == LogFormat::Text {
         eprint!("{}", banner(&server));
@@ -35,11 +35,23 @@ pub async fn run(config: Config) -> Result<(), Box<dyn Error>> {
 
 /// What a person wants to know, and can paste, when the service has started.
 fn banner(server: &Server) -> String {
-    let access = if server.is_open() {
-        "OPEN: whoever reaches the gRPC port may do everything (development only)"
-    } else {
-        "a token is needed with every call"
+    let exposure = server.exposure();
+    let access = match exposure.warning {
+        Some(warning) => warning,
+        None if exposure.anonymous => {
+            "OPEN: whoever is on this machine may do everything (development only)"
+        }
+        None => "a token is needed with every call",
     };
+    let metrics = match server.metrics_address() {
+        None => String::new(),
+        Some(address) => format!("\n  metrics   http://{address}/metrics"),
+    };
+    let here = match server.metrics_address() {
+        None => "/health, /ready, /metrics, /webhooks",
+        Some(_) => "/health, /ready, /webhooks",
+    };
+    let (grpc_scheme, http_scheme) = server.schemes();
     let isolation = match server.isolation() {
         Isolation::Role => "each tenant has a role and a schema of its own",
         Isolation::SearchPath => {
@@ -51,10 +63,10 @@ fn banner(server: &Server) -> String {
         .unwrap_or_else(|| "communication-service".to_owned());
     let grpc = server.grpc_address();
     let http = server.http_address();
-    let at = if grpc.port() == 50051 {
+    let at = if grpc.port() == 50051 && grpc_scheme == "http" {
         String::new()
     } else {
-        format!(" --server http://{grpc}")
+        format!(" --server {grpc_scheme}://{grpc}")
     };
     let http_at = if http.port() == 8010 {
         String::new()
@@ -67,7 +79,7 @@ fn banner(server: &Server) -> String {
         "
   communication-service {version}
   gRPC      {grpc}  (reflection and health included)
-  HTTP      http://{http}  (/health, /ready, /metrics, /webhooks)
+  HTTP      {http_scheme}://{http}  ({here}){metrics}
   database  {database}
   tenants   {isolation}
   access    {access}

@@ -313,6 +313,7 @@ fn may_pass(error: &Error) -> bool {
     match error {
         Error::Unavailable(_)
         | Error::ResourceExhausted { .. }
+        | Error::TooManyCalls
         | Error::Aborted(_)
         | Error::DeadlineExceeded
         | Error::Cancelled

@@ -1,6 +1,7 @@
 //! The real stack on free ports, over one PostgreSQL that all tests share.
 
 mod calls;
+mod certificates;
 mod credentials;
 mod dynamic;
 mod postgres;
@@ -12,11 +13,12 @@ mod tenant;
 mod whatsapp;
 
 pub use calls::{Filled, Named, method};
+pub use certificates::Certificates;
 pub use credentials::{Keys, bearer, ed_header, now};
 pub use dynamic::{Field, Method, call_raw};
 pub use postgres::{admin, connect, content, database_url, folder};
 pub use refusal::Refusal;
-pub use server::{TestServer, http};
+pub use server::{TestServer, http, http_get};
 pub use service::{Folder, Service, durable};
 pub use tables::Tables;
 pub use tenant::TestTenant;

@@ -23,6 +23,8 @@ use super::{Keys, TestTenant};
 pub struct TestServer {
     /// Where gRPC listens.
     pub grpc: SocketAddr,
+    /// Where metrics are, if not on the sidecar.
+    pub metrics: Option<SocketAddr>,
     /// Where the sidecar listens.
     pub http: SocketAddr,
     /// A connection without a credential.
@@ -51,11 +53,23 @@ impl TestServer {
 
     /// Starts a server with settings of the test's own.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_through(change, |grpc| {
+            Endpoint::from_shared(format!("http://{grpc}")).unwrap()
+        })
+        .await
+    }
+
+    /// Starts a server with settings of the test's own, which is reached in the test's own way.
+    pub async fn start_through(
+        change: impl FnOnce(&mut Config),
+        endpoint: impl FnOnce(SocketAddr) -> Endpoint,
+    ) -> Self {
         let mut config = Parsed::parse_from(["test"]).config;
         config.database_url = Some(database_url().await.to_owned());
         config.data_dir = folder();
         config.service_port = 0;
         config.grpc_port = 0;
+        config.metrics_port = 0;
         config.db_connections = 20;
         change(&mut config);
         let server = match Server::start(config).await {
@@ -63,6 +77,7 @@ impl TestServer {
             Err(error) => panic!("the server does not start: {}", Chain(&error)),
         };
         let (grpc, http) = (server.grpc_address(), server.http_address());
+        let metrics = server.metrics_address();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(async move {
             let stopped = async {
@@ -70,11 +85,11 @@ impl TestServer {
             };
             server.run(stopped).await.unwrap();
         });
-        let channel = Endpoint::from_shared(format!("http://{grpc}")).unwrap();
-        let channel = channel.connect().await.unwrap();
+        let channel = endpoint(grpc).connect_lazy();
         Self {
             grpc,
             http,
+            metrics,
             channel,
             stop: Some(stop),
             running,
@@ -161,4 +176,13 @@ pub async fn http(
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
     Some((status, body.to_owned()))
+}
+
+/// Asks an HTTP port; returns the status and the body.
+pub async fn http_get(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> (u16, String) {
+    http(address, "GET", path, headers, b"").await.unwrap()
 }
