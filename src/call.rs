@@ -12,13 +12,15 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tonic::body::Body;
 use tonic::{Code, Status};
-use tower::{Layer, Service};
-use tracing::Instrument as _;
+use tower::{Layer, Service, ServiceExt as _};
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use crate::access::{Authenticator, CallContext, sole_credential};
-use crate::error::{Error, InvalidRequest};
+use crate::error::{Error, InvalidRequest, with_cause};
 use crate::telemetry::CallMetrics;
+use crate::trace::CallTraces;
 
 /// Carries the correlation id, in and out.
 const CORRELATION: &str = "x-request-id";
@@ -34,15 +36,25 @@ pub struct CallLayer(Arc<Checks>);
 struct Checks {
     authenticator: Arc<Authenticator>,
     timeout: Duration,
+    causes: bool,
+    traces: Option<CallTraces>,
     metrics: CallMetrics,
 }
 
 impl CallLayer {
-    /// Checks credentials with `authenticator`, and lets no call take longer than `timeout`.
-    pub fn new(authenticator: Arc<Authenticator>, timeout: Duration) -> Self {
+    /// Checks credentials with `authenticator`, lets no call take longer than `timeout`, answers
+    /// faults with their `causes` if wanted, and completes the spans of `traces`.
+    pub fn new(
+        authenticator: Arc<Authenticator>,
+        timeout: Duration,
+        causes: bool,
+        traces: Option<CallTraces>,
+    ) -> Self {
         Self(Arc::new(Checks {
             authenticator,
             timeout,
+            causes,
+            traces,
             metrics: CallMetrics::new(),
         }))
     }
@@ -68,9 +80,9 @@ pub struct Checked<S> {
 
 impl<S> Service<Request<Body>> for Checked<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>>,
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send + 'static,
-    S::Error: 'static,
+    S::Error: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = S::Error;
@@ -84,22 +96,44 @@ where
         let started = Instant::now();
         let correlation_id = correlation_id(request.headers());
         let path = request.uri().clone();
-        let span = tracing::info_span!("call", method = path.path(), %correlation_id);
+        let span = tracing::info_span!(
+            "call",
+            method = path.path(),
+            %correlation_id,
+            otel.name = Empty,
+            otel.kind = Empty,
+            otel.status_code = Empty,
+            rpc.grpc.status_code = Empty,
+        );
         let checks = self.checks.clone();
+        if let Some(traces) = &checks.traces {
+            traces.begin(&span, path.path(), request.headers());
+        }
         let deadline = deadline(request.headers(), checks.timeout);
         let admitted = span.in_scope(|| checks.admit(&request, &correlation_id));
         let answer = match admitted {
-            Err(error) => Err(span.in_scope(|| Status::from(error))),
             Ok(context) => {
                 if let Some(context) = context {
                     request.extensions_mut().insert(context);
                 }
-                Ok(self.inner.call(request))
+                Admission::Running(self.inner.call(request))
             }
+            Err(error) => match checks.unknown_key(request.headers()) {
+                None => Admission::Refused(span.in_scope(|| Status::from(error))),
+                Some(kid) => Admission::Learning(kid, Box::new((self.inner.clone(), request))),
+            },
         };
         Box::pin(
             async move {
-                let response = match answer {
+                let running = match answer {
+                    Admission::Running(running) => Ok(running),
+                    Admission::Refused(status) => Err(status),
+                    Admission::Learning(kid, call) => {
+                        let (inner, request) = *call;
+                        checks.learn(&kid, inner, request, &correlation_id).await?
+                    }
+                };
+                let response = match running {
                     Err(status) => status.into_http(),
                     Ok(running) => {
                         let caught = AssertUnwindSafe(running).catch_unwind();
@@ -110,8 +144,11 @@ where
                         }
                     }
                 };
-                let (response, code) = translate(response);
+                let (response, code) = translate(response, checks.causes);
                 checks.metrics.count(path.path(), code, started.elapsed());
+                if let Some(traces) = &checks.traces {
+                    traces.end(&Span::current(), code);
+                }
                 Ok(label(response, &correlation_id))
             }
             .instrument(span),
@@ -119,7 +156,43 @@ where
     }
 }
 
+/// How a call begins.
+enum Admission<S, F> {
+    Running(F),
+    Refused(Status),
+    /// Its token names a key that has to be asked for.
+    Learning(String, Box<(S, Request<Body>)>),
+}
+
 impl Checks {
+    fn unknown_key(&self, headers: &HeaderMap) -> Option<String> {
+        let credential = sole_credential(headers).ok()?;
+        self.authenticator.unknown_key(credential)
+    }
+
+    /// Asks for the key of a call's token, and tries once more.
+    async fn learn<S>(
+        &self,
+        kid: &str,
+        mut inner: S,
+        mut request: Request<Body>,
+        correlation_id: &Arc<str>,
+    ) -> Result<Result<S::Future, Status>, S::Error>
+    where
+        S: Service<Request<Body>>,
+    {
+        self.authenticator.learn(kid).await;
+        match self.admit(&request, correlation_id) {
+            Err(error) => Ok(Err(error.into())),
+            Ok(context) => {
+                if let Some(context) = context {
+                    request.extensions_mut().insert(context);
+                }
+                Ok(Ok(inner.ready().await?.call(request)))
+            }
+        }
+    }
+
     /// Who calls; `None` for health checks, which anybody may make.
     fn admit(
         &self,
@@ -199,7 +272,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
 }
 
 /// Reads the answer's code, and gives what the transport refused the form that our errors have.
-fn translate(response: Response<Body>) -> (Response<Body>, Code) {
+fn translate(response: Response<Body>, causes: bool) -> (Response<Body>, Code) {
     let code = response
         .headers()
         .get(Status::GRPC_STATUS)
@@ -209,6 +282,11 @@ fn translate(response: Response<Body>) -> (Response<Body>, Code) {
         Code::OutOfRange => {
             let status = Status::from(Error::InvalidRequest(InvalidRequest::TooLarge));
             (status.into_http(), Code::InvalidArgument)
+        }
+        Code::Internal | Code::Unavailable if causes => {
+            let status = response.extensions().get::<Status>();
+            let detailed = status.and_then(with_cause).map(Status::into_http);
+            (detailed.unwrap_or(response), code)
         }
         code => (response, code),
     }

@@ -97,9 +97,18 @@ pub struct Config {
     #[arg(long, env = "COMM_ALLOW_ASYNC_COMMIT", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new(), value_name = "BOOL")]
     pub allow_async_commit: bool,
 
-    /// The JSON Web Key Set whose keys sign the callers' tokens
+    /// The JSON Web Key Set whose keys sign the callers' tokens; read again when it changes
     #[arg(long, env = "COMM_JWKS_FILE", value_name = "FILE")]
     pub jwks_file: Option<PathBuf>,
+
+    /// The address of that set instead, https or on loopback
+    #[arg(
+        long,
+        env = "COMM_JWKS_URL",
+        conflicts_with = "jwks_file",
+        value_name = "URL"
+    )]
+    pub jwks_url: Option<String>,
 
     /// The issuer that tokens must name
     #[arg(
@@ -175,6 +184,10 @@ pub struct Config {
     )]
     pub metrics_port: u16,
 
+    /// Offer reflection, to callers with a credential
+    #[arg(long, env = "COMM_REFLECTION", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new(), value_name = "BOOL")]
+    pub reflection: bool,
+
     /// The most connections that each port has at once; at the limit, one that rests has to go
     #[arg(long, env = "COMM_CONNECTIONS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..), value_name = "NUMBER")]
     pub connections: u32,
@@ -208,6 +221,19 @@ pub struct Config {
     /// How the log is written
     #[arg(long, env = "COMM_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
     pub log_format: LogFormat,
+
+    /// The collector that traces are sent to, by OTLP over gRPC; without it none are; the other standard variables of OpenTelemetry hold too
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+
+    /// The name of the service in traces
+    #[arg(
+        long,
+        env = "OTEL_SERVICE_NAME",
+        default_value = "communication-service",
+        value_name = "NAME"
+    )]
+    pub otel_service_name: String,
 }
 
 impl Config {

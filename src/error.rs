@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
@@ -571,8 +572,25 @@ impl From<Error> for Status {
             | Error::Cancelled
             | Error::Internal(_) => {}
         }
-        Status::with_error_details(error.code(), detail.message, details)
+        let mut status = Status::with_error_details(error.code(), detail.message, details);
+        if let Error::Unavailable(_) | Error::Internal(_) = &error {
+            // Stays in this process, unless `with_cause` is asked.
+            status.set_source(Arc::new(error));
+        }
+        status
     }
+}
+
+/// Returns a fault of ours with its cause as `google.rpc.DebugInfo`, for who develops. Causes
+/// name tables and hosts, never values or secrets.
+pub fn with_cause(status: &Status) -> Option<Status> {
+    let error: &Error = status.source()?.downcast_ref()?;
+    let chain = std::iter::successors(error.source(), |&error| error.source());
+    let mut details = status.get_error_details();
+    let entries: Vec<_> = chain.map(ToString::to_string).collect();
+    details.set_debug_info(entries, Chain(error).to_string());
+    let (code, message) = (status.code(), status.message());
+    Some(Status::with_error_details(code, message, details))
 }
 
 /// Shows an error with all that caused it, on one line.

@@ -27,4 +27,5 @@ mod stored_enum;
 mod telemetry;
 mod tenant;
 mod time;
+mod trace;
 mod webhook;

@@ -1,4 +1,4 @@
-//! The log and the metrics.
+//! The log, the metrics, and where traces go.
 
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
@@ -7,30 +7,59 @@ use std::time::Duration;
 use metrics::{Counter, Histogram, Label};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tonic::Code;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
 
-use crate::config::LogFormat;
+use crate::config::{Config, LogFormat};
 use crate::pb;
+use crate::trace::Traces;
 
-/// Sends the log to standard error.
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter has another form.
+    #[error("COMM_LOG has another form than a level or directives")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// Traces cannot be sent.
+    #[error("traces cannot be sent to OTEL_EXPORTER_OTLP_ENDPOINT")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+}
+
+/// Sends the log to standard error, and traces to a collector if one is named.
 ///
 /// # Errors
-/// The filter has another form.
-pub fn start_log(
-    filter: &str,
-    format: LogFormat,
-) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::builder().parse(filter)?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+/// The filter has another form, or the collector's address.
+pub fn start_log(config: &Config) -> Result<Option<Traces>, TelemetryError> {
+    let filter = EnvFilter::builder().parse(&config.log)?;
+    let log = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    // A process has one log: where there is one already, that one stays.
-    let _ = match format {
-        LogFormat::Text => log.try_init().is_ok(),
-        LogFormat::Json => log.json().flatten_event(true).try_init().is_ok(),
+    let log = match config.log_format {
+        LogFormat::Text => log.boxed(),
+        LogFormat::Json => log.json().flatten_event(true).boxed(),
     };
-    Ok(())
+    // A process has one log: where there is one already, that one stays.
+    let Some(endpoint) = &config.otlp_endpoint else {
+        let _ = registry().with(log).with(filter).try_init();
+        return Ok(None);
+    };
+    let traces = Traces::to(endpoint, &config.otel_service_name)?;
+    // What the log is told to leave out may be in the traces, but never what others log.
+    let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), Level::INFO);
+    let spans = tracing_opentelemetry::layer()
+        .with_tracer(traces.tracer())
+        .with_location(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false)
+        .with_filter(ours);
+    let _ = registry()
+        .with(log.with_filter(filter))
+        .with(spans)
+        .try_init();
+    Ok(Some(traces))
 }
 
 /// Starts to count; returns what writes the counts down.

@@ -1,18 +1,17 @@
-//! Checks bearer tokens: JWTs of asymmetric keys, known by a JWKS file.
+//! Checks bearer tokens: JWTs of asymmetric keys, of a keyring.
 
-use std::collections::{BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
-use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
 use super::caller::{Actor, Caller, Scopes, Tenants};
+use super::keyring::Keyring;
 use crate::clock;
 use crate::error::Error;
 
@@ -61,35 +60,6 @@ pub struct TokenClaims {
     pub user_id: Option<String>,
 }
 
-/// Why tokens cannot be checked.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthenticatorError {
-    /// The JWKS file cannot be read.
-    #[error("JWKS file `{path}` cannot be read")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The file is no JWKS.
-    #[error("`{path}` is not a JSON Web Key Set")]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: serde_json::Error,
-    },
-    /// A key of the file cannot be used.
-    #[error("key `{kid}` of the JWKS cannot be used")]
-    Key {
-        /// The key's id.
-        kid: String,
-        /// Why not.
-        source: jsonwebtoken::errors::Error,
-    },
-}
-
 /// Returns the credential of a request, if it has one.
 ///
 /// # Errors
@@ -105,7 +75,9 @@ pub fn sole_credential(headers: &HeaderMap) -> Result<Option<&[u8]>, Error> {
 
 /// Knows who a token belongs to.
 pub struct Authenticator {
-    keys: HashMap<String, DecodingKey>,
+    /// A key that never changes.
+    own: Option<(String, DecodingKey)>,
+    keyring: Option<Keyring>,
     issuer: String,
     audience: String,
     /// By digest, so that a dump of memory has no tokens in it.
@@ -123,7 +95,8 @@ impl Authenticator {
     /// Knows no keys yet. `anonymous` is who calls without a credential, if anybody may.
     pub fn new(issuer: &str, audience: &str, anonymous: Option<Caller>) -> Self {
         Self {
-            keys: HashMap::new(),
+            own: None,
+            keyring: None,
             issuer: issuer.to_owned(),
             audience: audience.to_owned(),
             verified: Cache::new(REMEMBERED),
@@ -131,34 +104,35 @@ impl Authenticator {
         }
     }
 
-    /// Trusts the keys of a JWKS file too.
-    ///
-    /// # Errors
-    /// The file cannot be read, or has a key that cannot be used.
-    pub fn trust_file(&mut self, path: &Path) -> Result<(), AuthenticatorError> {
-        let text = std::fs::read(path).map_err(|source| AuthenticatorError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let set: JwkSet =
-            serde_json::from_slice(&text).map_err(|source| AuthenticatorError::Parse {
-                path: path.to_owned(),
-                source,
-            })?;
-        for jwk in &set.keys {
-            let kid = jwk.common.key_id.clone().unwrap_or_default();
-            let key = DecodingKey::from_jwk(jwk).map_err(|source| AuthenticatorError::Key {
-                kid: kid.clone(),
-                source,
-            })?;
-            self.trust(kid, key);
-        }
-        Ok(())
-    }
-
     /// Trusts one key.
     pub fn trust(&mut self, kid: String, key: DecodingKey) {
-        self.keys.insert(kid, key);
+        self.own = Some((kid, key));
+    }
+
+    /// Trusts the keys of a keyring, as they are at any time.
+    pub fn trust_keyring(&mut self, keyring: Keyring) {
+        self.keyring = Some(keyring);
+    }
+
+    /// Keeps the keyring as its source has it, for ever.
+    pub async fn follow(&self) {
+        if let Some(keyring) = &self.keyring {
+            keyring.follow(|| self.verified.clear()).await;
+        }
+    }
+
+    /// Returns the key that a refused token names and nobody here knows.
+    pub fn unknown_key(&self, authorization: Option<&[u8]>) -> Option<String> {
+        let keyring = self.keyring.as_ref()?;
+        let kid = decode_header(bearer(authorization?)?).ok()?.kid?;
+        (!keyring.keys().contains_key(&kid)).then_some(kid)
+    }
+
+    /// Asks for a key that is not known, unless that was done a short time ago.
+    pub async fn learn(&self, kid: &str) {
+        if let Some(keyring) = &self.keyring {
+            keyring.learn(kid, || self.verified.clear()).await;
+        }
     }
 
     /// Returns who sends a request with this `authorization` value.
@@ -169,12 +143,7 @@ impl Authenticator {
         let Some(value) = authorization else {
             return self.anonymous.clone().ok_or(Error::Unauthenticated);
         };
-        let token = value
-            .split_at_checked(7)
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
-            .map(|(_, token)| token)
-            .filter(|token| token.len() <= MAX_TOKEN_BYTES)
-            .ok_or(Error::Unauthenticated)?;
+        let token = bearer(value).ok_or(Error::Unauthenticated)?;
         let mut key = [0; 32];
         key.copy_from_slice(digest(&SHA256, token).as_ref());
         let now = clock::since_epoch().as_secs();
@@ -193,7 +162,12 @@ impl Authenticator {
         if !ALGORITHMS.contains(&header.alg) {
             return None;
         }
-        let key = self.keys.get(header.kid.as_deref().unwrap_or_default())?;
+        let kid = header.kid.as_deref().unwrap_or_default();
+        let keys = self.keyring.as_ref().map(Keyring::keys);
+        let own = self.own.as_ref().filter(|(own, _)| own == kid);
+        let key = own
+            .map(|(_, key)| key)
+            .or_else(|| keys.as_ref()?.get(kid))?;
         let mut validation = Validation::new(header.alg);
         validation.leeway = LEEWAY;
         validation.validate_nbf = true;
@@ -222,4 +196,13 @@ impl Authenticator {
             expires: claims.exp.saturating_add(LEEWAY),
         })
     }
+}
+
+/// The token of an `authorization` value.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    value
+        .split_at_checked(7)
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
+        .map(|(_, token)| token)
+        .filter(|token| token.len() <= MAX_TOKEN_BYTES)
 }

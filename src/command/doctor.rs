@@ -110,7 +110,7 @@ pub async fn run(args: DoctorArgs) -> Result<(), Box<dyn Error>> {
     ] {
         self::port(about, host, port, &mut findings).await;
     }
-    access(&args.config, &exposure, &mut findings);
+    access(&args.config, &exposure, &mut findings).await;
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&findings.0)?),
         Output::Table => {
@@ -440,14 +440,14 @@ async fn port(about: &'static str, host: IpAddr, port: u16, findings: &mut Findi
     }
 }
 
-fn access(config: &Config, exposure: &Exposure, findings: &mut Findings) {
+async fn access(config: &Config, exposure: &Exposure, findings: &mut Findings) {
     const ABOUT: &str = "access";
-    const PROTECT: &str = "set COMM_JWKS_FILE, and a certificate or COMM_TLS_TERMINATED";
+    const PROTECT: &str = "set COMM_JWKS_FILE or COMM_JWKS_URL, and a certificate or COMM_TLS_TERMINATED";
     if let Err(error) = check_tls(config) {
         let advice = "put the file right, or name another one";
         findings.fail("TLS", Chain(&error).to_string(), advice);
     }
-    if let Err(error) = authenticator(config, exposure) {
+    if let Err(error) = authenticator(config, exposure).await {
         let advice = "put the keys right, or name others";
         findings.fail(ABOUT, Chain(&error).to_string(), advice);
     } else if let Some(warning) = exposure.warning {

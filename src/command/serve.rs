@@ -11,7 +11,7 @@ use crate::tenant::Isolation;
 
 /// Serves until it is told to stop.
 pub async fn run(config: Config) -> Result<(), Box<dyn Error>> {
-    start_log(&config.log, config.log_format)?;
+    let traces = start_log(&config)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let format = config.log_format;
@@ -29,8 +29,11 @@ pub async fn run(config: Config) -> Result<(), Box<dyn Error>> {
         }
         tracing::info!("stopping");
     };
-    server.run(stop).await?;
-    Ok(())
+    let served = server.run(stop).await;
+    if let Some(traces) = traces {
+        traces.flush().await;
+    }
+    Ok(served?)
 }
 
 /// What a person wants to know, and can paste, when the service has started.

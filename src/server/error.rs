@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::tls::TlsError;
-use crate::access::{AuthenticatorError, DevelopmentKeyError};
+use crate::access::{DevelopmentKeyError, KeyringError};
 use crate::database::private::PrivateError;
 use crate::error::Error;
 use crate::master_key::MasterKeyError;
@@ -33,9 +33,9 @@ pub enum ServerError {
     /// There is no master key.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
-    /// Tokens cannot be checked.
+    /// There are no keys to check tokens with.
     #[error(transparent)]
-    Authenticator(#[from] AuthenticatorError),
+    Keyring(#[from] KeyringError),
     /// The development key cannot be used.
     #[error(transparent)]
     DevelopmentKey(#[from] DevelopmentKeyError),

@@ -28,15 +28,18 @@ use self::exposure::{Protection, Setting, loopback_like};
 use self::limits::Protocols;
 use self::listener::Listener;
 use self::tls::{Tls, TlsFiles};
-use crate::access::{Authenticator, Caller, DevelopmentKey};
+use crate::access::{
+    Authenticator, Caller, DevelopmentKey, KeyServer, KeySource, Keyring, KeyringError,
+};
 use crate::call::CallLayer;
-use crate::config::Config;
+use crate::config::{Config, Environment};
 use crate::database::dial::Dialer;
 use crate::database::private::{PrivateOptions, PrivateServer};
 use crate::master_key::MasterKey;
 use crate::sidecar::{self, Sidecar};
 use crate::telemetry::start_metrics;
 use crate::tenant::{AccountSealers, DirectoryOptions, Isolation, TenantDirectory, prepare};
+use crate::trace::CallTraces;
 use crate::webhook::{self, Webhooks, WebhooksOptions};
 
 /// A server that listens but does not serve yet.
@@ -62,6 +65,7 @@ impl Server {
         let exposure = exposure(&config);
         // The ports first: who starts the service twice should hear of that and nothing else.
         let ports = Ports::bind(&config, &exposure).await?;
+        let authenticator = Arc::new(authenticator(&config, &exposure).await?);
         let (url, private) = match &config.database_url {
             Some(url) => (url.clone(), None),
             None => {
@@ -116,7 +120,6 @@ impl Server {
             days: config.delivery_days,
             quarantine_days: config.quarantine_days,
         });
-        let authenticator = Arc::new(authenticator(&config, &exposure)?);
         Ok(Self {
             config,
             exposure,
@@ -179,15 +182,23 @@ impl Server {
         let readiness = Readiness::new(reporter).await;
         let following = tokio::spawn(readiness.clone().follow(self.tenants.clone()));
 
-        let calls = CallLayer::new(self.authenticator.clone(), self.config.call_timeout());
+        let calls = CallLayer::new(
+            self.authenticator.clone(),
+            self.config.call_timeout(),
+            self.config.environment() == Environment::Development,
+            self.config.otlp_endpoint.is_some().then(CallTraces::new),
+        );
         let capacity = Capacity::new(self.config.calls);
-        let routes = services::public(services::about(health)?, &self.tenants);
+        let routes = services::public(
+            services::about(health, self.config.reflection)?,
+            &self.tenants,
+        );
         let routes = services::admin(routes, &self.tenants, &self.webhooks);
         let sidecar = Sidecar {
             readiness: readiness.clone(),
             metrics,
             tenants: self.tenants.clone(),
-            authenticator: self.authenticator,
+            authenticator: self.authenticator.clone(),
         };
 
         let working = tokio::spawn({
@@ -226,9 +237,11 @@ impl Server {
             tokio::time::sleep(grace).await;
             tracing::warn!("calls were still in flight at the end of the grace period");
         };
+        let authenticator = &self.authenticator;
         tokio::select! {
             () = serving => {}
             () = limit => {}
+            () = async { authenticator.follow().await; std::future::pending().await } => {}
         }
         if let Some(private) = self.private {
             private.stop().await?;
@@ -331,7 +344,7 @@ fn setting(config: &Config) -> Setting {
     Setting {
         host: config.host,
         environment: config.environment(),
-        authentication: config.jwks_file.is_some(),
+        authentication: config.jwks_file.is_some() || config.jwks_url.is_some(),
         grpc: protection(own),
         http: protection(own && config.tls_http),
         insecure: config.insecure,
@@ -342,11 +355,22 @@ fn setting(config: &Config) -> Setting {
 ///
 /// # Errors
 /// The keys cannot be had.
-pub fn authenticator(config: &Config, exposure: &Exposure) -> Result<Authenticator, ServerError> {
+pub async fn authenticator(
+    config: &Config,
+    exposure: &Exposure,
+) -> Result<Authenticator, ServerError> {
     let anonymous = exposure.anonymous.then(Caller::local);
     let mut authenticator = Authenticator::new(&config.jwt_issuer, &config.jwt_audience, anonymous);
-    if let Some(path) = &config.jwks_file {
-        authenticator.trust_file(path)?;
+    let source = match (&config.jwks_file, &config.jwks_url) {
+        (Some(path), _) => Some(KeySource::File(path.clone())),
+        (None, Some(url)) => {
+            let server = KeyServer::new(url).map_err(KeyringError::from)?;
+            Some(KeySource::Server(server))
+        }
+        (None, None) => None,
+    };
+    if let Some(source) = source {
+        authenticator.trust_keyring(Keyring::open(source).await?);
     }
     if exposure.development_key {
         make_folder(&config.data_dir)?;

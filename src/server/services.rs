@@ -34,19 +34,24 @@ pub fn admin(routes: Routes, tenants: &TenantDirectory, webhooks: &Webhooks) -> 
     routes.add_service(admin)
 }
 
-/// Offers health and reflection.
+/// Offers health, and reflection if it is wanted.
 ///
 /// # Errors
 /// The descriptors of this binary are not in order.
 pub fn about<T: Health>(
     health: HealthServer<T>,
+    reflection: bool,
 ) -> Result<Routes, tonic_reflection::server::Error> {
+    let routes = Routes::new(health);
+    if !reflection {
+        return Ok(routes);
+    }
     let described = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    Ok(Routes::new(health)
+    Ok(routes
         .add_service(described().build_v1()?)
         .add_service(described().build_v1alpha()?))
 }

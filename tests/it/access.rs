@@ -99,6 +99,14 @@ async fn reflection_needs_a_credential_and_health_does_not() {
         .unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn reflection_can_be_switched_off() {
+    let server = TestServer::start_with(|config| config.reflection = false).await;
+    let refused = call_raw(&server.channel, REFLECTION, Vec::new(), &MetadataMap::new()).await;
+    assert_eq!(refused.unwrap_err().code(), Code::Unimplemented);
+    server.tenant().await;
+}
+
 /// A token of parts that no library would put together.
 fn by_hand(header: &Json, claims: &Json, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
     let part = |json: &Json| URL_SAFE_NO_PAD.encode(json.to_string());
