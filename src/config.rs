@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use http::{HeaderValue, Uri};
 
 use crate::database::private::default_data_dir;
 use crate::tenant::FEWEST_CONNECTIONS;
@@ -188,6 +189,23 @@ pub struct Config {
     #[arg(long, env = "COMM_REFLECTION", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new(), value_name = "BOOL")]
     pub reflection: bool,
 
+    /// The port of `TenantAdminService`, which is then offered nowhere else; without it, on the port of gRPC
+    #[arg(long, env = "COMM_ADMIN_PORT", value_name = "PORT")]
+    pub admin_port: Option<u16>,
+
+    /// The address that this port listens on; beyond loopback, as for gRPC
+    #[arg(
+        long,
+        env = "COMM_ADMIN_HOST",
+        default_value = "127.0.0.1",
+        value_name = "ADDRESS"
+    )]
+    pub admin_host: IpAddr,
+
+    /// The origins, as `https://app.example.com`, whose pages may call by gRPC-Web, separated by commas
+    #[arg(long, env = "COMM_CORS_ORIGINS", value_delimiter = ',', value_parser = origin, value_name = "ORIGINS")]
+    pub cors_origins: Vec<HeaderValue>,
+
     /// The most connections that each port has at once; at the limit, one that rests has to go
     #[arg(long, env = "COMM_CONNECTIONS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..), value_name = "NUMBER")]
     pub connections: u32,
@@ -260,5 +278,42 @@ impl Config {
             Environment::Production
         };
         self.env.unwrap_or(usual)
+    }
+}
+
+/// Reads an origin as browsers send it.
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let wrong = || format!("`{text}` is no origin such as `https://app.example.com`");
+    let uri: Uri = text.parse().map_err(|_| wrong())?;
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return Err(wrong());
+    };
+    // No path, no user, nothing in capitals: it is compared as it stands.
+    if format!("{scheme}://{authority}") != text || text.contains('@') {
+        return Err(wrong());
+    }
+    text.parse().map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port_and_nothing_else() {
+        for good in ["https://app.example.com", "http://localhost:3000"] {
+            assert_eq!(origin(good).unwrap(), good);
+        }
+        for bad in [
+            "*",
+            "null",
+            "app.example.com",
+            "https://app.example.com/",
+            "https://app.example.com/path",
+            "https://user@app.example.com",
+            "",
+        ] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
     }
 }

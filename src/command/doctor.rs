@@ -442,7 +442,8 @@ async fn port(about: &'static str, host: IpAddr, port: u16, findings: &mut Findi
 
 async fn access(config: &Config, exposure: &Exposure, findings: &mut Findings) {
     const ABOUT: &str = "access";
-    const PROTECT: &str = "set COMM_JWKS_FILE or COMM_JWKS_URL, and a certificate or COMM_TLS_TERMINATED";
+    const PROTECT: &str =
+        "set COMM_JWKS_FILE or COMM_JWKS_URL, and a certificate or COMM_TLS_TERMINATED";
     if let Err(error) = check_tls(config) {
         let advice = "put the file right, or name another one";
         findings.fail("TLS", Chain(&error).to_string(), advice);

@@ -1,6 +1,7 @@
 //! `serve`: the service itself.
 
 use std::error::Error;
+use std::net::SocketAddr;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -66,30 +67,43 @@ fn banner(server: &Server) -> String {
         .unwrap_or_else(|| "communication-service".to_owned());
     let grpc = server.grpc_address();
     let http = server.http_address();
-    let at = if grpc.port() == 50051 && grpc_scheme == "http" {
-        String::new()
-    } else {
-        format!(" --server {grpc_scheme}://{grpc}")
+    let reach = |address: SocketAddr| {
+        if address.port() == 50051 && grpc_scheme == "http" {
+            String::new()
+        } else {
+            format!(" --server {grpc_scheme}://{address}")
+        }
+    };
+    let at = reach(grpc);
+    let admin_at = reach(server.admin_address().unwrap_or(grpc));
+    let admin = match server.admin_address() {
+        None => String::new(),
+        Some(address) => format!("\n  admin     {address}  (TenantAdminService)"),
     };
     let http_at = if http.port() == 8010 {
         String::new()
     } else {
         format!(" --http {http}")
     };
+    let about = if server.reflects() {
+        "reflection and health"
+    } else {
+        "health"
+    };
     let version = env!("CARGO_PKG_VERSION");
     let database = server.database();
     format!(
         "
   communication-service {version}
-  gRPC      {grpc}  (reflection and health included)
+  gRPC      {grpc}  ({about} included){admin}
   HTTP      {http_scheme}://{http}  ({here}){metrics}
   database  {database}
   tenants   {isolation}
   access    {access}
 
   Try it from another terminal:
-    {program} tenant create{at} acme
-    {program} demo webhook{at}{http_at}
+    {program} tenant create{admin_at} acme
+    {program} demo webhook{admin_at}{http_at}
     {program} call{at} InboxService/ListConversations '{{\"tenant\": \"acme\"}}'
 
 "

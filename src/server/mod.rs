@@ -138,6 +138,11 @@ impl Server {
         self.ports.grpc.address()
     }
 
+    /// Where tenants are administered, if on a port of its own.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.ports.admin.as_ref().map(Listener::address)
+    }
+
     /// Where the sidecar listens.
     pub fn http_address(&self) -> SocketAddr {
         self.ports.http.address()
@@ -152,6 +157,11 @@ impl Server {
     pub fn schemes(&self) -> (&'static str, &'static str) {
         let scheme = |port: &Listener| if port.tls.is_some() { "https" } else { "http" };
         (scheme(&self.ports.grpc), scheme(&self.ports.http))
+    }
+
+    /// Tells whether reflection is offered.
+    pub fn reflects(&self) -> bool {
+        self.config.reflection
     }
 
     /// Which database is used, without a password.
@@ -189,11 +199,24 @@ impl Server {
             self.config.otlp_endpoint.is_some().then(CallTraces::new),
         );
         let capacity = Capacity::new(self.config.calls);
-        let routes = services::public(
-            services::about(health, self.config.reflection)?,
-            &self.tenants,
-        );
-        let routes = services::admin(routes, &self.tenants, &self.webhooks);
+        let about = |services: &[&str]| {
+            let described = self.config.reflection.then_some(services);
+            services::about(health.clone(), described)
+        };
+        let (public, admin) = match self.ports.admin {
+            None => {
+                let both = [services::PUBLIC, services::ADMIN].concat();
+                let routes = services::public(about(&both)?, &self.tenants);
+                (services::admin(routes, &self.tenants, &self.webhooks), None)
+            }
+            Some(port) => {
+                let public = services::public(about(services::PUBLIC)?, &self.tenants);
+                let admin = about(services::ADMIN)?;
+                let admin = services::admin(admin, &self.tenants, &self.webhooks);
+                (public, Some((port, admin)))
+            }
+        };
+        let cors = services::cors(&self.config.cors_origins);
         let sidecar = Sidecar {
             readiness: readiness.clone(),
             metrics,
@@ -207,8 +230,15 @@ impl Server {
         });
         let (stopping, stopped) = watch::channel(false);
         let serving = async {
-            let grpc = services::layered(routes, &calls, &capacity);
+            let grpc = services::layered(public, &calls, &capacity, cors);
             let grpc = self.ports.grpc.serve(grpc, stopped.clone());
+            let admin = async {
+                if let Some((port, routes)) = admin {
+                    // Nobody administers from a page.
+                    let admin = services::layered(routes, &calls, &capacity, None);
+                    port.serve(admin, stopped.clone()).await;
+                }
+            };
             let http = sidecar::routes(
                 sidecar.clone(),
                 self.exposure.metrics,
@@ -221,7 +251,7 @@ impl Server {
                     port.serve(metrics, stopped.clone()).await;
                 }
             };
-            tokio::join!(grpc, http, metrics);
+            tokio::join!(grpc, admin, http, metrics);
             // What is left of the deliveries is taken up at the next start, or by another node.
             working.abort();
             self.webhooks.drain().await;
@@ -253,6 +283,7 @@ impl Server {
 /// The sockets, bound.
 struct Ports {
     grpc: Listener,
+    admin: Option<Listener>,
     http: Listener,
     metrics: Option<Listener>,
 }
@@ -276,8 +307,21 @@ impl Ports {
             name: "grpc",
             socket: listen(exposure.grpc_host, config.grpc_port, "GRPC_PORT").await?,
             protocols: Protocols::Grpc,
-            tls: tls(files, Protocols::Grpc)?,
+            tls: tls(files.clone(), Protocols::Grpc)?,
             connections,
+        };
+        let admin = match config.admin_port {
+            None => None,
+            Some(port) => {
+                let host = setting(config, config.admin_host).exposure().grpc_host;
+                Some(Listener {
+                    name: "admin",
+                    socket: listen(host, port, "COMM_ADMIN_PORT").await?,
+                    protocols: Protocols::Grpc,
+                    tls: tls(files, Protocols::Grpc)?,
+                    connections,
+                })
+            }
         };
         let http = Listener {
             name: "http",
@@ -301,6 +345,7 @@ impl Ports {
         };
         Ok(Self {
             grpc,
+            admin,
             http,
             metrics,
         })
@@ -321,7 +366,12 @@ fn tls_files(config: &Config) -> Option<TlsFiles> {
 
 /// Decides who can reach what.
 pub fn exposure(config: &Config) -> Exposure {
-    setting(config).exposure()
+    let mut exposure = setting(config, config.host).exposure();
+    if config.admin_port.is_some() {
+        let admin = setting(config, config.admin_host).exposure();
+        exposure.warning = exposure.warning.or(admin.warning);
+    }
+    exposure
 }
 
 /// Reads the certificates.
@@ -334,7 +384,7 @@ pub fn check_tls(config: &Config) -> Result<(), TlsError> {
     tls.transpose().map(drop)
 }
 
-fn setting(config: &Config) -> Setting {
+fn setting(config: &Config, host: IpAddr) -> Setting {
     let own = config.tls_cert_file.is_some();
     let protection = |own| match (own, config.tls_terminated) {
         (true, _) => Protection::Own,
@@ -342,7 +392,7 @@ fn setting(config: &Config) -> Setting {
         (false, false) => Protection::None,
     };
     Setting {
-        host: config.host,
+        host,
         environment: config.environment(),
         authentication: config.jwks_file.is_some() || config.jwks_url.is_some(),
         grpc: protection(own),

@@ -1,14 +1,17 @@
 //! The gRPC services of each port, and the layers that every call goes through.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_web::GrpcWebLayer;
+use tower::util::option_layer;
 use tower::{Layer as _, Service, ServiceExt as _};
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::capacity::Capacity;
 use crate::call::CallLayer;
@@ -19,6 +22,31 @@ use crate::pb::inbox_service_server::InboxServiceServer;
 use crate::pb::tenant_admin_service_server::TenantAdminServiceServer;
 use crate::tenant::{TenantAdmin, TenantDirectory};
 use crate::webhook::Webhooks;
+
+/// The headers that a page may send beside those that every page may.
+const CORS_REQUEST: &[&str] = &[
+    "authorization",
+    "content-type",
+    "grpc-timeout",
+    "traceparent",
+    "x-grpc-web",
+    "x-request-id",
+    "x-user-agent",
+];
+/// The headers of an answer that a page may read.
+const CORS_ANSWER: &[&str] = &[
+    "grpc-message",
+    "grpc-status",
+    "grpc-status-details-bin",
+    "x-request-id",
+];
+/// How long a browser may remember what it was told.
+const CORS_AGE: Duration = Duration::from_secs(7200);
+
+/// The services of tenants.
+pub const PUBLIC: &[&str] = &["communication.v1.InboxService"];
+/// The administration of tenants.
+pub const ADMIN: &[&str] = &["communication.v1.TenantAdminService"];
 
 /// Offers the services of tenants.
 pub fn public(routes: Routes, tenants: &TenantDirectory) -> Routes {
@@ -34,26 +62,48 @@ pub fn admin(routes: Routes, tenants: &TenantDirectory, webhooks: &Webhooks) -> 
     routes.add_service(admin)
 }
 
-/// Offers health, and reflection if it is wanted.
+/// Offers health, and reflection of some services if it is wanted.
 ///
 /// # Errors
 /// The descriptors of this binary are not in order.
 pub fn about<T: Health>(
     health: HealthServer<T>,
-    reflection: bool,
+    described: Option<&[&str]>,
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let routes = Routes::new(health);
-    if !reflection {
+    let Some(services) = described else {
         return Ok(routes);
-    }
-    let described = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let builder = || {
+        services.iter().fold(
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .with_service_name("grpc.health.v1.Health"),
+            |builder, service| builder.with_service_name(*service),
+        )
     };
     Ok(routes
-        .add_service(described().build_v1()?)
-        .add_service(described().build_v1alpha()?))
+        .add_service(builder().build_v1()?)
+        .add_service(builder().build_v1alpha()?))
+}
+
+/// Lets pages of some origins call, if there are any.
+pub fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
+    let headers = |names: &[&'static str]| -> Vec<HeaderName> {
+        names
+            .iter()
+            .map(|name| HeaderName::from_static(name))
+            .collect()
+    };
+    (!origins.is_empty()).then(|| {
+        CorsLayer::new()
+            .allow_origin(AllowOrigin::list(origins.iter().cloned()))
+            .allow_methods([Method::POST])
+            .allow_headers(headers(CORS_REQUEST))
+            .expose_headers(headers(CORS_ANSWER))
+            .max_age(CORS_AGE)
+    })
 }
 
 /// Puts the layers around the services of a port.
@@ -61,6 +111,7 @@ pub fn layered(
     routes: Routes,
     calls: &CallLayer,
     capacity: &Capacity,
+    cors: Option<CorsLayer>,
 ) -> impl Service<
     Request<Incoming>,
     Response = Response<Body>,
@@ -70,7 +121,7 @@ pub fn layered(
 + Send
 + 'static {
     let checked = calls.layer(capacity.layer(routes.prepare()));
-    GrpcWebLayer::new()
-        .layer(checked)
+    option_layer(cors)
+        .layer(GrpcWebLayer::new().layer(checked))
         .map_request(|request: Request<Incoming>| request.map(Body::new))
 }

@@ -8,8 +8,10 @@
 )]
 
 mod access;
+mod admin_port;
 mod commands;
 mod connections;
+mod cors;
 mod durability;
 mod event_order;
 mod faults;

@@ -23,6 +23,8 @@ use super::{Keys, TestTenant};
 pub struct TestServer {
     /// Where gRPC listens.
     pub grpc: SocketAddr,
+    /// Where tenants are administered, if on a port of its own.
+    pub admin: Option<SocketAddr>,
     /// Where metrics are, if not on the sidecar.
     pub metrics: Option<SocketAddr>,
     /// Where the sidecar listens.
@@ -77,7 +79,7 @@ impl TestServer {
             Err(error) => panic!("the server does not start: {}", Chain(&error)),
         };
         let (grpc, http) = (server.grpc_address(), server.http_address());
-        let metrics = server.metrics_address();
+        let (admin, metrics) = (server.admin_address(), server.metrics_address());
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(async move {
             let stopped = async {
@@ -88,6 +90,7 @@ impl TestServer {
         let channel = endpoint(grpc).connect_lazy();
         Self {
             grpc,
+            admin,
             http,
             metrics,
             channel,
