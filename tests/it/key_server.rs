@@ -12,14 +12,19 @@ use axum::routing::get;
 use clap::Parser as _;
 use communication_service::config::Config;
 use communication_service::error::Chain;
+use communication_service::pb::tenant_admin_service_client::TenantAdminServiceClient;
 use communication_service::pb::{ListTenantsRequest, ListTenantsResponse};
 use communication_service::server::Server;
 use futures_util::future::join_all;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::process::Command;
 use tonic::{Code, Request, Status};
 
-use crate::harness::{Keys, TestServer, bearer, ed_header, eventually};
+use crate::harness::{
+    Certificates, Keys, Service, TestServer, bearer, database_url, ed_header, eventually, folder,
+};
 
 /// What the key server does.
 #[derive(Clone)]
@@ -181,6 +186,58 @@ async fn without_its_keys_a_server_does_not_start_and_says_why() {
         let error = Chain(&error).to_string();
         assert!(error.contains(why), "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_come_by_https_from_a_server_that_this_machine_trusts() {
+    let certificates = Certificates::new();
+    let keys = Keys::new();
+    let acceptor = certificates.acceptor();
+    let text = std::fs::read_to_string(&keys.jwks_file).unwrap();
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!(
+        "https://localhost:{}/keys",
+        socket.local_addr().unwrap().port()
+    );
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = socket.accept().await.unwrap();
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let mut head = [0; 1024];
+            let read = stream.read(&mut head).await.unwrap();
+            assert!(head[..read].starts_with(b"GET /keys HTTP/1.1\r\n"));
+            let length = text.len();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{text}");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let trusted = certificates.ca();
+    let settings = [
+        ("COMM_JWKS_URL", url.as_str()),
+        ("SSL_CERT_FILE", trusted.to_str().unwrap()),
+    ];
+    let service = Service::start_with(&folder(), database_url().await, &settings).await;
+    let mut request = Request::new(ListTenantsRequest::default());
+    *request.metadata_mut() = bearer(&token(&keys, "ed"));
+    let mut admin = TenantAdminServiceClient::new(service.channel.clone());
+    admin.list_tenants(request).await.unwrap();
+    service.stop().await;
+
+    let stranger = Certificates::new().ca();
+    let refused = Command::new(env!("CARGO_BIN_EXE_communication-service"))
+        .env("COMM_JWKS_URL", &url)
+        .env("SSL_CERT_FILE", stranger)
+        .envs([("GRPC_PORT", "0"), ("SERVICE_PORT", "0")])
+        .output()
+        .await
+        .unwrap();
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        words.contains("the key server cannot be reached"),
+        "{words}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,5 @@
 //! Traces reach a collector, the last of them when the service stops.
 
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use communication_service::pb::ListTenantsRequest;
@@ -12,14 +11,12 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
-use tokio::process::Command;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::{Endpoint, Server};
+use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-use crate::harness::{database_url, folder};
+use crate::harness::{Service, database_url, folder};
 
 #[derive(Clone, Default)]
 struct Collector(Arc<Mutex<Vec<ExportTraceServiceRequest>>>);
@@ -46,31 +43,14 @@ async fn a_call_is_a_span_of_its_callers_trace_and_is_sent_before_the_end() {
             .add_service(service)
             .serve_with_incoming(TcpListenerStream::new(socket)),
     );
-    let mut service = Command::new(env!("CARGO_BIN_EXE_communication-service"))
-        .env("DATABASE_URL", database_url().await)
-        .env("COMM_DATA_DIR", folder())
-        .env("COMM_DB_CONNECTIONS", "20")
-        .env("COMM_LOG", "warn")
-        .env("GRPC_PORT", "0")
-        .env("SERVICE_PORT", "0")
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+    let settings = [
+        ("COMM_LOG", "warn"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", address.as_str()),
         // Nothing is sent but at the end.
-        .env("OTEL_BSP_SCHEDULE_DELAY", "600000")
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(service.stderr.take().unwrap()).lines();
-    let grpc = loop {
-        let line = lines.next_line().await.unwrap().expect("a banner");
-        if let Some(rest) = line.trim().strip_prefix("gRPC ") {
-            break rest.split_whitespace().next().unwrap().to_owned();
-        }
-    };
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-
-    let channel = Endpoint::from_shared(format!("http://{grpc}")).unwrap();
-    let mut admin = TenantAdminServiceClient::new(channel.connect().await.unwrap());
+        ("OTEL_BSP_SCHEDULE_DELAY", "600000"),
+    ];
+    let service = Service::start_with(&folder(), database_url().await, &settings).await;
+    let mut admin = TenantAdminServiceClient::new(service.channel.clone());
     let mut request = Request::new(ListTenantsRequest::default());
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     request
@@ -82,9 +62,7 @@ async fn a_call_is_a_span_of_its_callers_trace_and_is_sent_before_the_end() {
         ..Default::default()
     };
     admin.list_tenants(wrong).await.unwrap_err();
-    let pid = service.id().unwrap().to_string();
-    Command::new("kill").arg(pid).status().await.unwrap();
-    assert!(service.wait().await.unwrap().success());
+    service.stop().await;
 
     let received = collector.0.lock().unwrap();
     let resources: Vec<_> = received

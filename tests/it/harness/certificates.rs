@@ -1,11 +1,15 @@
 //! Certificates of a test's own.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
 };
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use uuid::Uuid;
 
@@ -67,6 +71,17 @@ impl Certificates {
                 read(&self.key(of)),
             )),
         }
+    }
+
+    /// What a server of the test's own greets with.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let chain = CertificateDer::from_pem_slice(&read(&self.certificate("server")));
+        let key = PrivateKeyDer::from_pem_slice(&read(&self.key("server")));
+        let config = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![chain.unwrap()], key.unwrap())
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
     }
 
     fn sign(&self, of: &str, authority: &CertifiedIssuer<'static, KeyPair>) {

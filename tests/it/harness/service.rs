@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use communication_service::database::private::{PrivateOptions, PrivateServer};
@@ -57,12 +57,22 @@ pub struct Service {
 impl Service {
     /// Starts it on a database, with its keys in a folder.
     pub async fn start(folder: &Folder, database_url: &str) -> Self {
+        Self::start_with(&folder.0, database_url, &[]).await
+    }
+
+    /// Starts it with settings of the test's own.
+    pub async fn start_with(
+        data_dir: &Path,
+        database_url: &str,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_communication-service"))
             .env("DATABASE_URL", database_url)
-            .env("COMM_DATA_DIR", &folder.0)
+            .env("COMM_DATA_DIR", data_dir)
             .env("COMM_DB_CONNECTIONS", "20")
             .env("GRPC_PORT", "0")
             .env("SERVICE_PORT", "0")
+            .envs(settings.iter().copied())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -86,6 +96,13 @@ impl Service {
             channel,
             http,
         }
+    }
+
+    /// Stops the service as a signal would, and waits for its end.
+    pub async fn stop(mut self) {
+        let pid = self.process.id().unwrap().to_string();
+        Command::new("kill").arg(pid).status().await.unwrap();
+        assert!(self.process.wait().await.unwrap().success());
     }
 
     /// Ends the service as the kernel does, with no time for anything.
