@@ -103,6 +103,73 @@ async fn silence_half_a_head_and_garbage_are_cut_on_both_ports() {
     }
 }
 
+/// An HTTP/2 frame.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let head = [length[1], length[2], length[3], kind, flags];
+    [&head, &stream.to_be_bytes()[..], payload].concat()
+}
+
+/// Sends frames until the server has had enough; returns whether it had.
+async fn is_cut(server: &TestServer, frames: impl Iterator<Item = Vec<u8>>) -> bool {
+    let mut socket = TcpStream::connect(server.grpc).await.unwrap();
+    socket.write_all(PREFACE).await.unwrap();
+    let (mut reader, mut writer) = socket.split();
+    let flood = async {
+        for frame in frames {
+            if writer.write_all(&frame).await.is_err() {
+                return true;
+            }
+        }
+        false
+    };
+    let closed = async {
+        let mut answer = [0; 4096];
+        while reader.read(&mut answer).await.is_ok_and(|read| read > 0) {}
+        true
+    };
+    let flooded = async { flood.await || closed.await };
+    let patience = Duration::from_secs(10);
+    tokio::time::timeout(patience, flooded)
+        .await
+        .unwrap_or(false)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_of_frames_end_their_connection_and_no_other() {
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const CONTINUATION: u8 = 9;
+    const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    // POST / by http, in the words of HPACK's own table.
+    let request = [0x83, 0x86, 0x84];
+    let server = TestServer::start().await;
+    works(&server).await;
+
+    let resets = (0..50_000_u32).flat_map(|number| {
+        let stream = number * 2 + 1;
+        let headers = frame(HEADERS, END_HEADERS | END_STREAM, stream, &request);
+        [headers, frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])]
+    });
+    assert!(is_cut(&server, resets).await, "streams that are reset");
+    works(&server).await;
+
+    // A header that is not indexed, `a: a…`, over and over, and never the end.
+    let mut header = vec![0x00, 1, b'a', 100];
+    header.extend([b'a'; 100]);
+    let headers = header.repeat(100);
+    let endless = std::iter::once(frame(HEADERS, 0, 1, &request));
+    let endless = endless.chain((0..10_000).map(|_| frame(CONTINUATION, 0, 1, &headers)));
+    assert!(is_cut(&server, endless).await, "headers without end");
+    works(&server).await;
+
+    let empty = std::iter::once(frame(HEADERS, 0, 1, &request));
+    let empty = empty.chain((0..100_000).map(|_| frame(CONTINUATION, 0, 1, &[])));
+    assert!(is_cut(&server, empty).await, "empty frames without end");
+    works(&server).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_connections_leaves_room_for_who_works() {
     let server = TestServer::start_with(|config| config.connections = 8).await;
