@@ -182,10 +182,6 @@ pub async fn http(
 }
 
 /// Asks an HTTP port; returns the status and the body.
-pub async fn http_get(
-    address: SocketAddr,
-    path: &str,
-    headers: &[(&str, &str)],
-) -> (u16, String) {
+pub async fn http_get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
     http(address, "GET", path, headers, b"").await.unwrap()
 }
