@@ -243,17 +243,13 @@ async fn calls_beyond_the_capacity_are_refused_at_once() {
     };
     let mut inbox = tenant.inbox.clone();
     let waiting = tokio::spawn(async move { inbox.get_conversation(request).await });
-    let mut refused = None;
-    eventually("a refusal", async || {
-        let answer = server
-            .tenant_admin()
-            .list_tenants(ListTenantsRequest::default())
-            .await;
-        refused = answer.err();
-        refused.is_some()
+    eventually("a call under way", async || {
+        tables.sessions("wait_event_type = 'Lock'").await == 1
     })
     .await;
-    let refused = Refusal::of(&refused.unwrap());
+    let request = ListTenantsRequest::default();
+    let refused = server.tenant_admin().list_tenants(request).await;
+    let refused = Refusal::of(&refused.unwrap_err());
     assert_eq!(refused.why(), (Code::ResourceExhausted, "TOO_MANY_CALLS"));
     // Who asks how the server is still hears it.
     tonic_health::pb::health_client::HealthClient::new(server.channel.clone())
