@@ -45,6 +45,9 @@ fn banner(server: &Server) -> String {
         None if exposure.anonymous => {
             "OPEN: whoever is on this machine may do everything (development only)"
         }
+        None if exposure.development_key => {
+            "a token is needed with every call; `communication-service token` mints one"
+        }
         None => "a token is needed with every call",
     };
     let metrics = match server.metrics_address() {
