@@ -4,15 +4,17 @@ use communication_service::pb::connect_channel_account_request::Settings;
 use communication_service::pb::{
     DeleteTenantRequest, GetConversationRequest, GetTenantRequest, InitializeTenantRequest,
     ListTenantsRequest, PurgeTenantRequest, ResumeTenantRequest, SuspendTenantRequest, Tenant,
-    TenantState, UndeleteTenantRequest,
+    TenantIsolation, TenantState, UndeleteTenantRequest,
 };
 use prost_types::Duration as Period;
+use tokio::task::JoinSet;
 use tokio_postgres::Client;
 use tonic::Code;
 use uuid::Uuid;
 
 use crate::harness::{
-    Refusal, Tables, TestServer, TestTenant, Whatsapp, admin, content, eventually, refusal,
+    Folder, Refusal, Tables, TestServer, TestTenant, Whatsapp, admin, connect, content, durable,
+    eventually, refusal,
 };
 
 const DAY: i64 = 24 * 60 * 60;
@@ -434,6 +436,138 @@ async fn webhooks_wait_while_a_tenant_is_closed_and_a_purge_takes_its_accounts_a
     server.delete(&slug).await;
     server.purge(&slug).await;
     assert_eq!(rows().await, (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_at_once_leave_a_tenant_that_is_whole() {
+    let servers = [TestServer::start().await, TestServer::start().await];
+    let tenant = servers[0].tenant().await;
+    let (slug, database) = (tenant.slug(), admin().await);
+    for round in 0..4_usize {
+        let mut changes = JoinSet::new();
+        for number in 0..14 {
+            let mut admin = servers[number % 2].tenant_admin();
+            let tenant = slug.clone();
+            // Another order in each round.
+            let kind = (number * (2 * round + 3)) % 7;
+            changes.spawn(async move {
+                let (etag, validate_only) = (String::new(), false);
+                let answer = match kind {
+                    0 => admin
+                        .suspend_tenant(SuspendTenantRequest {
+                            tenant,
+                            etag,
+                            validate_only,
+                        })
+                        .await
+                        .map(drop),
+                    1 => admin
+                        .resume_tenant(ResumeTenantRequest {
+                            tenant,
+                            etag,
+                            validate_only,
+                        })
+                        .await
+                        .map(drop),
+                    2 | 3 => admin
+                        .delete_tenant(DeleteTenantRequest {
+                            tenant,
+                            ..Default::default()
+                        })
+                        .await
+                        .map(drop),
+                    4 => admin
+                        .undelete_tenant(UndeleteTenantRequest {
+                            tenant,
+                            etag,
+                            validate_only,
+                        })
+                        .await
+                        .map(drop),
+                    5 => admin
+                        .purge_tenant(PurgeTenantRequest {
+                            tenant,
+                            force: true,
+                            ..Default::default()
+                        })
+                        .await
+                        .map(drop),
+                    _ => admin
+                        .initialize_tenant(InitializeTenantRequest {
+                            tenant,
+                            ..Default::default()
+                        })
+                        .await
+                        .map(drop),
+                };
+                answer.map_or_else(|status| status.code(), |()| Code::Ok)
+            });
+        }
+        for code in changes.join_all().await {
+            let fair = [
+                Code::Ok,
+                Code::NotFound,
+                Code::AlreadyExists,
+                Code::FailedPrecondition,
+                Code::Aborted,
+            ];
+            assert!(fair.contains(&code), "{code:?}");
+        }
+        // The role and the schema are there with the row, and the role logs in if it should.
+        let odd = "SELECT count(*) FROM directory.tenants t
+            LEFT JOIN pg_roles r ON r.rolname = t.role_name
+            LEFT JOIN pg_namespace n ON n.nspname = t.schema_name
+            WHERE t.slug = $1 AND (t.state = 'provisioning' OR r.oid IS NULL OR n.oid IS NULL
+                OR r.rolcanlogin <> (t.state = 'active'))";
+        let odd: i64 = database.query_one(odd, &[&slug]).await.unwrap().get(0);
+        assert_eq!(odd, 0);
+        // From wherever it stands it can be brought back into use.
+        let undelete = UndeleteTenantRequest {
+            tenant: slug.clone(),
+            ..Default::default()
+        };
+        let _ = servers[1].tenant_admin().undelete_tenant(undelete).await;
+        let now = servers[0].initialize(&slug).await;
+        servers[1].resume(&slug).await;
+        for server in &servers {
+            let now = TestTenant::new(server, now.clone());
+            eventually("both nodes serve it", async || {
+                let request = now.new_conversation();
+                let answer = now.inbox.clone().create_conversation(request).await;
+                answer.is_ok()
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_roles_the_state_alone_closes_a_tenant() {
+    let folder = Folder::new();
+    let postgres = durable(&folder).await;
+    let database = connect(postgres.url()).await;
+    let unprivileged = "ALTER ROLE communication NOCREATEROLE";
+    database.batch_execute(unprivileged).await.unwrap();
+    let url = postgres.url().to_owned();
+    let server = TestServer::start_with(|config| config.database_url = Some(url)).await;
+    let tenant = server.tenant().await;
+    let slug = tenant.slug();
+    assert_eq!(tenant.tenant.isolation(), TenantIsolation::SearchPath);
+    let conversation = tenant.conversation().await;
+    server.suspend(&slug).await;
+    assert_eq!(server.reach(&tenant, &conversation.id).await, suspended());
+    server.resume(&slug).await;
+    assert_eq!(server.reach(&tenant, &conversation.id).await.0, Code::Ok);
+    server.delete(&slug).await;
+    assert_eq!(server.reach(&tenant, &conversation.id).await, absent());
+    server.purge(&slug).await;
+    let left = "SELECT (SELECT count(*) FROM directory.tenants)
+        + (SELECT count(*) FROM pg_namespace WHERE nspname = $1)";
+    let schema = &tenant.tenant.schema_name;
+    let left: i64 = database.query_one(left, &[schema]).await.unwrap().get(0);
+    assert_eq!(left, 0);
+    server.stop().await;
+    postgres.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
