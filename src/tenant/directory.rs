@@ -15,18 +15,17 @@ use super::channel_account::{
 use super::conn::PooledConn;
 use super::installation::{Installation, session_options};
 use super::janitor;
-use super::life::{Change, Terms};
 use super::migration;
 use super::pool::TenantPool;
 use super::provision::{CONNECTIONS, Provisioner};
 use super::schema_name::{SchemaName, Slug};
 use super::scope::TenantScope;
-use super::tenant::{self, Isolation, Outdated, State, Tenant};
+use super::tenant::{self, Isolation, State, Tenant};
 use crate::access::{Actor, Call, Caller, Facts, admit};
 use crate::channel::Channel;
 use crate::database::dial::Dialer;
 use crate::error::{Error, Precondition};
-use crate::ids::{AppId, ChannelAccountId};
+use crate::ids::{AppId, ChannelAccountId, TenantId};
 use crate::master_key::Sealer;
 use crate::page::PageSize;
 use crate::pb;
@@ -69,10 +68,13 @@ struct Inner {
     /// When the directory was last read, in milliseconds after the start; 0 for never.
     read_at: AtomicU64,
     epoch: Mutex<i64>,
+    /// How many purges this node has heard of.
+    purges: AtomicU64,
 }
 
+/// A tenant and its connections.
 #[derive(Clone)]
-struct Known {
+pub(super) struct Known {
     tenant: Arc<Tenant>,
     pool: Arc<TenantPool>,
 }
@@ -143,6 +145,7 @@ impl TenantDirectory {
             started: Instant::now(),
             read_at: AtomicU64::new(0),
             epoch: Mutex::new(0),
+            purges: AtomicU64::new(0),
         }));
         let weak = Arc::downgrade(&directory.0);
         tokio::spawn(janitor::run(move || weak.upgrade().map(TenantDirectory)));
@@ -267,107 +270,9 @@ impl TenantDirectory {
         channel_account::routes(&mut self.directory_conn().await?, channel, keys).await
     }
 
-    /// Makes a tenant, or finishes or migrates it; tells whether this call made it.
-    ///
-    /// # Errors
-    /// The tenant has another schema, or the schema is somebody else's.
-    pub async fn initialize(
-        &self,
-        slug: &Slug,
-        schema: Option<&SchemaName>,
-    ) -> Result<(Tenant, bool), Error> {
-        let (tenant, made) = self.0.provisioner.initialize(slug, schema).await?;
-        self.remember(tenant.clone())?;
-        Ok((tenant, made))
-    }
-
     /// Finds a tenant by slug.
     pub async fn find(&self, slug: &Slug) -> Result<Option<Tenant>, Error> {
         tenant::find(&mut self.directory_conn().await?, slug.as_str()).await
-    }
-
-    /// Lists tenants by slug.
-    pub async fn list(
-        &self,
-        size: PageSize,
-        after: Option<String>,
-        show_deleted: bool,
-    ) -> Result<Vec<Tenant>, Error> {
-        tenant::list(&mut self.directory_conn().await?, size, after, show_deleted).await
-    }
-
-    /// Changes where a tenant stands; returns it as it stands then.
-    ///
-    /// # Errors
-    /// There is no such tenant, its etag is another one, or where it stands does not allow it.
-    pub async fn change(
-        &self,
-        slug: &Slug,
-        change: Change,
-        terms: &Terms,
-    ) -> Result<Tenant, Error> {
-        let tenant = self.0.provisioner.change(slug, change, terms).await?;
-        if !terms.validate_only {
-            self.remember(tenant.clone())?;
-        }
-        Ok(tenant)
-    }
-
-    /// Removes a deleted tenant for good; returns it as it was.
-    ///
-    /// # Errors
-    /// There is no such tenant, its etag is another one, it is not deleted, or not for long enough
-    /// and `force` is not given.
-    pub async fn purge(&self, slug: &Slug, terms: &Terms, force: bool) -> Result<Tenant, Error> {
-        let tenant = self.0.provisioner.purge(slug, terms, force).await?;
-        if !terms.validate_only {
-            self.forget(|known| known.id == tenant.id);
-        }
-        Ok(tenant)
-    }
-
-    /// Lists the tenants, or the one of a slug, whose schemas are older than this server.
-    ///
-    /// # Errors
-    /// There is no such tenant, or it is still being made.
-    pub async fn outdated(&self, only: Option<&Slug>) -> Result<Vec<Outdated>, Error> {
-        let mut conn = self.directory_conn().await?;
-        if let Some(slug) = only {
-            let found = tenant::find(&mut conn, slug.as_str()).await?;
-            let tenant = found.ok_or_else(|| Error::not_found("tenant", slug))?;
-            if !tenant.is_built() {
-                let not_ready = Precondition::TenantNotReady(tenant.slug);
-                return Err(Error::FailedPrecondition(not_ready));
-            }
-        }
-        tenant::outdated(&mut conn, self.newest(), only.map(Slug::as_str)).await
-    }
-
-    /// Migrates a tenant, unless it has the newest version by now.
-    ///
-    /// # Errors
-    /// The migration failed, or gave way to who used the tenant's tables.
-    pub async fn migrate(&self, outdated: &Outdated) -> Result<(), Error> {
-        if let Some(tenant) = self.0.provisioner.migrate(outdated.id).await? {
-            self.remember(tenant)?;
-        }
-        Ok(())
-    }
-
-    /// Lists the tenants that are to be purged, by slug.
-    pub async fn due(&self) -> Result<Vec<String>, Error> {
-        tenant::due(&mut self.directory_conn().await?).await
-    }
-
-    /// Takes some tenants on that were not cleaned for a while, and cleans them; tells whether
-    /// there were any.
-    pub async fn clean(&self, most: i64) -> Result<bool, Error> {
-        let taken = tenant::take_unclean(&mut self.directory_conn().await?, most).await?;
-        if taken.is_empty() {
-            return Ok(false);
-        }
-        self.0.provisioner.forget_requests(&taken).await?;
-        Ok(true)
     }
 
     /// The schema version that tenants should have.
@@ -400,16 +305,17 @@ impl TenantDirectory {
         PooledConn::take(&self.0.directory).await
     }
 
+    /// Makes and changes tenants.
+    pub(super) fn provisioner(&self) -> &Provisioner {
+        &self.0.provisioner
+    }
+
     async fn known(&self, slug: &str) -> Result<Known, Error> {
         self.keep_fresh().await?;
         let found = self.read_known(slug);
         let known = match found {
             Some(known) => known,
-            None => {
-                let parsed = Slug::parse("tenant", slug)?;
-                let found = self.find(&parsed).await?;
-                self.remember(found.ok_or_else(|| Error::not_found("tenant", slug))?)?
-            }
+            None => self.look_up(slug).await?,
         };
         let newest = self.newest();
         match known.tenant.state {
@@ -432,6 +338,20 @@ impl TenantDirectory {
         }
     }
 
+    /// Reads a tenant, and reads it again if one was purged meanwhile: it may have been this one.
+    async fn look_up(&self, slug: &str) -> Result<Known, Error> {
+        let parsed = Slug::parse("tenant", slug)?;
+        loop {
+            let purges = self.0.purges.load(Ordering::SeqCst);
+            let found = self.find(&parsed).await?;
+            let known = self.remember(found.ok_or_else(|| Error::not_found("tenant", slug))?)?;
+            if self.0.purges.load(Ordering::SeqCst) == purges {
+                return Ok(known);
+            }
+            self.forget(|tenant| tenant.id == known.tenant.id);
+        }
+    }
+
     fn read_known(&self, slug: &str) -> Option<Known> {
         self.0
             .known
@@ -442,7 +362,7 @@ impl TenantDirectory {
     }
 
     /// Keeps what was read of a tenant, unless something newer is known already.
-    fn remember(&self, tenant: Tenant) -> Result<Known, Error> {
+    pub(super) fn remember(&self, tenant: Tenant) -> Result<Known, Error> {
         let mut all = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
         let pool = match all.get(&tenant.slug) {
             Some(known) if known.tenant.epoch > tenant.epoch => return Ok(known.clone()),
@@ -465,14 +385,20 @@ impl TenantDirectory {
         Ok(known)
     }
 
-    /// Drops what is known of some tenants.
     fn forget(&self, gone: impl Fn(&Tenant) -> bool) {
         let mut all = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, known| !gone(&known.tenant));
     }
 
-    /// Drops what is known of tenants that were purged.
-    async fn forget_purged(&self, conn: &mut PooledConn) -> Result<(), Error> {
+    /// Drops what is known of a tenant that was purged.
+    pub(super) fn forget_purged(&self, id: TenantId) {
+        self.0.purges.fetch_add(1, Ordering::SeqCst);
+        self.forget(|tenant| tenant.id == id);
+    }
+
+    /// Drops what is known of tenants that others have purged.
+    async fn forget_missing(&self, conn: &mut PooledConn) -> Result<(), Error> {
+        self.0.purges.fetch_add(1, Ordering::SeqCst);
         let ids: Vec<_> = {
             let all = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
             all.values().map(|known| known.tenant.id).collect()
@@ -532,7 +458,7 @@ impl TenantDirectory {
                 self.remember(tenant)?;
             }
             if now.purged_epoch > *seen {
-                self.forget_purged(&mut conn).await?;
+                self.forget_missing(&mut conn).await?;
             }
         }
         *seen = now.epoch;

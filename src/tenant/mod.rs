@@ -1,5 +1,6 @@
 //! Tenants: who they are, the one door to each one's data, and their life.
 
+mod administration;
 mod budget;
 mod channel_account;
 mod conn;
