@@ -289,6 +289,13 @@ async fn a_credential_for_one_tenant_administers_no_other() {
         }
         tried += 1;
     }
+    // All tenants are more than the one.
+    let migrate = crate::harness::method("MigrateTenants");
+    let all = migrate.request(json!({"validateOnly": true}));
+    let status = migrate.call(&server.channel, &all, &limited).await;
+    let refusal = Refusal::of(&status.unwrap_err());
+    let denied = (Code::PermissionDenied, "TENANT_NOT_ALLOWED");
+    assert_eq!(refusal.why(), denied);
     assert!(tried >= 8, "{tried}");
     assert_eq!(
         (row().await, content(&database, &theirs.schema).await),
