@@ -11,7 +11,7 @@ use tokio_postgres::{Client, NoTls};
 use crate::Failure;
 use crate::process::{Cpu, Meter};
 
-/// A running PostgreSQL, with fsync on.
+/// A running PostgreSQL.
 pub struct Postgres {
     server: PrivateServer,
     /// The process id of its first process.
@@ -41,12 +41,12 @@ pub struct Outcome {
 
 impl Postgres {
     /// Starts the PostgreSQL of a folder.
-    pub async fn start(folder: &Path) -> Result<Self, Failure> {
+    pub async fn start(folder: &Path, fsync: bool, connections: u32) -> Result<Self, Failure> {
         let server = PrivateServer::start(PrivateOptions {
             data_dir: folder.to_owned(),
             bin_dir: None,
-            fsync: true,
-            max_connections: 700,
+            fsync,
+            max_connections: connections,
             keep_running: false,
         })
         .await?;

@@ -66,14 +66,16 @@ impl Service {
         })
     }
 
-    /// Returns the last statement that the service has sent for a call, as its log has it.
+    /// Returns the last statement that the service has sent for a call, as its log has it. What it
+    /// asks its directory, all the time, is not for a call.
     pub fn last_statement(&self) -> Result<String, Failure> {
         for line in fs::read_to_string(&self.log)?.lines().rev() {
             let line: serde_json::Value = serde_json::from_str(line)?;
             if let ("sql", Some(text)) = (
                 line["target"].as_str().unwrap_or_default(),
                 line["message"].as_str(),
-            ) {
+            ) && !text.contains("\"directory\".")
+            {
                 return Ok(text.to_owned());
             }
         }

@@ -11,7 +11,7 @@ use prost::Message as _;
 use prost::bytes::Bytes;
 use tonic::Code;
 
-use crate::callers::{Callers, Pick, Task};
+use crate::callers::{Callers, Outcome, Pick, Task};
 use crate::postgres::Postgres;
 use crate::process::{Meter, resident};
 use crate::report::{median, verdict};
@@ -52,11 +52,8 @@ pub struct Surroundings<'a> {
 impl Surroundings<'_> {
     /// Makes the tenants and measures; `one` reads from one tenant alone.
     pub async fn measure(&self, one: Task) -> Result<(), Failure> {
-        let begun = Instant::now();
         let requests = self.make_tenants().await?;
-        let each = begun.elapsed().as_secs_f64() * 1e3 / TENANTS as f64;
         println!("\n| {TENANTS} tenants | figure | bar |\n|---|--:|---|");
-        println!("| to make one, with its first conversation | {each:.0} ms | |");
         self.warm(one, &requests[..KEPT_WARM]).await?;
         self.cold(&requests).await?;
         self.crowded(requests).await
@@ -84,7 +81,8 @@ impl Surroundings<'_> {
         let budget = (KEPT_WARM + OTHER).to_string();
         let (service, callers) = self.start(&[("COMM_DB_CONNECTIONS", &budget)]).await?;
         let meter = self.meter(&service);
-        for request in requests {
+        // PostgreSQL plans a statement anew the first five times that a connection runs it.
+        for request in requests.iter().cycle().take(8 * requests.len()) {
             callers.call(GET_CONVERSATION, request.clone()).await?;
         }
         let many = Task {
@@ -92,22 +90,35 @@ impl Surroundings<'_> {
             pick: Pick::Apart,
             ..one.clone()
         };
-        let (mut rates_of_one, mut rates_of_many) = (Vec::new(), Vec::new());
+        let (mut of_one, mut of_many) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds {
-            for (task, rates) in [(&one, &mut rates_of_one), (&many, &mut rates_of_many)] {
-                let outcome = callers.run(CALLERS, task, self.span, meter).await?;
-                rates.push(outcome.latency.len() as f64 / outcome.took.as_secs_f64());
+            for (task, outcomes) in [(&one, &mut of_one), (&many, &mut of_many)] {
+                outcomes.push(callers.run(CALLERS, task, self.span, meter).await?);
             }
         }
         let connections = self.postgres.connections().await?;
         service.stop().await?;
-        let [of_one, of_many] =
-            [rates_of_one, rates_of_many].map(|rates| median(rates.into_iter()));
-        let ratio = of_many / of_one;
-        println!("| GetConversation, {CALLERS} callers of one tenant | {of_one:.0}/s | |");
-        println!(
-            "| the same of {KEPT_WARM} tenants, with {connections} connections in all | {of_many:.0}/s | |"
-        );
+        let mut rates = Vec::new();
+        for (who, outcomes) in [
+            ("one tenant".to_owned(), of_one),
+            (
+                format!("{KEPT_WARM} tenants, with {connections} connections in all"),
+                of_many,
+            ),
+        ] {
+            let figure = |of: &dyn Fn(&Outcome, f64) -> f64| {
+                let figures = outcomes.iter();
+                median(figures.map(|outcome| of(outcome, outcome.latency.len() as f64)))
+            };
+            let rate = figure(&|outcome, calls| calls / outcome.took.as_secs_f64());
+            let ours = figure(&|outcome, calls| outcome.cpu.service.as_secs_f64() * 1e6 / calls);
+            let theirs = figure(&|outcome, calls| outcome.cpu.postgres.as_secs_f64() * 1e6 / calls);
+            println!(
+                "| GetConversation, {CALLERS} callers of {who} | {rate:.0}/s; CPU {ours:.0} µs, of PostgreSQL {theirs:.0} µs | |"
+            );
+            rates.push(rate);
+        }
+        let ratio = rates[1] / rates[0];
         let reached = verdict(ratio >= 0.9);
         println!("| ratio | {ratio:.2} | ≥ 0.9 {reached} |");
         Ok(())
