@@ -91,12 +91,12 @@ pub async fn run(args: DemoArgs) -> Result<(), Box<dyn Error>> {
         } => {
             let client = client.connect().await?;
             let secret = app_secret(&data_dir)?;
-            let number = connect(&client, &tenant, &secret).await?;
+            let (number, path) = connect(&client, &tenant, &secret).await?;
             let digits = from.trim_start_matches('+');
             let identifier = format!("+{digits}");
             let before = messages_of(&client, &tenant, &identifier).await?;
             let body = webhook(&number, digits, &name, &text).to_string();
-            let status = post(&http, &secret, body.as_bytes()).await?;
+            let status = post(&http, &path, &secret, body.as_bytes()).await?;
             if status != 200 {
                 return Err(format!("the server answered {status}; its log says why").into());
             }
@@ -140,8 +140,12 @@ fn app_secret(data_dir: &std::path::Path) -> Result<String, Box<dyn Error>> {
     Ok(std::fs::read_to_string(path)?.trim().to_owned())
 }
 
-/// Returns the number of the tenant's demonstration account, connecting it if it has none.
-async fn connect(client: &Client, tenant: &str, secret: &str) -> Result<String, Box<dyn Error>> {
+/// Connects the tenant's demonstration account; returns its number and the path of its webhook.
+async fn connect(
+    client: &Client,
+    tenant: &str,
+    secret: &str,
+) -> Result<(String, String), Box<dyn Error>> {
     let mut admin = TenantAdminServiceClient::new(client.channel.clone());
     let list = pb::ListChannelAccountsRequest {
         tenant: tenant.to_owned(),
@@ -172,6 +176,7 @@ async fn connect(client: &Client, tenant: &str, secret: &str) -> Result<String, 
             settings: Some(Settings::Whatsapp(pb::WhatsappSettings {
                 phone_number_id: number.clone(),
                 app_id: APP.to_owned(),
+                own_app: true,
                 display_phone_number: "+1 555 000 1001".to_owned(),
                 ..Default::default()
             })),
@@ -181,7 +186,10 @@ async fn connect(client: &Client, tenant: &str, secret: &str) -> Result<String, 
             }),
         };
         match admin.connect_channel_account(client.request(request)).await {
-            Ok(_) => return Ok(number),
+            Ok(answer) => {
+                let account = answer.into_inner().channel_account.unwrap_or_default();
+                return Ok((number, account.webhook_path));
+            }
             Err(status) => refusal = Some(status),
         }
         if refusal.as_ref().map(tonic::Status::code) != Some(tonic::Code::AlreadyExists) {
@@ -221,13 +229,13 @@ fn webhook(number: &str, from: &str, name: &str, text: &str) -> Value {
     })
 }
 
-async fn post(http: &str, secret: &str, body: &[u8]) -> Result<u16, Box<dyn Error>> {
+async fn post(http: &str, path: &str, secret: &str, body: &[u8]) -> Result<u16, Box<dyn Error>> {
     let host = http.trim_start_matches("http://").trim_end_matches('/');
     let mut socket = TcpStream::connect(host)
         .await
         .map_err(|error| format!("no server listens at {host}: {error}"))?;
     let head = format!(
-        "POST /webhooks/whatsapp HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
+        "POST {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {}\r\nx-hub-signature-256: {}\r\n\r\n",
         body.len(),
         meta::sign(secret, body)

@@ -19,7 +19,8 @@ pub async fn meet(
     name: &str,
 ) -> Result<ContactIdentityId, Error> {
     let mut known = find(conn, account, identifiers).await?;
-    if known.is_empty() {
+    let is_new = known.is_empty();
+    if is_new {
         known.push(create(conn, account, identifiers, name).await?);
     }
     let first = identifiers
@@ -31,7 +32,11 @@ pub async fn meet(
     };
     for identifier in identifiers {
         if known.iter().all(|(_, _, value)| value != identifier) {
-            insert(conn, account, contact, identifier).await?;
+            let added = insert(conn, account, contact, identifier).await?;
+            // Somebody else has met the same person by this one: beginning anew finds them.
+            if is_new && added.is_none() {
+                return Err(Error::Aborted(Conflict::Transaction));
+            }
         }
     }
     if !name.is_empty() {

@@ -100,8 +100,8 @@ pub struct Receipt {
 pub struct NewIdentity {
     /// The provider's id of the news.
     pub provider_id: String,
-    /// The identifier so far.
-    pub known: String,
+    /// The identifiers so far, at least one.
+    pub known: Vec<String>,
     /// The new ones.
     pub new: Vec<String>,
 }
@@ -483,14 +483,13 @@ async fn record_identity(
         }
         let is_known: i64 = contact_identities::table
             .filter(contact_identities::channel_account_id.eq(origin.account))
-            .filter(contact_identities::value.eq(&news.known))
+            .filter(contact_identities::value.eq_any(&news.known))
             .count()
             .get_result(conn)
             .await?;
         // Of somebody who never wrote there is nothing to keep together.
         if is_known > 0 {
-            let mut identifiers = vec![news.known.clone()];
-            identifiers.extend(news.new.iter().cloned());
+            let identifiers = [news.known.as_slice(), &news.new].concat();
             contact::meet(conn, origin.account, &identifiers, "").await?;
         }
         Ok(Effect::Applied)

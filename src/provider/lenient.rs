@@ -6,10 +6,12 @@ use std::borrow::Cow;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use crate::clock;
+
 /// The longest identifier that is kept as it is, in bytes.
 const MAX_ID_BYTES: usize = 512;
-/// The last second of the year 9999.
-const LAST_SECOND: i64 = 253_402_300_799;
+/// How far a provider's clock may be ahead of ours, in seconds.
+const AHEAD: u64 = 24 * 3600;
 
 /// Reads a JSON document, with halves of surrogate pairs replaced by U+FFFD.
 pub fn json(body: &[u8]) -> Result<Value, serde_json::Error> {
@@ -81,15 +83,16 @@ pub fn id(value: &Value, path: &str) -> Option<String> {
     (!id.is_empty()).then_some(id)
 }
 
-/// Reads a time in seconds since 1970, as number or text.
+/// Reads a time in seconds since 1970, as number or text. One that has not come yet is none.
 pub fn seconds(value: &Value, path: &str) -> Option<DateTime<Utc>> {
     let seconds = match value.pointer(path)? {
         Value::String(text) => text.parse().ok()?,
         Value::Number(number) => number.as_i64()?,
         _ => return None,
     };
-    (0..=LAST_SECOND)
-        .contains(&seconds)
+    let latest = clock::since_epoch().as_secs() + AHEAD;
+    let is_past = u64::try_from(seconds).is_ok_and(|seconds| seconds <= latest);
+    is_past
         .then(|| DateTime::from_timestamp(seconds, 0))
         .flatten()
 }
@@ -125,6 +128,15 @@ pub fn without_nul(value: Value) -> Value {
     }
 }
 
+/// How deep a value is nested: 0 for one that holds no others.
+pub fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// Cuts a text at a character so that it has at most so many bytes; tells whether it was longer.
 pub fn cut(text: &mut String, most: usize) -> bool {
     if text.len() <= most {
@@ -156,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_nothing() {
-        let value = json!({"id": 17, "text": "a\0b", "at": "1773480000", "late": "99999999999999"});
+        let value = json!({"id": 17, "text": "a\0b", "at": "1773480000", "late": "9999999999"});
         assert_eq!(id(&value, "/id").as_deref(), Some("17"));
         assert_eq!(id(&value, "/none"), None);
         assert_eq!(text(&value, "/text"), "a\u{fffd}b");
@@ -169,6 +181,13 @@ mod tests {
         );
         let long = json!({"id": "x".repeat(513)});
         assert!(id(&long, "/id").unwrap().starts_with("sha256:"));
+    }
+
+    #[test]
+    fn depth_is_counted() {
+        assert_eq!(depth(&json!(1)), 0);
+        assert_eq!(depth(&json!([])), 1);
+        assert_eq!(depth(&json!({"a": [1, {"b": 2}]})), 3);
     }
 
     #[test]

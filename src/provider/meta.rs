@@ -30,8 +30,11 @@ pub fn signature(headers: &HeaderMap) -> Option<[u8; DIGEST_BYTES]> {
 
 /// Tells whether an app's secret made a signature of a body.
 pub fn is_signed_by(secret: &str, body: &[u8], signature: &[u8]) -> bool {
+    if secret.is_empty() {
+        return false;
+    }
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    !secret.is_empty() && hmac::verify(&key, body, signature).is_ok()
+    hmac::verify(&key, body, signature).is_ok()
 }
 
 /// Tells whether a subscription proves that it is meant for an app.

@@ -102,7 +102,7 @@ impl TenantDirectory {
         if taken.is_empty() {
             return Ok(false);
         }
-        self.provisioner().forget_requests(&taken).await?;
+        self.provisioner().forget(&taken).await?;
         Ok(true)
     }
 }

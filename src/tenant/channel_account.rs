@@ -11,9 +11,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::conn::PooledConn;
-use super::tenant::Tenant;
+use super::tenant::{State, Tenant};
 use crate::channel::Channel;
-use crate::error::{Conflict, Error, Existing};
+use crate::error::{Conflict, Denial, Error, Existing};
 use crate::ids::{AppId, ChannelAccountId, TenantId};
 use crate::master_key::{Sealer, TenantSealers};
 use crate::page::PageSize;
@@ -116,13 +116,18 @@ pub struct NewAccount {
     pub app_secrets: AppSecrets,
     /// Its own secrets.
     pub secrets: AccountSecrets,
+    /// Whether it is connected by who may do so for all tenants, and so what is the deployment's.
+    pub for_all: bool,
 }
 
 /// What an app and its provider share. Empty: not given.
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppSecrets {
     /// Signs webhooks.
     pub app_secret: String,
+    /// The one before, which signs until the provider has learned of the new one.
+    #[serde(default)]
+    pub previous_app_secret: String,
     /// Proves a subscription.
     pub verify_token: String,
 }
@@ -168,6 +173,8 @@ pub struct Route {
     pub tenant_id: TenantId,
     /// The tenant's slug.
     pub tenant: String,
+    /// Where the tenant stands.
+    pub state: State,
 }
 
 /// Returns the apps that a webhook may be signed by: the one with that key, or those of the
@@ -214,6 +221,7 @@ pub async fn routes(
             channel_accounts::route_key,
             tenants::id,
             tenants::slug,
+            tenants::state,
         ));
     Ok(connected.load(conn).await?)
 }
@@ -276,7 +284,7 @@ pub async fn connect(
     let connected: Option<(ChannelAccountId, TenantId)> = of_key
         .filter(channel_accounts::disconnected_at.is_null())
         .select((channel_accounts::id, channel_accounts::tenant_id))
-        .for_update()
+        .for_no_key_update()
         .first(conn)
         .await
         .optional()?;
@@ -294,7 +302,7 @@ pub async fn connect(
                 .filter(channel_accounts::tenant_id.eq(tenant.id))
                 .select(channel_accounts::id)
                 .order(channel_accounts::id.desc())
-                .for_update()
+                .for_no_key_update()
                 .first(conn)
                 .await
                 .optional()?;
@@ -304,7 +312,16 @@ pub async fn connect(
     let id = known.unwrap_or_default();
     let settings = serde_json::to_value(&new.settings).map_err(Error::internal)?;
     let sealer = sealers.accounts.of(tenant.id)?;
-    let sealed = seal(&sealer, place(id.0), &new.secrets)?;
+    let mut secrets = new.secrets.clone();
+    if secrets.access_token.is_empty() && known.is_some() {
+        let kept: Vec<u8> = channel_accounts::table
+            .find(id)
+            .select(channel_accounts::secrets)
+            .first(conn)
+            .await?;
+        secrets = open(&sealer, place(id.0), &kept)?;
+    }
+    let sealed = seal(&sealer, place(id.0), &secrets)?;
     let values = (
         channel_accounts::app_id.eq(app),
         channel_accounts::name.eq(&new.name),
@@ -372,7 +389,7 @@ pub async fn disconnect(
         .filter(channel_accounts::tenant_id.eq(tenant));
     let disconnected: Option<Option<DateTime<Utc>>> = ours
         .select(channel_accounts::disconnected_at)
-        .for_update()
+        .for_no_key_update()
         .first(conn)
         .await
         .optional()?;
@@ -400,6 +417,9 @@ pub async fn disconnect(
 }
 
 /// Returns the app that signs for a new account, making it if it is new.
+///
+/// What is the deployment's is for those who may act for all tenants: others can connect an account
+/// to such an app if they know its secret, and change nothing of it.
 async fn app_of(
     conn: &mut AsyncPgConnection,
     sealer: &Sealer,
@@ -409,14 +429,20 @@ async fn app_of(
     let Settings::Whatsapp(settings) = &new.settings;
     let owner = settings.own_app.then_some(tenant.id);
     let given = &new.app_secrets;
+    let may_change = new.for_all || owner.is_some();
+    let denied = || Error::PermissionDenied(Denial::Tenant("*".to_owned()));
     let wanted = provider_apps::table
         .filter(provider_apps::provider.eq(Provider::Meta))
         .filter(provider_apps::external_id.eq(&settings.app_id))
         .filter(provider_apps::tenant_id.is_not_distinct_from(owner))
         .select((provider_apps::id, provider_apps::secrets))
-        .for_update();
+        // Not FOR UPDATE: every delivery refers to its app, and would wait.
+        .for_no_key_update();
     let mut known: Option<(AppId, Vec<u8>)> = wanted.first(conn).await.optional()?;
     if known.is_none() {
+        if !may_change {
+            return Err(denied());
+        }
         let field = "whatsapp_secrets.app_secret";
         if given.app_secret.is_empty() {
             return Err(Error::invalid(field, "is required for an app that is new"));
@@ -443,24 +469,37 @@ async fn app_of(
         known = wanted.first(conn).await.optional()?;
     }
     let (id, sealed) = known.ok_or(Error::Aborted(Conflict::Transaction))?;
-    let mut secrets: AppSecrets = open(sealer, place(id.0), &sealed)?;
-    if !given.app_secret.is_empty() && given.app_secret != secrets.app_secret {
-        return Err(Error::invalid(
-            "whatsapp_secrets.app_secret",
-            "is not the secret that the app was connected with",
-        ));
+    let known: AppSecrets = open(sealer, place(id.0), &sealed)?;
+    let secrets = known.clone().changed_by(given);
+    if secrets == known && (may_change || given.app_secret == known.app_secret) {
+        return Ok(id);
     }
-    if !given.verify_token.is_empty() && given.verify_token != secrets.verify_token {
-        secrets.verify_token.clone_from(&given.verify_token);
-        diesel::update(provider_apps::table.find(id))
-            .set((
-                provider_apps::secrets.eq(seal(sealer, place(id.0), &secrets)?),
-                provider_apps::updated_at.eq(sql("directory.now()")),
-            ))
-            .execute(conn)
-            .await?;
+    if !may_change {
+        return Err(denied());
     }
+    diesel::update(provider_apps::table.find(id))
+        .set((
+            provider_apps::secrets.eq(seal(sealer, place(id.0), &secrets)?),
+            provider_apps::updated_at.eq(sql("directory.now()")),
+        ))
+        .execute(conn)
+        .await?;
     Ok(id)
+}
+
+impl AppSecrets {
+    /// What was known, and what is given now in its place. The secret before goes on to be valid:
+    /// the provider may learn of the new one later.
+    fn changed_by(mut self, given: &Self) -> Self {
+        if !given.app_secret.is_empty() && given.app_secret != self.app_secret {
+            self.previous_app_secret =
+                std::mem::replace(&mut self.app_secret, given.app_secret.clone());
+        }
+        if !given.verify_token.is_empty() {
+            self.verify_token.clone_from(&given.verify_token);
+        }
+        self
+    }
 }
 
 async fn count_shared(conn: &mut AsyncPgConnection) -> Result<i64, Error> {

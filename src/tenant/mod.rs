@@ -24,4 +24,4 @@ pub use directory::{DirectoryOptions, FEWEST_CONNECTIONS, InTenant, TenantDirect
 pub use installation::{InstallationError, prepare};
 pub use scope::{TenantConn, TenantScope};
 pub use service::TenantAdmin;
-pub use tenant::Isolation;
+pub use tenant::{Isolation, State as TenantState};

@@ -18,7 +18,7 @@ use super::schema_name::{SchemaName, Slug};
 use super::tenant::{Isolation, State, Tenant, Unclean};
 use crate::database::dial::Dialer;
 use crate::database::migration;
-use crate::error::{Conflict, Error, Existing, Precondition};
+use crate::error::{Chain, Conflict, Error, Existing, Precondition};
 use crate::ids::{ChannelAccountId, TenantId};
 use crate::master_key::Sealer;
 use crate::schema::directory::{installation, tenants};
@@ -139,35 +139,20 @@ impl Provisioner {
         }
     }
 
-    /// Forgets the request ids that a tenant has kept for 7 days, in small steps. The service's own
+    /// Forgets what tenants have kept long enough, in small steps: see `KEPT`. The service's own
     /// account does it, so that a tenant in nobody's use needs no connection of its own.
     ///
     /// # Errors
     /// The database cannot be reached.
-    pub async fn forget_requests(&self, schemas: &[Unclean]) -> Result<(), Error> {
+    pub async fn forget(&self, schemas: &[Unclean]) -> Result<(), Error> {
         let mut conn = self.conn().await?;
         for schema in schemas {
             let schema = SchemaName::parse("schema_name", &schema.schema_name)?;
-            let forget = format!(
-                "DELETE FROM {schema}.requests WHERE (caller, method, request_id) IN (
-                     SELECT caller, method, request_id FROM {schema}.requests
-                     WHERE created_at < directory.now() - interval '7 days' LIMIT {STEP})"
-            );
-            loop {
-                begin(&mut conn, LOCK_TIMEOUT).await?;
-                match diesel::sql_query(&forget).execute(&mut conn).await {
-                    Ok(forgotten) => {
-                        Transactions::commit_transaction(&mut conn).await?;
-                        if forgotten < STEP {
-                            break;
-                        }
-                    }
-                    // One tenant whose table is locked keeps the others from nothing.
-                    Err(error) => {
-                        Transactions::rollback_transaction(&mut conn).await?;
-                        tracing::warn!(%error, %schema, "old request ids could not be removed");
-                        break;
-                    }
+            for kept in &KEPT {
+                // One tenant whose table is locked keeps the others from nothing.
+                if let Err(error) = forget_one(&mut conn, &schema, kept).await {
+                    Transactions::rollback_transaction(&mut conn).await?;
+                    tracing::warn!(error = %Chain(&error), %schema, table = kept.table, "old rows could not be removed");
                 }
             }
         }
@@ -380,6 +365,56 @@ pub(super) async fn next_epoch(conn: &mut AsyncPgConnection) -> Result<i64, Erro
         .returning(installation::epoch)
         .get_result(conn)
         .await?)
+}
+
+/// What is kept for a time only.
+struct Kept {
+    table: &'static str,
+    key: &'static str,
+    condition: &'static str,
+}
+
+const KEPT: [Kept; 3] = [
+    Kept {
+        table: "requests",
+        key: "caller, method, request_id",
+        condition: "created_at < directory.now() - interval '7 days'",
+    },
+    // Providers send a receipt again for 7 days at most.
+    Kept {
+        table: "provider_events",
+        key: "channel_account_id, provider_id, kind, occurrence",
+        condition: "kind = 'receipt' AND created_at < directory.now() - interval '30 days'",
+    },
+    Kept {
+        table: "parked_receipts",
+        key: "channel_account_id, provider_id, status",
+        condition: "created_at < directory.now() - interval '7 days'",
+    },
+];
+
+async fn forget_one(
+    conn: &mut AsyncPgConnection,
+    schema: &SchemaName,
+    kept: &Kept,
+) -> Result<(), Error> {
+    let Kept {
+        table,
+        key,
+        condition,
+    } = kept;
+    let forget = format!(
+        "DELETE FROM {schema}.{table} WHERE ({key}) IN (
+             SELECT {key} FROM {schema}.{table} WHERE {condition} LIMIT {STEP})"
+    );
+    loop {
+        begin(conn, LOCK_TIMEOUT).await?;
+        let forgotten = diesel::sql_query(&forget).execute(conn).await?;
+        Transactions::commit_transaction(conn).await?;
+        if forgotten < STEP {
+            return Ok(());
+        }
+    }
 }
 
 /// What a tenant's role may do in its schema: read and write rows, but neither change nor forget

@@ -107,6 +107,7 @@ impl TenantAdminService for TenantAdmin {
         context.caller.check_tenant(&request.tenant)?;
         let (slug, terms) = edit(&request.tenant, request.etag, request.validate_only)?;
         let tenant = self.tenants.change(&slug, Change::Resume, &terms).await?;
+        self.webhooks.replay_soon();
         Ok(Response::new(pb::ResumeTenantResponse {
             tenant: Some(tenant.into()),
         }))
@@ -140,6 +141,7 @@ impl TenantAdminService for TenantAdmin {
         context.caller.check_tenant(&request.tenant)?;
         let (slug, terms) = edit(&request.tenant, request.etag, request.validate_only)?;
         let tenant = self.tenants.change(&slug, Change::Undelete, &terms).await?;
+        self.webhooks.replay_soon();
         Ok(Response::new(pb::UndeleteTenantResponse {
             tenant: Some(tenant.into()),
         }))
@@ -188,10 +190,10 @@ impl TenantAdminService for TenantAdmin {
         let (context, request) = admit(request)?;
         context.caller.check_tenant(&request.tenant)?;
         let slug = Slug::parse("tenant", &request.tenant)?;
-        let new = NewAccount::try_from(request)?;
-        let (channel, route_key) = (new.settings.channel(), new.settings.route_key().to_owned());
+        let mut new = NewAccount::try_from(request)?;
+        new.for_all = context.caller.check_all_tenants().is_ok();
         let (account, connected) = self.tenants.connect_account(slug.as_str(), new).await?;
-        self.webhooks.connected(channel, route_key);
+        self.webhooks.replay_soon();
         Ok(Response::new(pb::ConnectChannelAccountResponse {
             channel_account: Some(account.try_into()?),
             connected,

@@ -160,6 +160,7 @@ impl TryFrom<pb::ConnectChannelAccountRequest> for NewAccount {
             settings: Settings::Whatsapp(settings),
             app_secrets: AppSecrets {
                 app_secret: secret("whatsapp_secrets.app_secret", secrets.app_secret, 8..=256),
+                previous_app_secret: String::new(),
                 verify_token: secret(
                     "whatsapp_secrets.verify_token",
                     secrets.verify_token,
@@ -173,6 +174,7 @@ impl TryFrom<pb::ConnectChannelAccountRequest> for NewAccount {
                     1..=4096,
                 ),
             },
+            for_all: false,
         };
         fields.finish()?;
         Ok(new)

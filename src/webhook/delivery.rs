@@ -118,12 +118,12 @@ statement! {
 type Row = (DeliveryId, AppId, Channel, Vec<u8>, String, i32);
 
 /// Takes up deliveries that are due: new ones without a lease, those to be tried again, those
-/// whose keeper has been silent.
+/// whose keeper has been silent. One that cannot be opened is ended, and told of by its id.
 pub async fn take_up(
     conn: &mut DirectoryConn,
     sealer: &Sealer,
     most: i64,
-) -> Result<Vec<Delivery>, Error> {
+) -> Result<Vec<Result<Delivery, (DeliveryId, Error)>>, Error> {
     let lease = Uuid::now_v7();
     let take_up = TakeUp {
         lease,
@@ -132,9 +132,18 @@ pub async fn take_up(
         life: std::marker::PhantomData,
     };
     let rows: Vec<Row> = take_up.load(conn).await?;
-    rows.into_iter()
-        .map(|row| opened(sealer, row, lease))
-        .collect()
+    let mut taken = Vec::new();
+    for row in rows {
+        let id = row.0;
+        match opened(sealer, row, lease) {
+            Ok(delivery) => taken.push(Ok(delivery)),
+            Err(error) => {
+                end(conn, id, lease).await?;
+                taken.push(Err((id, error)));
+            }
+        }
+    }
+    Ok(taken)
 }
 
 /// Finds a delivery, without taking it up.
@@ -178,17 +187,26 @@ pub async fn extend(conn: &mut DirectoryConn, delivery: &Delivery) -> Result<boo
     Ok(held == 1)
 }
 
+statement! {
+    /// Ends the work on a delivery, if it is still under that lease.
+    Finish<'a> -> sql_types::Uuid {
+        id: DeliveryId => sql_types::Uuid,
+        lease: Uuid => sql_types::Uuid,
+    }
+    "
+        UPDATE directory.deliveries d SET due_at = NULL, lease = NULL, last_error = NULL
+        FROM input WHERE d.id = input.id AND d.lease = input.lease
+        RETURNING d.id"
+}
+
 /// Ends the work on a delivery whose items have all had their effect, or are in quarantine.
 pub async fn finish(conn: &mut DirectoryConn, delivery: &Delivery) -> Result<(), Error> {
-    diesel::update(deliveries::table.find(delivery.id))
-        .filter(deliveries::lease.eq(delivery.lease))
-        .set((
-            deliveries::due_at.eq(sql::<Nullable<Timestamptz>>("NULL")),
-            deliveries::lease.eq(None::<Uuid>),
-            deliveries::last_error.eq(None::<String>),
-        ))
-        .execute(conn)
-        .await?;
+    end(conn, delivery.id, delivery.lease).await
+}
+
+async fn end(conn: &mut DirectoryConn, id: DeliveryId, lease: Uuid) -> Result<(), Error> {
+    let life = std::marker::PhantomData;
+    let _: Vec<Uuid> = Finish { id, lease, life }.load(conn).await?;
     Ok(())
 }
 

@@ -10,9 +10,9 @@ use crate::channel::Channel;
 use crate::error::Error;
 use crate::ids::{DeliveryId, TenantId};
 use crate::page::PageSize;
-use crate::schema::directory::{quarantine, tenants};
+use crate::schema::directory::{channel_accounts, deliveries, quarantine, tenants};
 use crate::stored_enum::stored_enum;
-use crate::tenant::DirectoryConn;
+use crate::tenant::{DirectoryConn, TenantState};
 
 /// The longest detail, in bytes.
 const MAX_DETAIL_BYTES: usize = 500;
@@ -54,6 +54,13 @@ pub struct Quarantined {
     pub created_at: DateTime<Utc>,
     /// When it was replayed.
     pub replayed_at: Option<DateTime<Utc>>,
+}
+
+impl Quarantined {
+    /// Tells whether it may have its effect in a tenant.
+    pub fn may_go_to(&self, tenant: &str) -> bool {
+        self.tenant.as_deref().is_none_or(|owner| owner == tenant)
+    }
 }
 
 /// An item to put into quarantine.
@@ -181,19 +188,30 @@ pub async fn list(
     Ok(page.load(conn).await?)
 }
 
-/// Finds some items that wait for an account with that key, the oldest first, after one of them.
-pub async fn waiting_for(
+/// Finds some items that waited for an account which is connected now, the oldest first, after one
+/// of them.
+pub async fn replayable(
     conn: &mut DirectoryConn,
-    channel: Channel,
-    route_key: &str,
     after: (DeliveryId, i32),
     most: i64,
 ) -> Result<Vec<(DeliveryId, i32)>, Error> {
+    let connected = channel_accounts::table
+        .inner_join(tenants::table)
+        .filter(channel_accounts::channel.eq(quarantine::channel))
+        .filter(channel_accounts::route_key.eq(quarantine::route_key))
+        .filter(channel_accounts::disconnected_at.is_null())
+        .filter(channel_accounts::app_id.eq(deliveries::app_id))
+        .filter(tenants::state.eq(TenantState::Active))
+        .filter(
+            quarantine::tenant_id
+                .is_null()
+                .or(quarantine::tenant_id.eq(tenants::id.nullable())),
+        );
     let waiting = quarantine::table
-        .filter(quarantine::channel.eq(channel))
-        .filter(quarantine::route_key.eq(route_key))
+        .inner_join(deliveries::table)
         .filter(quarantine::reason.eq(Reason::UnknownAccount))
         .filter(quarantine::replayed_at.is_null())
+        .filter(diesel::dsl::exists(connected))
         .filter(
             quarantine::delivery_id
                 .gt(after.0)

@@ -25,8 +25,8 @@ use crate::provider::meta;
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 /// How long a provider may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long the database may take to keep a delivery.
-const KEEP_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long the database may take to name the apps, and again to keep a delivery.
+const KEEP_TIMEOUT: Duration = Duration::from_secs(2);
 /// The headers that are kept with a delivery.
 const KEPT_HEADERS: [&str; 4] = [
     "content-type",
@@ -154,20 +154,33 @@ async fn receive(
 async fn take(webhooks: &Webhooks, address: &Address, request: Request) -> Result<(), Refusal> {
     let key = address.key()?;
     let (parts, body) = request.into_parts();
-    let body = read(&parts.headers, body).await?;
-    let keeping = async {
-        let apps = webhooks.apps(key).await?;
-        let body = verify(&apps, &parts.headers, body).ok_or(Refusal::Forbidden)?;
-        let id = correlation_id(&parts.headers).to_string();
-        let headers = kept_headers(&parts.headers);
-        Ok(webhooks.take(Channel::Whatsapp, &headers, body, id).await?)
-    };
-    tokio::time::timeout(KEEP_TIMEOUT, keeping)
-        .await
-        .map_err(|_| Refusal::Unavailable)?
+    // A stranger's body is not even read.
+    if meta::signature(&parts.headers).is_none() {
+        return Err(Refusal::Forbidden);
+    }
+    let apps = in_time(webhooks.apps(key)).await?;
+    if apps.is_empty() {
+        return Err(Refusal::Forbidden);
+    }
+    let body = read(webhooks, &parts.headers, body).await?;
+    let body = verify(&apps, &parts.headers, body).ok_or(Refusal::Forbidden)?;
+    let id = correlation_id(&parts.headers).to_string();
+    let headers = kept_headers(&parts.headers);
+    in_time(webhooks.take(Channel::Whatsapp, &headers, body, id)).await
 }
 
-async fn read(headers: &HeaderMap, body: Body) -> Result<bytes::Bytes, Refusal> {
+async fn in_time<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Refusal> {
+    match tokio::time::timeout(KEEP_TIMEOUT, work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(Refusal::Unavailable),
+    }
+}
+
+async fn read(
+    webhooks: &Webhooks,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<bytes::Bytes, Refusal> {
     // Said beforehand, it need not be sent to be refused.
     let length = headers
         .get(CONTENT_LENGTH)
@@ -175,6 +188,9 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<bytes::Bytes, Refusal> 
     if length.is_some_and(|length| length > MAX_BODY_BYTES) {
         return Err(Refusal::TooLarge);
     }
+    let _reading = webhooks
+        .room_to_read(length.unwrap_or(MAX_BODY_BYTES))
+        .ok_or(Refusal::Unavailable)?;
     match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES)).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(_)) => Err(Refusal::TooLarge),

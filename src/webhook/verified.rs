@@ -34,9 +34,12 @@ impl<T> Deref for Verified<T> {
 /// Finds the app whose secret signed the body, over its raw bytes.
 pub fn verify(apps: &[App], headers: &HeaderMap, body: Bytes) -> Option<Verified<Bytes>> {
     let signature = meta::signature(headers)?;
-    let app = apps
-        .iter()
-        .find(|app| meta::is_signed_by(&app.secrets.app_secret, &body, &signature))?;
+    let app = apps.iter().find(|app| {
+        let secrets = [&app.secrets.app_secret, &app.secrets.previous_app_secret];
+        secrets
+            .into_iter()
+            .any(|secret| meta::is_signed_by(secret, &body, &signature))
+    })?;
     Some(Verified {
         content: body,
         app: app.id,

@@ -1,11 +1,11 @@
 //! What a server knows of webhooks: it takes them in, and shows and replays what is in quarantine.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use quick_cache::sync::Cache;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -21,6 +21,10 @@ use crate::master_key::Sealer;
 use crate::page::PageSize;
 use crate::tenant::{App, Provider, TenantDirectory};
 
+/// What bodies may have together while they are read, in KiB.
+const READING: usize = 256 * 1024;
+/// How many apps, or keys of none, are kept in mind.
+const APPS: usize = 1024;
 /// How long apps are believed to be as they were read.
 const FRESH: Duration = Duration::from_millis(500);
 
@@ -34,9 +38,10 @@ pub(super) struct Inner {
     pub(super) days: u32,
     pub(super) quarantine_days: u32,
     pub(super) room: Arc<Semaphore>,
+    reading: Arc<Semaphore>,
     pub(super) lanes: Lanes,
     pub(super) tasks: TaskTracker,
-    apps: RwLock<HashMap<Option<AppId>, ReadApps>>,
+    apps: Cache<Option<AppId>, ReadApps>,
 }
 
 /// Apps, and when they were read.
@@ -63,33 +68,31 @@ impl Webhooks {
             days: options.days,
             quarantine_days: options.quarantine_days,
             room: Arc::new(Semaphore::new(ROOM)),
+            reading: Arc::new(Semaphore::new(READING)),
             lanes: Lanes::new(),
             tasks: TaskTracker::new(),
-            apps: RwLock::default(),
+            apps: Cache::new(APPS),
         }))
     }
 
     /// The apps that may have signed: the one with that key, or those of the deployment.
     pub(super) async fn apps(&self, key: Option<AppId>) -> Result<Arc<Vec<App>>, Error> {
-        let known = {
-            let all = self.0.apps.read().unwrap_or_else(PoisonError::into_inner);
-            all.get(&key).cloned()
-        };
-        if let Some((read_at, apps)) = known
+        if let Some((read_at, apps)) = self.0.apps.get(&key)
             && read_at.elapsed() < FRESH
         {
             return Ok(apps);
         }
         let read_at = Instant::now();
         let apps = Arc::new(self.0.tenants.apps(Provider::Meta, key).await?);
-        let mut all = self.0.apps.write().unwrap_or_else(PoisonError::into_inner);
-        // What strangers make up must not fill the memory.
-        if apps.is_empty() {
-            all.remove(&key);
-        } else {
-            all.insert(key, (read_at, apps.clone()));
-        }
+        // Also that there is none: what strangers make up costs no query each time.
+        self.0.apps.insert(key, (read_at, apps.clone()));
         Ok(apps)
+    }
+
+    /// Room for a body that is about to be read, if there is any.
+    pub(super) fn room_to_read(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let wanted = u32::try_from(bytes / 1024 + 1).ok()?;
+        self.0.reading.clone().try_acquire_many_owned(wanted).ok()
     }
 
     /// Commits a delivery, and applies it behind the answer.
@@ -168,12 +171,12 @@ impl Webhooks {
             let delivery = delivery.ok_or_else(not_found)?;
             let items = read(&delivery);
             let readable = items.is_ok();
-            let outcome = self.apply_items(&delivery, &items, Some(item)).await?;
+            let outcome = self.apply_items(&delivery, &items, Some(&found)).await?;
             if let Some(error) = outcome.wait {
                 return Err(error);
             }
             // Item 0 that could be read this time has put what is left of it under its own number.
-            if !outcome.quarantined || item == 0 && readable {
+            if !outcome.stays || item == 0 && readable {
                 let mut conn = self.0.tenants.directory_conn().await?;
                 quarantine::release(&mut conn, id, item).await?;
             }
@@ -183,30 +186,40 @@ impl Webhooks {
         found.ok_or_else(not_found)
     }
 
-    /// Replays, behind the call, what waits for an account that is connected now.
-    pub fn connected(&self, channel: Channel, route_key: String) {
+    /// Replays, behind the call, what waits for an account that has just been connected, or whose
+    /// tenant is active again.
+    pub fn replay_soon(&self) {
+        self.0.apps.clear();
         let webhooks = self.clone();
-        self.0.tasks.spawn(async move {
-            if let Err(error) = webhooks.replay_waiting(channel, &route_key).await {
-                tracing::warn!(error = %Chain(&error), "what waits for an account is still in quarantine");
-            }
-        });
+        self.0
+            .tasks
+            .spawn(async move { webhooks.replay_waiting().await });
     }
 
-    async fn replay_waiting(&self, channel: Channel, route_key: &str) -> Result<(), Error> {
+    /// Replays what waited for accounts that are connected now.
+    pub(super) async fn replay_waiting(&self) {
         const AT_A_TIME: i64 = 100;
         let mut after = (DeliveryId(Uuid::nil()), -1);
         loop {
-            let mut conn = self.0.tenants.directory_conn().await?;
-            let waiting =
-                quarantine::waiting_for(&mut conn, channel, route_key, after, AT_A_TIME).await?;
-            drop(conn);
-            let Some(last) = waiting.last() else {
-                return Ok(());
+            let found = async {
+                let mut conn = self.0.tenants.directory_conn().await?;
+                quarantine::replayable(&mut conn, after, AT_A_TIME).await
+            };
+            let found = match found.await {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::warn!(error = %Chain(&error), "the quarantine cannot be read");
+                    return;
+                }
+            };
+            let Some(last) = found.last() else {
+                return;
             };
             after = *last;
-            for (id, item) in waiting {
-                self.replay(None, id, item).await?;
+            for (id, item) in found {
+                if let Err(error) = self.replay(None, id, item).await {
+                    tracing::warn!(delivery.id = %id, item, error = %Chain(&error), "an item stays in quarantine");
+                }
             }
         }
     }

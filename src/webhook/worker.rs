@@ -1,6 +1,6 @@
 //! Applies deliveries: the items of each, one by one, each in a transaction of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::delivery::{self, Delivery, LEASE};
-use super::quarantine::{self, NewQuarantined, Reason};
+use super::quarantine::{self, NewQuarantined, Quarantined, Reason};
 use super::webhooks::Webhooks;
 use crate::channel::Channel;
 use crate::error::{Chain, Error};
 use crate::inbox::{Effect, Inbound, Origin, record};
 use crate::provider::whatsapp;
-use crate::tenant::{Route, TenantScope};
+use crate::tenant::{Route, TenantScope, TenantState};
 
 /// How many deliveries are taken up from the queue in one step.
 const TAKEN_UP: i64 = 16;
@@ -23,8 +23,8 @@ const TAKEN_UP: i64 = 16;
 pub(super) const ROOM: usize = 64 * 1024;
 /// How often the queue is looked into.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often old deliveries are dropped.
-const DROP_EVERY: Duration = Duration::from_secs(60);
+/// How often old deliveries are dropped, and those replayed whose account is connected by now.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// How many are dropped in one step.
 const DROPPED: i64 = 500;
 /// How long what an item waits for may last before the whole delivery is tried again, at first
@@ -58,14 +58,14 @@ pub enum Content {
 pub(super) struct Outcome {
     /// The first thing that stood in the way for now.
     pub wait: Option<Error>,
-    /// Whether the item asked for was put into quarantine again.
-    pub quarantined: bool,
+    /// Whether the item asked for stays in quarantine.
+    pub stays: bool,
 }
 
 impl Webhooks {
     /// Takes up what is in the queue and drops what is old, until the service ends.
     pub async fn work(&self) {
-        let mut dropped_at = Instant::now();
+        let mut tidied_at = Instant::now();
         loop {
             let found = match self.take_up().await {
                 Ok(found) => found,
@@ -74,8 +74,9 @@ impl Webhooks {
                     0
                 }
             };
-            if dropped_at.elapsed() > DROP_EVERY {
-                dropped_at = Instant::now();
+            if tidied_at.elapsed() > TIDY_EVERY {
+                tidied_at = Instant::now();
+                self.replay_waiting().await;
                 if let Err(error) = self.drop_old().await {
                     tracing::warn!(error = %Chain(&error), "old deliveries cannot be dropped");
                 }
@@ -92,9 +93,17 @@ impl Webhooks {
         drop(conn);
         let count = found.len();
         for delivery in found {
-            let room = self.0.room.clone().acquire_many_owned(room(&delivery.body));
-            if let Ok(room) = room.await {
-                self.spawn(delivery, room).await;
+            match delivery {
+                Ok(delivery) => {
+                    let room = self.0.room.clone().acquire_many_owned(room(&delivery.body));
+                    if let Ok(room) = room.await {
+                        self.spawn(delivery, room).await;
+                    }
+                }
+                // Those that came with it are not to blame.
+                Err((id, error)) => {
+                    tracing::error!(delivery.id = %id, error = %Chain(&error), "a delivery cannot be opened, it stays as it is");
+                }
             }
         }
         Ok(count)
@@ -153,7 +162,7 @@ impl Webhooks {
         &self,
         delivery: &Delivery,
         items: &Items,
-        only: Option<i32>,
+        only: Option<&Quarantined>,
     ) -> Result<Outcome, Error> {
         let channel = delivery.channel;
         let mut outcome = Outcome::default();
@@ -163,7 +172,7 @@ impl Webhooks {
                 let whole = (0, "", None);
                 self.quarantine(delivery, whole, Reason::Unreadable, why)
                     .await?;
-                outcome.quarantined = true;
+                outcome.stays = true;
                 return Ok(outcome);
             }
         };
@@ -172,9 +181,10 @@ impl Webhooks {
         keys.dedup();
         let routes = self.0.tenants.routes(channel, &keys).await?;
         let mut scopes: HashMap<Uuid, Result<TenantScope, Error>> = HashMap::new();
+        let mut waiting = HashSet::new();
         let mut held_since = delivery.taken_at;
         for (number, item) in (1..).zip(items) {
-            if only.is_some_and(|only| only != number && only != 0) {
+            if only.is_some_and(|only| only.item != number && only.item != 0) {
                 continue;
             }
             if only.is_none() && held_since.elapsed() > LEASE / 3 {
@@ -193,11 +203,23 @@ impl Webhooks {
                 }
                 (_, Some(route)) if route.app != delivery.body.app() => {
                     count(channel, "foreign_app");
+                    outcome.stays = true;
+                    continue;
+                }
+                // What was of one tenant goes to no other.
+                (_, Some(route)) if only.is_some_and(|only| !only.may_go_to(&route.tenant)) => {
+                    outcome.stays = true;
                     continue;
                 }
                 (_, None) => (Reason::UnknownAccount, String::new()),
+                (_, Some(route)) if route.state != TenantState::Active => {
+                    let state = route.state.as_str();
+                    (Reason::UnknownAccount, format!("the tenant is {state}"))
+                }
                 (Content::Unsupported(kind), _) => (Reason::Unsupported, kind.clone()),
                 (Content::Unreadable(why), _) => (Reason::Unreadable, why.clone()),
+                // What comes later of this account waits, too, or it would come first.
+                (Content::Inbound(_), Some(route)) if waiting.contains(&route.account) => continue,
                 (Content::Inbound(inbound), Some(route)) => {
                     let scope = match scopes.entry(route.account.0) {
                         std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
@@ -217,6 +239,7 @@ impl Webhooks {
                             continue;
                         }
                         Applied::Wait(error) => {
+                            waiting.insert(route.account);
                             outcome.wait.get_or_insert(error);
                             continue;
                         }
@@ -229,7 +252,7 @@ impl Webhooks {
                 }
             };
             let (reason, detail) = refused;
-            outcome.quarantined = true;
+            outcome.stays = true;
             self.quarantine(delivery, place, reason, &detail).await?;
         }
         Ok(outcome)
@@ -291,7 +314,8 @@ async fn apply_one(
     let applying = async {
         let scope = match scope {
             Ok(scope) => scope,
-            Err(error) => return Err(Error::Unavailable(error.to_string().into())),
+            // Whatever keeps the tenant from being entered keeps it from everybody, and ends.
+            Err(error) => return Err(Error::Unavailable(Chain(error).to_string().into())),
         };
         record(&mut scope.conn().await?, origin, inbound).await
     };
@@ -317,9 +341,9 @@ fn may_pass(error: &Error) -> bool {
         | Error::Aborted(_)
         | Error::DeadlineExceeded
         | Error::Cancelled
-        | Error::Draining
-        | Error::FailedPrecondition(_) => true,
+        | Error::Draining => true,
         Error::InvalidArgument(_)
+        | Error::FailedPrecondition(_)
         | Error::InvalidRequest(_)
         | Error::Unauthenticated
         | Error::PermissionDenied(_)

@@ -3,16 +3,20 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use communication_service::pb::connect_channel_account_request::Settings;
 use communication_service::pb::{
-    ChannelAccount, ConversationStatus, DisconnectChannelAccountRequest, GetChannelAccountRequest,
+    ChannelAccount, ConnectChannelAccountRequest, ConversationStatus,
+    DisconnectChannelAccountRequest, GetChannelAccountRequest, InitializeTenantRequest,
     ListChannelAccountsRequest, ListQuarantinedItemsRequest, Message, MessageDirection,
     MessageStatus, MessageType, QuarantineReason, QuarantinedItem, ReplayQuarantinedItemRequest,
 };
 use serde_json::{Value as Json, json};
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Request};
 
 use crate::harness::{
-    APP_SECRET, Tables, TestServer, TestTenant, Whatsapp, eventually, refusal, sample, sign, within,
+    APP_SECRET, Keys, Tables, TestServer, TestTenant, Whatsapp, eventually, refusal, sample, sign,
+    within,
 };
 
 /// Everything that a customer's message leaves behind.
@@ -700,18 +704,8 @@ async fn an_app_speaks_for_its_own_accounts_alone() {
     let ours = Whatsapp::connected(&server).await;
     // Another tenant, with an app of its own.
     let theirs = Whatsapp::new(server.tenant().await);
-    let mut request = theirs.request();
     let secret = format!("secret-{}", theirs.number);
-    if let Some(communication_service::pb::connect_channel_account_request::Settings::Whatsapp(
-        settings,
-    )) = &mut request.settings
-    {
-        settings.own_app = true;
-    }
-    request.whatsapp_secrets.as_mut().unwrap().app_secret = secret.clone();
-    let mut admin = server.tenant_admin();
-    let connected = admin.connect_channel_account(request).await.unwrap();
-    let path = connected.into_inner().channel_account.unwrap().webhook_path;
+    let path = theirs.connect_own(&server, &secret).await.webhook_path;
     let post = async |path: &str, body: &[u8]| {
         let signature = sign(&secret, body);
         let headers = [
@@ -819,12 +813,6 @@ async fn an_account_belongs_to_one_tenant_and_shows_no_secret() {
         (Code::AlreadyExists, "CHANNEL_ACCOUNT_TAKEN")
     );
 
-    let mut request = account.request();
-    request.whatsapp_secrets.as_mut().unwrap().app_secret = "another-secret".to_owned();
-    let (code, _, fields) = refusal(admin.connect_channel_account(request).await);
-    assert_eq!(code, Code::InvalidArgument);
-    assert_eq!(fields, ["whatsapp_secrets.app_secret"]);
-
     let known = account.connect(&server).await;
     let get = GetChannelAccountRequest {
         tenant: other.slug(),
@@ -898,4 +886,119 @@ async fn a_delivery_that_nobody_applied_is_taken_up_by_another_node() {
     let _other = TestServer::start().await;
     let messages = "SELECT count(*) FROM {schema}.inbox_messages";
     eventually("it is applied", async || tables.count(messages).await == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_secret_is_valid_beside_the_one_before() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::new(server.tenant().await);
+    let body = sample("02_text.json", &account.number);
+    let post = async |path: &str, secret: &str| {
+        let signature = sign(secret, &body);
+        let headers = [("x-hub-signature-256", signature.as_str())];
+        server.http_post(path, &headers, &body).await.0
+    };
+    let path = account
+        .connect_own(&server, "first-secret")
+        .await
+        .webhook_path;
+    assert_eq!(post(&path, "first-secret").await, 200);
+    assert_eq!(post(&path, "second-secret").await, 403);
+    let again = account.connect_own(&server, "second-secret").await;
+    assert_eq!(again.webhook_path, path);
+    assert_eq!(post(&path, "first-secret").await, 200);
+    assert_eq!(post(&path, "second-secret").await, 200);
+    account.connect_own(&server, "third-secret").await;
+    assert_eq!(post(&path, "first-secret").await, 403);
+    assert_eq!(post(&path, "second-secret").await, 200);
+    assert_eq!(post(&path, "third-secret").await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_the_deployments_is_not_a_tenants_to_change() {
+    let keys = Keys::new();
+    let server = TestServer::start_trusting(&keys).await;
+    let all = keys.metadata(json!({"scope": "tenant.admin"}));
+    let slug = format!("t{}", uuid::Uuid::now_v7().simple());
+    let mut admin = server.tenant_admin();
+    let with = |metadata: &MetadataMap, message: ConnectChannelAccountRequest| {
+        Request::from_parts(metadata.clone(), tonic::Extensions::default(), message)
+    };
+    let make = InitializeTenantRequest {
+        tenant: slug.clone(),
+        ..Default::default()
+    };
+    let make = Request::from_parts(all.clone(), tonic::Extensions::default(), make);
+    let tenant = admin.initialize_tenant(make).await.unwrap();
+    let tenant = TestTenant::new(&server, tenant.into_inner().tenant.unwrap());
+    let own = keys.metadata(json!({"scope": "tenant.admin", "tenants": [slug]}));
+    let account = Whatsapp::new(tenant);
+    let known = account.request();
+    let made = admin
+        .connect_channel_account(with(&all, known.clone()))
+        .await;
+    made.unwrap();
+
+    // Not without the secret, not with another one, no other token, no new app.
+    let mut without = known.clone();
+    without.whatsapp_secrets = None;
+    let mut other = known.clone();
+    other.whatsapp_secrets.as_mut().unwrap().app_secret = "another-secret".to_owned();
+    let mut token = known.clone();
+    token.whatsapp_secrets.as_mut().unwrap().verify_token = "another-token".to_owned();
+    let mut new = known.clone();
+    if let Some(Settings::Whatsapp(settings)) = &mut new.settings {
+        settings.app_id = account.number.clone();
+    }
+    for request in [without, other, token, new] {
+        let answer = admin.connect_channel_account(with(&own, request)).await;
+        let (code, reason, _) = refusal(answer);
+        let denied = (Code::PermissionDenied, "TENANT_NOT_ALLOWED");
+        assert_eq!((code, reason.as_str()), denied);
+    }
+    // Who knows the secret may connect.
+    let made = admin.connect_channel_account(with(&own, known)).await;
+    made.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_connected_to_another_app_takes_nothing_of_what_waits() {
+    let server = TestServer::start().await;
+    let _app = Whatsapp::connected(&server).await;
+    let account = Whatsapp::new(server.tenant().await);
+    account.post_sample(&server, "02_text.json").await;
+    applied(&account).await;
+    let tables = Tables::of(&account.tenant).await;
+    let waiting = format!(
+        "SELECT count(*) FROM directory.quarantine
+        WHERE route_key = '{}' AND reason = 'unknown_account' AND replayed_at IS NULL",
+        account.number
+    );
+    assert_eq!(tables.count(&waiting).await, 1);
+    let mut other = Whatsapp::new(server.tenant().await);
+    other.number.clone_from(&account.number);
+    let wrong = other.connect_own(&server, "made-up-secret").await;
+    // By hand, too, it stays.
+    let item = format!(
+        "SELECT delivery_id::text FROM directory.quarantine WHERE route_key = '{}'",
+        account.number
+    );
+    let delivery_id = tables.admin.query_one(&item, &[]).await.unwrap().get(0);
+    let replay = ReplayQuarantinedItemRequest {
+        tenant: String::new(),
+        delivery_id,
+        item: 1,
+    };
+    let answer = server.tenant_admin().replay_quarantined_item(replay).await;
+    assert_eq!(answer.unwrap().into_inner().item.unwrap().replay_time, None);
+    let disconnect = DisconnectChannelAccountRequest {
+        tenant: other.tenant.slug(),
+        channel_account_id: wrong.id,
+    };
+    let mut admin = server.tenant_admin();
+    admin.disconnect_channel_account(disconnect).await.unwrap();
+    account.connect(&server).await;
+    eventually("nothing waits", async || tables.count(&waiting).await == 0).await;
+    assert_eq!(messages_of_one(&account).await.len(), 1);
+    assert_eq!(other.conversations().await, []);
 }

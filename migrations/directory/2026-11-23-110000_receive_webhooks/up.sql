@@ -62,7 +62,7 @@ COMMENT ON COLUMN directory.deliveries.body IS 'Sealed by the master key, bound 
 COMMENT ON COLUMN directory.deliveries.due_at IS 'When it may be taken up, again if somebody has: whoever has it puts this ahead while at work. None: done.';
 COMMENT ON COLUMN directory.deliveries.lease IS 'Of whoever is at work; another has no say any more.';
 CREATE INDEX deliveries_due_at_idx ON directory.deliveries (due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX deliveries_received_at_idx ON directory.deliveries USING brin (received_at);
+CREATE INDEX deliveries_received_at_idx ON directory.deliveries (received_at) WHERE due_at IS NULL;
 CREATE INDEX deliveries_app_id_idx ON directory.deliveries (app_id);
 
 CREATE TABLE directory.quarantine (
@@ -83,5 +83,5 @@ CREATE TABLE directory.quarantine (
 COMMENT ON TABLE directory.quarantine IS 'Items of deliveries that could not be applied, each alone.';
 COMMENT ON COLUMN directory.quarantine.item IS 'Its place in the delivery, from 1; 0 for a body that is unreadable as a whole.';
 COMMENT ON COLUMN directory.quarantine.tenant_id IS 'Whose it is, where that is known.';
-CREATE INDEX quarantine_route_key_idx ON directory.quarantine (channel, route_key) WHERE replayed_at IS NULL;
-CREATE INDEX quarantine_tenant_id_idx ON directory.quarantine (tenant_id);
+CREATE INDEX quarantine_unknown_account_idx ON directory.quarantine (channel, route_key, delivery_id, item) WHERE replayed_at IS NULL AND reason = 'unknown_account';
+CREATE INDEX quarantine_tenant_id_idx ON directory.quarantine (tenant_id, delivery_id, item);

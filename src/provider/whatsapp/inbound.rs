@@ -1,14 +1,20 @@
 //! What the webhooks of the Cloud API say, in our neutral terms.
 
-use serde_json::{Map, Value};
+use std::collections::HashMap;
+
+use serde_json::{Map, Value, json};
 
 use crate::inbox::{
     Direction, Inbound, InboundMessage, Location, MessageStatus, MessageType, NewIdentity, Person,
     Receipt,
 };
-use crate::provider::lenient::{self, cut, id, list, number, seconds, text, without_nul};
+use crate::provider::lenient::{self, cut, depth, id, list, number, seconds, text, without_nul};
 use crate::webhook::{Content, Item, Verified};
 
+/// The most items that a webhook may have; the documented most is 1,000.
+const MAX_ITEMS: usize = 10_000;
+/// How deep the metadata of a message may be nested.
+const MAX_METADATA_DEPTH: usize = 32;
 /// The most that a text may have; the rest stays in the delivery.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
 /// The most of a raw message that goes into the metadata.
@@ -32,6 +38,9 @@ pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
     if text(&body, "/object") != "whatsapp_business_account" {
         return Err("`object` is not `whatsapp_business_account`".to_owned());
     }
+    if count(&body) > MAX_ITEMS {
+        return Err(format!("the body has more than {MAX_ITEMS} items"));
+    }
     let mut items = Vec::new();
     let changes = list(&body, "/entry")
         .iter()
@@ -42,6 +51,7 @@ pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
             continue;
         };
         let route_key = id(value, "/metadata/phone_number_id").unwrap_or_default();
+        let contacts = Contacts::of(value);
         let mut add = |content| {
             items.push(Item {
                 route_key: route_key.clone(),
@@ -51,7 +61,7 @@ pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
         match field.as_str() {
             "messages" => {
                 for message in list(value, "/messages") {
-                    add(message_of(value, message));
+                    add(message_of(&contacts, message));
                 }
                 for status in list(value, "/statuses") {
                     add(receipt_of(status));
@@ -69,7 +79,44 @@ pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
     Ok(items)
 }
 
-fn message_of(value: &Value, message: &Value) -> Content {
+/// How many items a body has.
+fn count(body: &Value) -> usize {
+    let of_change = |change: &Value| {
+        let value = change.get("value").unwrap_or(&Value::Null);
+        let lists = ["/messages", "/statuses", "/message_echoes", "/contacts"];
+        1 + lists
+            .map(|path| list(value, path).len())
+            .iter()
+            .sum::<usize>()
+    };
+    let entries = list(body, "/entry").iter();
+    entries
+        .map(|entry| 1 + list(entry, "/changes").iter().map(of_change).sum::<usize>())
+        .sum()
+}
+
+/// Who the people of a change are, by each of their ids.
+struct Contacts<'a>(HashMap<String, &'a Value>);
+
+impl<'a> Contacts<'a> {
+    fn of(value: &'a Value) -> Self {
+        let mut contacts = HashMap::new();
+        for contact in list(value, "/contacts") {
+            let ids = [id(contact, "/wa_id"), id(contact, "/user_id")];
+            for id in ids.into_iter().flatten() {
+                contacts.entry(id).or_insert(contact);
+            }
+        }
+        Self(contacts)
+    }
+
+    fn find(&self, ids: &[&Option<String>]) -> Option<&'a Value> {
+        let mut ids = ids.iter().copied().flatten();
+        ids.find_map(|id| self.0.get(id).copied())
+    }
+}
+
+fn message_of(contacts: &Contacts<'_>, message: &Value) -> Content {
     if message.get("group_id").is_some() {
         return Content::Ignored("group");
     }
@@ -85,10 +132,7 @@ fn message_of(value: &Value, message: &Value) -> Content {
     let phone = id(message, "/from");
     let user = id(message, "/from_user_id");
     let mut identifiers = identifiers(phone.as_deref(), user.as_deref());
-    let contact = list(value, "/contacts").iter().find(|contact| {
-        let same = |path, mine: &Option<String>| mine.is_some() && id(contact, path) == *mine;
-        same("/wa_id", &phone) || same("/user_id", &user)
-    });
+    let contact = contacts.find(&[&phone, &user]);
     let mut name = String::new();
     if let Some(contact) = contact {
         name = text(contact, "/profile/name");
@@ -160,9 +204,9 @@ fn system_of(provider_id: String, message: &Value) -> Content {
         id(message, "/system/wa_id").as_deref(),
         id(message, "/system/user_id").as_deref(),
     );
-    let Some(known) = known.into_iter().next().filter(|_| !new.is_empty()) else {
+    if known.is_empty() || new.is_empty() {
         return Content::Unreadable(format!("`{kind}` without both identifiers"));
-    };
+    }
     Content::Inbound(Inbound::NewIdentity(NewIdentity {
         provider_id,
         known,
@@ -230,9 +274,10 @@ fn content_of(
             }
         }
     }
-    if Value::from(metadata.clone()).to_string().len() > MAX_METADATA_BYTES {
-        metadata = Map::new();
-        metadata.insert("metadata_cut".to_owned(), Value::Bool(true));
+    let mut metadata = Value::Object(metadata);
+    let too_deep = depth(&metadata) > MAX_METADATA_DEPTH;
+    if too_deep || metadata.to_string().len() > MAX_METADATA_BYTES {
+        metadata = json!({"metadata_cut": true});
     }
     Content::Inbound(Inbound::Message(Box::new(InboundMessage {
         provider_id,
@@ -243,7 +288,7 @@ fn content_of(
         person,
         reply_to: id(message, "/context/id"),
         at: seconds(message, "/timestamp"),
-        metadata: Value::Object(metadata),
+        metadata,
     })))
 }
 

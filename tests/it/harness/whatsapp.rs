@@ -92,6 +92,18 @@ impl Whatsapp {
         self.connect_by(&server.channel).await
     }
 
+    /// Connects the account to an app of the tenant's own.
+    pub async fn connect_own(&self, server: &TestServer, secret: &str) -> ChannelAccount {
+        let mut request = self.request();
+        if let Some(Settings::Whatsapp(settings)) = &mut request.settings {
+            settings.own_app = true;
+        }
+        request.whatsapp_secrets.as_mut().unwrap().app_secret = secret.to_owned();
+        let mut admin = server.tenant_admin();
+        let connected = admin.connect_channel_account(request).await.unwrap();
+        connected.into_inner().channel_account.unwrap()
+    }
+
     /// Connects the account, by a connection.
     pub async fn connect_by(&self, channel: &Channel) -> ChannelAccount {
         let mut admin = TenantAdminServiceClient::new(channel.clone());
