@@ -46,6 +46,11 @@ async fn insist(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_killed_at_full_speed_loses_and_doubles_nothing() {
+    kill_and_count(3).await;
+}
+
+/// Kills the service so often while messages are sent, and counts them in the end.
+pub async fn kill_and_count(kills: usize) {
     let folder = Folder::new();
     let database = durable(&folder).await;
     let service = Service::start(&folder, database.url()).await;
@@ -91,7 +96,7 @@ async fn a_service_killed_at_full_speed_loses_and_doubles_nothing() {
         });
     }
     let mut service = service;
-    for _ in 0..3 {
+    for _ in 0..kills {
         let enough = acknowledged.load(Ordering::Relaxed) + 60;
         eventually("messages are acknowledged", async || {
             acknowledged.load(Ordering::Relaxed) >= enough
@@ -109,7 +114,7 @@ async fn a_service_killed_at_full_speed_loses_and_doubles_nothing() {
     done.store(true, Ordering::Relaxed);
     let written = writers.join_all().await;
     assert!(
-        refused.load(Ordering::Relaxed) >= 3,
+        refused.load(Ordering::Relaxed) >= kills,
         "a kill met calls in flight"
     );
 
@@ -274,6 +279,11 @@ impl Shared {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_whose_reply_was_lost_is_there_once_after_the_retry() {
+    lose_replies(100).await;
+}
+
+/// Loses the reply to so many messages, sends each again, and counts them in the end.
+pub async fn lose_replies(cases: usize) {
     let folder = Folder::new();
     let database = durable(&folder).await;
     let relay = Relay::start(database.url()).await;
@@ -285,7 +295,7 @@ async fn a_message_whose_reply_was_lost_is_there_once_after_the_retry() {
     let tenant = server.tenant().await;
     let conversation = tenant.conversation().await;
     let mut answers = Vec::new();
-    for case in 1..=100 {
+    for case in 1..=cases {
         let mut request = tenant.new_message(&conversation, &format!("message no. {case}."));
         request.request_id = format!("request-{case}");
         relay.lose_reply(&[&request.text]);
@@ -296,14 +306,15 @@ async fn a_message_whose_reply_was_lost_is_there_once_after_the_retry() {
     }
     assert_eq!(tenant.messages(&conversation).await, answers);
     let sequences: Vec<_> = answers.iter().map(|message| message.sequence).collect();
-    assert_eq!(sequences, (1..=100).collect::<Vec<_>>());
+    let cases = i64::try_from(cases).unwrap();
+    assert_eq!(sequences, (1..=cases).collect::<Vec<_>>());
     let admin = connect(database.url()).await;
     let events = format!(
         "SELECT count(*), count(DISTINCT resource_id) FROM {}.events WHERE kind = 'message.created'",
         tenant.tenant.schema_name
     );
     let row = admin.query_one(&events, &[]).await.unwrap();
-    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (100, 100));
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (cases, cases));
     server.stop().await;
     database.stop().await.unwrap();
 }

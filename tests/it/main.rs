@@ -24,6 +24,7 @@ mod janitor;
 mod key_server;
 mod limits;
 mod migration;
+mod prove;
 mod readme;
 mod redelivery;
 mod schema;

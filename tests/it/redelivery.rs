@@ -15,10 +15,19 @@ use crate::harness::{
     Folder, Service, TestTenant, Whatsapp, connect, durable, eventually, sample, within,
 };
 
-const PEOPLE: usize = 20;
-const MESSAGES: usize = 15;
 const POSTERS: usize = 8;
-const KILLS: usize = 3;
+
+/// How much is delivered.
+pub struct Load {
+    /// So many people.
+    pub people: usize,
+    /// So many messages of each.
+    pub messages: usize,
+    /// Each of them so many times at most.
+    pub times: usize,
+    /// And the service is killed so often meanwhile.
+    pub kills: usize,
+}
 
 /// Puts numbers into an order that is the same each time and looks like none.
 fn scatter(number: usize) -> usize {
@@ -43,6 +52,23 @@ async fn insist(account: &Whatsapp, services: &mut watch::Receiver<SocketAddr>, 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_message_is_there_once_however_often_it_comes_and_whoever_dies() {
+    let load = Load {
+        people: 20,
+        messages: 15,
+        times: 4,
+        kills: 3,
+    };
+    redeliver(load).await;
+}
+
+/// Delivers messages several times, in no order, and counts them in the end.
+pub async fn redeliver(load: Load) {
+    let Load {
+        people,
+        messages,
+        times,
+        kills,
+    } = load;
     let folder = Folder::new();
     let database = durable(&folder).await;
     let mut service = Service::start(&folder, database.url()).await;
@@ -60,22 +86,22 @@ async fn each_message_is_there_once_however_often_it_comes_and_whoever_dies() {
 
     let text = String::from_utf8(sample("02_text.json", &account.number)).unwrap();
     let mut deliveries = Vec::new();
-    for person in 0..PEOPLE {
-        for message in 0..MESSAGES {
+    for person in 0..people {
+        for message in 0..messages {
             let body = text
                 .replace("wamid.", &format!("wamid.{person}.{message}."))
                 .replace("15550109911", &format!("1555{person:07}"))
                 .replace("US.13499900112233445566", &format!("US.{person}"))
                 .replace("Ol\\u00e1!", &format!("{person}-{message}"));
-            for time in 0..=scatter(person * MESSAGES + message) % 4 {
-                let place = scatter(person + 100 * message + 10_000 * time);
+            for time in 0..=scatter(person * messages + message) % times {
+                let place = scatter(person + 1_000 * message + 1_000_000 * time);
                 deliveries.push((place, body.clone()));
             }
         }
     }
     deliveries.sort();
     let total = deliveries.len();
-    assert!(total > PEOPLE * MESSAGES * 2, "{total}");
+    assert!(total > people * messages * times / 3, "{total}");
 
     let (announce, services) = watch::channel(service.http);
     let (posted, mut progress) = watch::channel(0_usize);
@@ -97,11 +123,11 @@ async fn each_message_is_there_once_however_often_it_comes_and_whoever_dies() {
         });
     }
     let database_admin = connect(database.url()).await;
-    for kill in 1..=KILLS {
-        let enough = total * kill / (KILLS + 1);
+    for kill in 1..=kills {
+        let enough = total * kill / (kills + 1);
         progress.wait_for(|posted| *posted >= enough).await.unwrap();
         service.kill().await;
-        if kill == KILLS {
+        if kill == kills {
             // As if the time of the dead one's leases had passed.
             let later = "UPDATE directory.deliveries SET due_at = directory.now()
                 WHERE due_at IS NOT NULL";
@@ -120,19 +146,19 @@ async fn each_message_is_there_once_however_often_it_comes_and_whoever_dies() {
 
     account.tenant.inbox = InboxServiceClient::new(service.channel.clone());
     let conversations = account.conversations().await;
-    assert_eq!(conversations.len(), PEOPLE);
+    assert_eq!(conversations.len(), people);
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for conversation in &conversations {
-        let messages = account.tenant.messages(conversation).await;
-        let sequences: Vec<_> = messages.iter().map(|message| message.sequence).collect();
-        let dense: Vec<_> = (1..).take(MESSAGES).collect();
+        let stored = account.tenant.messages(conversation).await;
+        let sequences: Vec<_> = stored.iter().map(|message| message.sequence).collect();
+        let dense: Vec<_> = (1..).take(messages).collect();
         assert_eq!(sequences, dense);
-        for message in messages {
+        for message in stored {
             let id = message.text.split(' ').next().unwrap().to_owned();
             *seen.entry(id).or_default() += 1;
         }
     }
-    assert_eq!(seen.len(), PEOPLE * MESSAGES);
+    assert_eq!(seen.len(), people * messages);
     assert!(seen.values().all(|times| *times == 1), "{seen:?}");
     let counts = format!(
         "SELECT (SELECT count(*) FROM {0}.contacts),
@@ -142,10 +168,10 @@ async fn each_message_is_there_once_however_often_it_comes_and_whoever_dies() {
     );
     let row = database_admin.query_one(&counts, &[]).await.unwrap();
     let counts: (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
-    let expected = i64::try_from(PEOPLE * MESSAGES).unwrap();
-    assert_eq!(counts, (i64::try_from(PEOPLE).unwrap(), expected, 0));
+    let expected = i64::try_from(people * messages).unwrap();
+    assert_eq!(counts, (i64::try_from(people).unwrap(), expected, 0));
     eventually("the service still answers", async || {
-        account.conversations().await.len() == PEOPLE
+        account.conversations().await.len() == people
     })
     .await;
     service.kill().await;

@@ -1,0 +1,31 @@
+//! The long forms of what the other tests show in short; `make prove` runs them.
+
+use crate::connections::use_at_random;
+use crate::durability::{kill_and_count, lose_replies};
+use crate::redelivery::{Load, redeliver};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_killed_a_hundred_times_loses_and_doubles_nothing() {
+    kill_and_count(100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_messages_whose_reply_was_lost_are_there_once() {
+    lose_replies(10_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_webhooks_told_up_to_ten_times_have_their_effect_once() {
+    let load = Load {
+        people: 200,
+        messages: 50,
+        times: 10,
+        kills: 20,
+    };
+    redeliver(load).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_tenants_at_random_never_open_more_than_sixty_connections() {
+    use_at_random(1_000, 60).await;
+}
