@@ -96,7 +96,8 @@ where
         let started = Instant::now();
         let correlation_id = correlation_id(request.headers());
         let path = request.uri().clone();
-        let span = tracing::info_span!(
+        // At the level of errors, so that none is written without its call.
+        let span = tracing::error_span!(
             "call",
             method = path.path(),
             %correlation_id,

@@ -35,7 +35,7 @@ pub struct Config {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
 
-    /// `development`: faults are answered with their cause, and on loopback no credential is needed; without it `development` on loopback, else `production`
+    /// `development`: faults are answered with their cause, and on loopback no credential is needed; without it `development` on loopback without a proxy, else `production`
     #[arg(long, env = "COMM_ENV", value_enum, value_name = "ENVIRONMENT")]
     pub env: Option<Environment>,
 
@@ -219,6 +219,7 @@ pub struct Config {
         long,
         env = "COMM_CALL_SECONDS",
         default_value_t = 30,
+        value_parser = clap::value_parser!(u64).range(1..=3600),
         value_name = "SECONDS"
     )]
     pub call_seconds: u64,
@@ -272,7 +273,8 @@ impl Config {
 
     /// What the service runs for.
     pub fn environment(&self) -> Environment {
-        let usual = if self.host.is_loopback() {
+        // A proxy brings the world to loopback.
+        let usual = if self.host.is_loopback() && !self.tls_terminated {
             Environment::Development
         } else {
             Environment::Production

@@ -17,6 +17,10 @@ use crate::config::{Config, LogFormat};
 use crate::pb;
 use crate::trace::Traces;
 
+/// Libraries that would write messages and tokens to the log at a finer level, whatever `COMM_LOG`
+/// says.
+const SECRETIVE: [&str; 4] = ["tokio_postgres", "h2", "hyper", "rustls"];
+
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
@@ -33,7 +37,10 @@ pub enum TelemetryError {
 /// # Errors
 /// The filter has another form, or the collector's address.
 pub fn start_log(config: &Config) -> Result<Option<Traces>, TelemetryError> {
-    let filter = EnvFilter::builder().parse(&config.log)?;
+    let mut filter = EnvFilter::builder().parse(&config.log)?;
+    for target in SECRETIVE {
+        filter = filter.add_directive(format!("{target}=warn").parse()?);
+    }
     let log = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());

@@ -22,6 +22,8 @@ const LEEWAY: u64 = 30;
 /// Longer than any token that is meant well.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
+/// What a token may say that it is.
+const TYPES: [&str; 3] = ["JWT", "at+jwt", "application/at+jwt"];
 /// The algorithms that a token may be signed with: none whose key could also sign.
 const ALGORITHMS: &[Algorithm] = &[
     Algorithm::EdDSA,
@@ -43,7 +45,7 @@ pub struct TokenClaims {
     /// The service that it was issued to.
     pub sub: String,
     /// Whom it is for: this service.
-    pub aud: String,
+    pub aud: Audience,
     /// When it ends, in seconds since 1970.
     pub exp: u64,
     /// When it begins.
@@ -58,6 +60,16 @@ pub struct TokenClaims {
     /// The user, of a user's own token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
+}
+
+/// Whom a token is for: one, or several.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Audience {
+    /// One.
+    One(String),
+    /// Several, of whom we have to be one.
+    Several(Vec<String>),
 }
 
 /// Returns the credential of a request, if it has one.
@@ -159,7 +171,12 @@ impl Authenticator {
 
     fn verify(&self, token: &[u8]) -> Option<Verified> {
         let header = decode_header(token).ok()?;
-        if !ALGORITHMS.contains(&header.alg) {
+        let is_token = header
+            .typ
+            .as_deref()
+            .is_none_or(|typ| TYPES.iter().any(|known| typ.eq_ignore_ascii_case(known)));
+        // What `crit` names has to be understood, and we understand nothing of the kind.
+        if !ALGORITHMS.contains(&header.alg) || !is_token || header.crit.is_some() {
             return None;
         }
         let kid = header.kid.as_deref().unwrap_or_default();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::access::{DevelopmentKey, Scope, TokenClaims};
+use crate::access::{Audience, DevelopmentKey, Scope, TokenClaims};
 use crate::clock;
 use crate::database::private::default_data_dir;
 use crate::server::development_key_file;
@@ -59,7 +59,7 @@ pub fn run(args: &TokenArgs) -> Result<(), Box<dyn Error>> {
     let claims = TokenClaims {
         iss: args.issuer.clone(),
         sub: args.service.clone(),
-        aud: args.audience.clone(),
+        aud: Audience::One(args.audience.clone()),
         exp: clock::since_epoch().as_secs() + args.hours * 3600,
         nbf: None,
         scope,

@@ -31,6 +31,8 @@ pub struct Setting {
     pub grpc: Protection,
     /// Who ends the TLS of the sidecar.
     pub http: Protection,
+    /// Whether a proxy stands in front of both ports, as the operator states.
+    pub proxied: bool,
     /// Whether the operator said that protection is not wanted.
     pub insecure: bool,
 }
@@ -65,8 +67,7 @@ impl Setting {
     /// Returns what is reached by whom.
     pub fn exposure(&self) -> Exposure {
         // A proxy in front of loopback brings the whole world to it.
-        let proxy = Protection::Proxy;
-        let local = self.host.is_loopback() && self.grpc != proxy && self.http != proxy;
+        let local = self.host.is_loopback() && !self.proxied;
         let protected = |protection| self.authentication && protection != Protection::None;
         let grpc_host = if self.host.is_loopback() || self.insecure || protected(self.grpc) {
             self.host
@@ -83,7 +84,7 @@ impl Setting {
         let development = local && self.environment == Environment::Development;
         let anonymous = !self.authentication && (development || self.insecure);
         // Beyond this machine, a key that lies in a folder is nobody's credential.
-        let development_key = !self.authentication && grpc_host.is_loopback() && self.grpc != proxy;
+        let development_key = !self.authentication && grpc_host.is_loopback() && !self.proxied;
         let warning = if anonymous && !(local && grpc_host.is_loopback()) {
             Some("INSECURE: whoever reaches the gRPC port may do everything")
         } else if anonymous && !development {
@@ -128,11 +129,12 @@ mod tests {
             ("0.0.0.0", Environment::Production),
         ] {
             for authentication in [false, true] {
-                for (tls, grpc, http) in [
-                    ("plain", Protection::None, Protection::None),
-                    ("tls", Protection::Own, Protection::None),
-                    ("tls+http", Protection::Own, Protection::Own),
-                    ("proxy", Protection::Proxy, Protection::Proxy),
+                for (tls, grpc, http, proxied) in [
+                    ("plain", Protection::None, Protection::None, false),
+                    ("tls", Protection::Own, Protection::None, false),
+                    ("tls+http", Protection::Own, Protection::Own, false),
+                    ("proxy", Protection::Proxy, Protection::Proxy, true),
+                    ("both", Protection::Own, Protection::Own, true),
                 ] {
                     for insecure in [false, true] {
                         let setting = Setting {
@@ -141,6 +143,7 @@ mod tests {
                             authentication,
                             grpc,
                             http,
+                            proxied,
                             insecure,
                         };
                         let exposure = setting.exposure();
@@ -186,6 +189,8 @@ mod tests {
         127.0.0.1 Development ---- tls+http insecure -> 127.0.0.1 Open anonymous own-key -
         127.0.0.1 Development ---- proxy    -------- -> 127.0.0.1 Loopback token - -
         127.0.0.1 Development ---- proxy    insecure -> 127.0.0.1 Open anonymous - warned
+        127.0.0.1 Development ---- both     -------- -> 127.0.0.1 Loopback token - -
+        127.0.0.1 Development ---- both     insecure -> 127.0.0.1 Open anonymous - warned
         127.0.0.1 Development keys plain    -------- -> 127.0.0.1 Open token - -
         127.0.0.1 Development keys plain    insecure -> 127.0.0.1 Open token - -
         127.0.0.1 Development keys tls      -------- -> 127.0.0.1 Open token - -
@@ -194,6 +199,8 @@ mod tests {
         127.0.0.1 Development keys tls+http insecure -> 127.0.0.1 Open token - -
         127.0.0.1 Development keys proxy    -------- -> 127.0.0.1 WithToken token - -
         127.0.0.1 Development keys proxy    insecure -> 127.0.0.1 WithToken token - -
+        127.0.0.1 Development keys both     -------- -> 127.0.0.1 WithToken token - -
+        127.0.0.1 Development keys both     insecure -> 127.0.0.1 WithToken token - -
         127.0.0.1 Production ---- plain    -------- -> 127.0.0.1 Open token own-key -
         127.0.0.1 Production ---- plain    insecure -> 127.0.0.1 Open anonymous own-key warned
         127.0.0.1 Production ---- tls      -------- -> 127.0.0.1 Open token own-key -
@@ -202,6 +209,8 @@ mod tests {
         127.0.0.1 Production ---- tls+http insecure -> 127.0.0.1 Open anonymous own-key warned
         127.0.0.1 Production ---- proxy    -------- -> 127.0.0.1 Loopback token - -
         127.0.0.1 Production ---- proxy    insecure -> 127.0.0.1 Open anonymous - warned
+        127.0.0.1 Production ---- both     -------- -> 127.0.0.1 Loopback token - -
+        127.0.0.1 Production ---- both     insecure -> 127.0.0.1 Open anonymous - warned
         127.0.0.1 Production keys plain    -------- -> 127.0.0.1 Open token - -
         127.0.0.1 Production keys plain    insecure -> 127.0.0.1 Open token - -
         127.0.0.1 Production keys tls      -------- -> 127.0.0.1 Open token - -
@@ -210,6 +219,8 @@ mod tests {
         127.0.0.1 Production keys tls+http insecure -> 127.0.0.1 Open token - -
         127.0.0.1 Production keys proxy    -------- -> 127.0.0.1 WithToken token - -
         127.0.0.1 Production keys proxy    insecure -> 127.0.0.1 WithToken token - -
+        127.0.0.1 Production keys both     -------- -> 127.0.0.1 WithToken token - -
+        127.0.0.1 Production keys both     insecure -> 127.0.0.1 WithToken token - -
         0.0.0.0   Production ---- plain    -------- -> 127.0.0.1 Loopback token own-key -
         0.0.0.0   Production ---- plain    insecure -> 0.0.0.0   Open anonymous - warned
         0.0.0.0   Production ---- tls      -------- -> 127.0.0.1 Loopback token own-key -
@@ -218,6 +229,8 @@ mod tests {
         0.0.0.0   Production ---- tls+http insecure -> 0.0.0.0   Open anonymous - warned
         0.0.0.0   Production ---- proxy    -------- -> 127.0.0.1 Loopback token - -
         0.0.0.0   Production ---- proxy    insecure -> 0.0.0.0   Open anonymous - warned
+        0.0.0.0   Production ---- both     -------- -> 127.0.0.1 Loopback token - -
+        0.0.0.0   Production ---- both     insecure -> 0.0.0.0   Open anonymous - warned
         0.0.0.0   Production keys plain    -------- -> 127.0.0.1 Loopback token - -
         0.0.0.0   Production keys plain    insecure -> 0.0.0.0   WithToken token - warned
         0.0.0.0   Production keys tls      -------- -> 0.0.0.0   Loopback token - -
@@ -226,6 +239,8 @@ mod tests {
         0.0.0.0   Production keys tls+http insecure -> 0.0.0.0   WithToken token - -
         0.0.0.0   Production keys proxy    -------- -> 0.0.0.0   WithToken token - -
         0.0.0.0   Production keys proxy    insecure -> 0.0.0.0   WithToken token - -
+        0.0.0.0   Production keys both     -------- -> 0.0.0.0   WithToken token - -
+        0.0.0.0   Production keys both     insecure -> 0.0.0.0   WithToken token - -
         ");
     }
 

@@ -266,6 +266,10 @@ struct Counted<S> {
     connection: Arc<Connection>,
 }
 
+fn is_health(request: &Request<Incoming>) -> bool {
+    request.uri().path().starts_with("/grpc.health.v1.Health/")
+}
+
 impl<S, B> hyper::service::Service<Request<Incoming>> for Counted<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
@@ -276,7 +280,8 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         Answer {
-            under_way: Some(self.connection.begin()),
+            // Whoever only asks how we are makes room for others when there is none.
+            under_way: (!is_health(&request)).then(|| self.connection.begin()),
             answer: self.service.clone().oneshot(request),
         }
     }

@@ -395,6 +395,7 @@ fn setting(config: &Config, host: IpAddr) -> Setting {
         host,
         environment: config.environment(),
         authentication: config.jwks_file.is_some() || config.jwks_url.is_some(),
+        proxied: config.tls_terminated,
         grpc: protection(own),
         http: protection(own && config.tls_http),
         insecure: config.insecure,

@@ -24,7 +24,7 @@ use super::tenant::{self, Isolation, State, Tenant};
 use crate::access::{Actor, Call, Caller, Facts, admit};
 use crate::channel::Channel;
 use crate::database::dial::Dialer;
-use crate::error::{Error, Precondition};
+use crate::error::{Chain, Error, Precondition};
 use crate::ids::{AppId, ChannelAccountId, TenantId};
 use crate::master_key::Sealer;
 use crate::page::PageSize;
@@ -191,6 +191,10 @@ impl TenantDirectory {
         correlation_id: &str,
     ) -> Result<TenantScope, Error> {
         let known = self.known(&route.tenant).await?;
+        // The slug may be somebody else's by now.
+        if known.tenant.id != route.tenant_id {
+            return Err(Error::not_found("tenant", &route.tenant));
+        }
         let facts = Facts {
             actor: Actor::Service(channel.as_str().to_owned()),
             caller: Arc::new(Caller::provider(channel.as_str())),
@@ -453,9 +457,19 @@ impl TenantDirectory {
         let begun = self.0.started.elapsed();
         let mut conn = self.directory_conn().await?;
         let now = tenant::epochs(&mut conn).await?;
-        if self.0.read_at.load(Ordering::Relaxed) != 0 && now.epoch > *seen {
+        if self.0.read_at.load(Ordering::Relaxed) == 0 {
+            // What was remembered before there was an epoch to compare it with may be old by now.
+            let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
+            known.clear();
+        } else if now.epoch > *seen {
             for tenant in tenant::changed_since(&mut conn, *seen).await? {
-                self.remember(tenant)?;
+                let slug = tenant.slug.clone();
+                // One that cannot be understood keeps nobody from the others.
+                if let Err(error) = self.remember(tenant) {
+                    tracing::error!(tenant.slug = slug, error = %Chain(&error), "a tenant cannot be used");
+                    let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
+                    known.remove(&slug);
+                }
             }
             if now.purged_epoch > *seen {
                 self.forget_missing(&mut conn).await?;

@@ -245,7 +245,8 @@ async fn lock(conn: &mut AsyncPgConnection, slug: &Slug) -> Result<(Tenant, Date
     tenants::table
         .filter(tenants::slug.eq(slug.as_str()))
         .select((Tenant::as_select(), now))
-        .for_update()
+        // Not FOR UPDATE: rows that refer to the tenant, such as those of the quarantine, go on.
+        .for_no_key_update()
         .first(conn)
         .await
         .optional()?

@@ -65,8 +65,23 @@ pub async fn run(
         last: None,
     };
     let tenants = tenants.clone();
+    // Each in a task of its own: a caller that stops reading must not stop one half way, with its
+    // locks.
     let migrated = stream::iter(outdated)
-        .map(move |tenant| migrate(tenants.clone(), tenant, dry))
+        .map(move |tenant| {
+            let slug = tenant.slug.clone();
+            let from_version = tenant.schema_version.clone();
+            let migrating = tokio::spawn(migrate(tenants.clone(), tenant, dry));
+            async move {
+                migrating.await.unwrap_or_else(|_| Migrated {
+                    slug,
+                    from_version,
+                    error: Some(
+                        "the migration panicked, the server's log has the cause".to_owned(),
+                    ),
+                })
+            }
+        })
         .buffer_unordered(CONNECTIONS);
     let mut progress = begin.clone();
     let told = migrated.map(move |migrated| {

@@ -210,7 +210,18 @@ impl Provisioner {
         begin(&mut conn, LOCK_TIMEOUT).await?;
         conn.batch_execute(&format!("SET LOCAL search_path = {schema}"))
             .await?;
-        Ok(conn)
+        // What was known of it may be old; from here on it stays as it is.
+        let state: Option<State> = tenants::table
+            .find(tenant.id)
+            .select(tenants::state)
+            .for_share()
+            .first(&mut conn)
+            .await
+            .optional()?;
+        match state {
+            Some(State::Active) => Ok(conn),
+            _ => Err(Error::Aborted(Conflict::Transaction)),
+        }
     }
 
     pub(super) async fn conn(&self) -> Result<AsyncPgConnection, Error> {
@@ -352,8 +363,12 @@ pub(super) async fn begin(
 ) -> Result<(), Error> {
     Transactions::begin_transaction(conn).await?;
     let lock_timeout = lock_timeout.as_millis();
-    conn.batch_execute(&format!("SET LOCAL lock_timeout = {lock_timeout}"))
-        .await?;
+    // Of a node that has frozen in the middle, nothing stays locked for long.
+    conn.batch_execute(&format!(
+        "SET LOCAL lock_timeout = {lock_timeout};
+         SET LOCAL idle_in_transaction_session_timeout = '10s'"
+    ))
+    .await?;
     Ok(())
 }
 

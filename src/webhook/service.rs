@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use bytes::BytesMut;
+use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -188,14 +190,28 @@ async fn read(
     if length.is_some_and(|length| length > MAX_BODY_BYTES) {
         return Err(Refusal::TooLarge);
     }
-    let _reading = webhooks
-        .room_to_read(length.unwrap_or(MAX_BODY_BYTES))
-        .ok_or(Refusal::Unavailable)?;
-    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES)).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(_)) => Err(Refusal::TooLarge),
-        Err(_) => Err(Refusal::TooSlow),
-    }
+    let reading = async {
+        let mut whole = BytesMut::new();
+        let mut room = webhooks.room_to_read(0).ok_or(Refusal::Unavailable)?;
+        let mut pieces = body.into_data_stream();
+        while let Some(piece) = pieces.next().await {
+            // Who does not send to the end hears no answer.
+            let piece = piece.map_err(|_| Refusal::TooSlow)?;
+            if whole.len() + piece.len() > MAX_BODY_BYTES {
+                return Err(Refusal::TooLarge);
+            }
+            // Room goes to who has sent something, not to who says that they will.
+            room.merge(
+                webhooks
+                    .room_to_read(piece.len())
+                    .ok_or(Refusal::Unavailable)?,
+            );
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole.freeze())
+    };
+    let read = tokio::time::timeout(BODY_TIMEOUT, reading).await;
+    read.map_err(|_| Refusal::TooSlow)?
 }
 
 fn kept_headers(headers: &HeaderMap) -> Value {

@@ -21,8 +21,8 @@ use crate::master_key::Sealer;
 use crate::page::PageSize;
 use crate::tenant::{App, Provider, TenantDirectory};
 
-/// What bodies may have together while they are read, in KiB.
-const READING: usize = 256 * 1024;
+/// What bodies may have together while they are read, in bytes.
+const READING: usize = 256 * 1024 * 1024;
 /// How many apps, or keys of none, are kept in mind.
 const APPS: usize = 1024;
 /// How long apps are believed to be as they were read.
@@ -89,9 +89,9 @@ impl Webhooks {
         Ok(apps)
     }
 
-    /// Room for a body that is about to be read, if there is any.
+    /// Room for a piece of a body that is being read, if there is any.
     pub(super) fn room_to_read(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let wanted = u32::try_from(bytes / 1024 + 1).ok()?;
+        let wanted = u32::try_from(bytes).ok()?;
         self.0.reading.clone().try_acquire_many_owned(wanted).ok()
     }
 

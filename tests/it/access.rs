@@ -137,6 +137,11 @@ fn bad_tokens(keys: &Keys) -> Vec<(&'static str, String)> {
         header.kid = kid.map(str::to_owned);
         keys.sign_as(&header, &Keys::claims())
     };
+    let headed = |change: fn(&mut Header)| {
+        let mut header = ed_header();
+        change(&mut header);
+        keys.sign_as(&header, &Keys::claims())
+    };
     let mut es256 = Header::new(Algorithm::ES256);
     es256.kid = Some("ed".to_owned());
     let mut flipped = signature.to_owned().into_bytes();
@@ -159,6 +164,11 @@ fn bad_tokens(keys: &Keys) -> Vec<(&'static str, String)> {
         ("empty issuer", with(json!({"iss": ""}))),
         ("no issuer", without("iss")),
         ("other audience", with(json!({"aud": "somebody"}))),
+        (
+            "other audiences",
+            with(json!({"aud": ["somebody", "else"]})),
+        ),
+        ("audience of a number", with(json!({"aud": 7}))),
         ("no audience", without("aud")),
         ("empty audience", with(json!({"aud": ""}))),
         ("no subject", without("sub")),
@@ -173,6 +183,14 @@ fn bad_tokens(keys: &Keys) -> Vec<(&'static str, String)> {
         ("empty user", with(json!({"user_id": ""}))),
         ("user with NUL", with(json!({"user_id": "a\u{0}"}))),
         ("long user", with(json!({"user_id": "x".repeat(129)}))),
+        (
+            "another kind of token",
+            headed(|header| header.typ = Some("logout+jwt".to_owned())),
+        ),
+        (
+            "something that has to be understood",
+            headed(|header| header.crit = Some(vec!["exp".to_owned()])),
+        ),
         ("unknown key", as_kid(Some("nobody"))),
         ("no key named", as_kid(None)),
         ("empty key name", as_kid(Some(""))),
@@ -277,6 +295,12 @@ async fn bad_tokens_are_all_refused_in_the_same_words() {
     metadata.insert("authorization", format!("bearer {good}").parse().unwrap());
     method
         .call(&server.channel, &request, &metadata)
+        .await
+        .unwrap();
+    let among_others = json!(["somebody", "communication-service"]);
+    let among_others = keys.metadata(json!({"scope": "inbox.read", "aud": among_others}));
+    method
+        .call(&server.channel, &request, &among_others)
         .await
         .unwrap();
     let nearly = keys.metadata(json!({"scope": "inbox.read", "exp": now() - 10}));

@@ -15,7 +15,7 @@ COMMENT ON TABLE provider_events IS 'What providers told, one row each, committe
 COMMENT ON COLUMN provider_events.occurrence IS 'Tells apart what a message has several of: its states.';
 COMMENT ON COLUMN provider_events.message_id IS 'The message that the provider knows by provider_id.';
 COMMENT ON COLUMN provider_events.delivery_id IS 'In directory.deliveries, which forgets sooner.';
-CREATE INDEX provider_events_created_at_idx ON provider_events USING brin (created_at);
+CREATE INDEX provider_events_created_at_idx ON provider_events (created_at) WHERE kind = 'receipt';
 CREATE INDEX provider_events_message_id_idx ON provider_events (message_id) WHERE message_id IS NOT NULL;
 
 CREATE TABLE parked_receipts (
@@ -30,7 +30,7 @@ CREATE TABLE parked_receipts (
     CONSTRAINT parked_receipts_channel_account_id_fkey FOREIGN KEY (channel_account_id) REFERENCES channel_accounts (id),
     CONSTRAINT parked_receipts_status_check CHECK (status IN ('queued', 'sent', 'delivered', 'read', 'failed'))
 );
-CREATE INDEX parked_receipts_created_at_idx ON parked_receipts USING brin (created_at);
+CREATE INDEX parked_receipts_created_at_idx ON parked_receipts (created_at);
 COMMENT ON TABLE parked_receipts IS 'How far messages have come that the provider knows and we do not yet.';
 
 ALTER TABLE inbox_messages ADD COLUMN provider_at timestamptz;
