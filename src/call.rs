@@ -23,7 +23,7 @@ use crate::telemetry::CallMetrics;
 use crate::trace::CallTraces;
 
 /// Carries the correlation id, in and out.
-const CORRELATION: &str = "x-request-id";
+pub const CORRELATION: &str = "x-request-id";
 /// The longest correlation id of a caller's own.
 const MAX_CORRELATION: usize = 128;
 /// How much earlier than the caller we give up, so that our answer is heard.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use http::header::AUTHORIZATION;
@@ -94,6 +95,9 @@ pub struct Authenticator {
     audience: String,
     /// By digest, so that a dump of memory has no tokens in it.
     verified: Cache<[u8; 32], Verified>,
+    /// How often the keys have changed: what was verified by others than those of now is not
+    /// believed.
+    changes: AtomicU64,
     anonymous: Option<Arc<Caller>>,
 }
 
@@ -101,6 +105,7 @@ pub struct Authenticator {
 struct Verified {
     caller: Arc<Caller>,
     expires: u64,
+    changes: u64,
 }
 
 impl Authenticator {
@@ -112,6 +117,7 @@ impl Authenticator {
             issuer: issuer.to_owned(),
             audience: audience.to_owned(),
             verified: Cache::new(REMEMBERED),
+            changes: AtomicU64::new(0),
             anonymous: anonymous.map(Arc::new),
         }
     }
@@ -129,7 +135,7 @@ impl Authenticator {
     /// Keeps the keyring as its source has it, for ever.
     pub async fn follow(&self) {
         if let Some(keyring) = &self.keyring {
-            keyring.follow(|| self.verified.clear()).await;
+            keyring.follow(|| self.keys_changed()).await;
         }
     }
 
@@ -143,7 +149,7 @@ impl Authenticator {
     /// Asks for a key that is not known, unless that was done a short time ago.
     pub async fn learn(&self, kid: &str) {
         if let Some(keyring) = &self.keyring {
-            keyring.learn(kid, || self.verified.clear()).await;
+            keyring.learn(kid, || self.keys_changed()).await;
         }
     }
 
@@ -159,17 +165,25 @@ impl Authenticator {
         let mut key = [0; 32];
         key.copy_from_slice(digest(&SHA256, token).as_ref());
         let now = clock::since_epoch().as_secs();
+        // Before the keys are looked at, so that a change meanwhile is noticed.
+        let changes = self.changes.load(Ordering::Acquire);
         if let Some(verified) = self.verified.get(&key)
             && now < verified.expires
+            && verified.changes == changes
         {
             return Ok(verified.caller);
         }
-        let verified = self.verify(token).ok_or(Error::Unauthenticated)?;
+        let verified = self.verify(token, changes).ok_or(Error::Unauthenticated)?;
         self.verified.insert(key, verified.clone());
         Ok(verified.caller)
     }
 
-    fn verify(&self, token: &[u8]) -> Option<Verified> {
+    fn keys_changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+        self.verified.clear();
+    }
+
+    fn verify(&self, token: &[u8], changes: u64) -> Option<Verified> {
         let header = decode_header(token).ok()?;
         let is_token = header
             .typ
@@ -211,6 +225,7 @@ impl Authenticator {
         Some(Verified {
             caller: Arc::new(caller),
             expires: claims.exp.saturating_add(LEEWAY),
+            changes,
         })
     }
 }

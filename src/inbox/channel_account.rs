@@ -50,10 +50,10 @@ async fn of_channel(conn: &mut TenantConn, channel: Channel) -> Result<ChannelAc
     let all = channel_accounts::table
         .filter(channel_accounts::channel.eq(channel))
         .filter(channel_accounts::deleted_at.is_null())
-        .order(channel_accounts::id)
+        .order((channel_accounts::is_default, channel_accounts::id))
         .limit(NAMED)
-        .select(channel_accounts::id);
-    let mut accounts: Vec<ChannelAccountId> = all.load(conn).await?;
+        .select((channel_accounts::id, channel_accounts::is_default));
+    let mut accounts: Vec<(ChannelAccountId, bool)> = all.load(conn).await?;
     if accounts.is_empty() {
         diesel::insert_into(channel_accounts::table)
             .values((
@@ -67,6 +67,11 @@ async fn of_channel(conn: &mut TenantConn, channel: Channel) -> Result<ChannelAc
             .await?;
         accounts = all.load(conn).await?;
     }
+    // The default one stands in only while none is connected.
+    if accounts.iter().any(|(_, is_default)| !is_default) {
+        accounts.retain(|(_, is_default)| !is_default);
+    }
+    let accounts: Vec<_> = accounts.into_iter().map(|(id, _)| id).collect();
     match accounts.as_slice() {
         [only] => Ok(*only),
         several => Err(Error::InvalidRequest(InvalidRequest::AmbiguousAccount {

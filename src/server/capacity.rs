@@ -13,8 +13,7 @@ use tower::{Layer, Service};
 
 use crate::error::Error;
 
-/// How many calls may be under way at once, on all ports of gRPC together. A call is under way
-/// until its answer begins.
+/// How many calls may be under way at once. A call is under way until its answer begins.
 #[derive(Clone)]
 pub struct Capacity(Arc<Semaphore>);
 

@@ -199,6 +199,8 @@ impl Server {
             self.config.otlp_endpoint.is_some().then(CallTraces::new),
         );
         let capacity = Capacity::new(self.config.calls);
+        // Whoever fills the one cannot keep an administrator from the other.
+        let admin_capacity = Capacity::new(self.config.calls);
         let about = |services: &[&str]| {
             let described = self.config.reflection.then_some(services);
             services::about(health.clone(), described)
@@ -235,7 +237,7 @@ impl Server {
             let admin = async {
                 if let Some((port, routes)) = admin {
                     // Nobody administers from a page.
-                    let admin = services::layered(routes, &calls, &capacity, None);
+                    let admin = services::layered(routes, &calls, &admin_capacity, None);
                     port.serve(admin, stopped.clone()).await;
                 }
             };

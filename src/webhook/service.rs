@@ -6,18 +6,19 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use bytes::BytesMut;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde_json::Value;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::verified::verify;
 use super::webhooks::Webhooks;
-use crate::call::correlation_id;
+use crate::call::{CORRELATION, correlation_id};
 use crate::channel::Channel;
 use crate::error::{Chain, Error};
 use crate::ids::AppId;
@@ -144,16 +145,28 @@ async fn receive(
     Path(address): Path<Address>,
     request: Request,
 ) -> Response {
-    match take(&webhooks, &address, request).await {
+    let id = correlation_id(request.headers());
+    let span = tracing::error_span!("webhook", correlation_id = %id);
+    let taken = take(&webhooks, &address, request, &id).instrument(span);
+    let mut response = match taken.await {
         Ok(()) => {
             count("taken");
             StatusCode::OK.into_response()
         }
         Err(refusal) => refusal.into(),
+    };
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(CORRELATION, id);
     }
+    response
 }
 
-async fn take(webhooks: &Webhooks, address: &Address, request: Request) -> Result<(), Refusal> {
+async fn take(
+    webhooks: &Webhooks,
+    address: &Address,
+    request: Request,
+    id: &str,
+) -> Result<(), Refusal> {
     let key = address.key()?;
     let (parts, body) = request.into_parts();
     // A stranger's body is not even read.
@@ -166,9 +179,8 @@ async fn take(webhooks: &Webhooks, address: &Address, request: Request) -> Resul
     }
     let body = read(webhooks, &parts.headers, body).await?;
     let body = verify(&apps, &parts.headers, body).ok_or(Refusal::Forbidden)?;
-    let id = correlation_id(&parts.headers).to_string();
     let headers = kept_headers(&parts.headers);
-    in_time(webhooks.take(Channel::Whatsapp, &headers, body, id)).await
+    in_time(webhooks.take(Channel::Whatsapp, &headers, body, id.to_owned())).await
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Refusal> {

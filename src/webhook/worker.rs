@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::delivery::{self, Delivery, LEASE};
@@ -126,14 +127,16 @@ impl Webhooks {
         let items = read(&delivery);
         let first = items.as_ref().ok().and_then(|items| items.first());
         let turn = self.0.lanes.queue_up(first).await;
-        self.0.tasks.spawn(async move {
+        let span = tracing::error_span!("delivery", delivery.id = %delivery.id, correlation_id = delivery.correlation_id);
+        let applying = async move {
             let _room = room;
             let _turn = turn.await;
             if let Err(error) = webhooks.apply(&delivery, &items).await {
                 // Its lease ends, and it is taken up again.
-                tracing::warn!(delivery.id = %delivery.id, error = %Chain(&error), "a delivery could not be applied");
+                tracing::warn!(error = %Chain(&error), "a delivery could not be applied");
             }
-        });
+        };
+        self.0.tasks.spawn(applying.instrument(span));
     }
 
     async fn apply(&self, delivery: &Delivery, items: &Items) -> Result<(), Error> {
@@ -145,7 +148,11 @@ impl Webhooks {
             }
             Some(error) => {
                 let why = Chain(&error).to_string();
-                tracing::warn!(delivery.id = %delivery.id, attempts = delivery.attempts, error = why, "a delivery waits");
+                tracing::warn!(
+                    attempts = delivery.attempts,
+                    error = why,
+                    "a delivery waits"
+                );
                 self.put_back(delivery, back_off(delivery.attempts), &why)
                     .await
             }

@@ -532,7 +532,8 @@ async fn several_accounts_of_a_channel_have_to_be_told_apart() {
     let first = tenant.conversation().await;
     let second = format!(
         "INSERT INTO {}.channel_accounts (id, channel, name, is_default)
-         VALUES (gen_random_uuid(), 'whatsapp', 'second', false)",
+         VALUES (gen_random_uuid(), 'whatsapp', 'second', false),
+            (gen_random_uuid(), 'whatsapp', 'third', false)",
         tenant.tenant.schema_name
     );
     admin().await.batch_execute(&second).await.unwrap();

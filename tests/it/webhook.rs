@@ -1002,3 +1002,21 @@ async fn an_account_connected_to_another_app_takes_nothing_of_what_waits() {
     assert_eq!(messages_of_one(&account).await.len(), 1);
     assert_eq!(other.conversations().await, []);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connected_account_takes_the_place_of_the_default_one() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::new(server.tenant().await);
+    let before = account.tenant.conversation().await;
+    let connected = account.connect(&server).await;
+    let after = account.tenant.conversation().await;
+    assert_ne!(after.channel_account_id, before.channel_account_id);
+    assert_eq!(after.channel_account_id, connected.id);
+    // Who writes in is the one who was written to.
+    let mut new = account.tenant.new_conversation();
+    new.contact_identifier = "+15550109911".to_owned();
+    let begun = account.tenant.create(new).await;
+    account.post_sample(&server, "02_text.json").await;
+    applied(&account).await;
+    assert_eq!(account.tenant.messages(&begun).await.len(), 1);
+}
