@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use http::header::ORIGIN;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -37,23 +38,27 @@ struct Checks {
     authenticator: Arc<Authenticator>,
     timeout: Duration,
     causes: bool,
+    origins: Vec<HeaderValue>,
     traces: Option<CallTraces>,
     metrics: CallMetrics,
 }
 
 impl CallLayer {
     /// Checks credentials with `authenticator`, lets no call take longer than `timeout`, answers
-    /// faults with their `causes` if wanted, and completes the spans of `traces`.
+    /// faults with their `causes` if wanted, lets pages of some `origins` alone call without a
+    /// credential where that may be, and completes the spans of `traces`.
     pub fn new(
         authenticator: Arc<Authenticator>,
         timeout: Duration,
         causes: bool,
+        origins: Vec<HeaderValue>,
         traces: Option<CallTraces>,
     ) -> Self {
         Self(Arc::new(Checks {
             authenticator,
             timeout,
             causes,
+            origins,
             traces,
             metrics: CallMetrics::new(),
         }))
@@ -204,6 +209,12 @@ impl Checks {
             return Ok(None);
         }
         let authorization = sole_credential(request.headers())?;
+        // A browser names the page that calls: one that has made itself a neighbour of ours, by a
+        // name that leads to loopback, is not who is let in without a credential.
+        let origin = request.headers().get(ORIGIN);
+        if authorization.is_none() && origin.is_some_and(|origin| !self.origins.contains(origin)) {
+            return Err(Error::Unauthenticated);
+        }
         let caller = self.authenticator.authenticate(authorization)?;
         Ok(Some(CallContext {
             caller,

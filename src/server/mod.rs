@@ -196,6 +196,7 @@ impl Server {
             self.authenticator.clone(),
             self.config.call_timeout(),
             self.config.environment() == Environment::Development,
+            self.config.cors_origins.clone(),
             self.config.otlp_endpoint.is_some().then(CallTraces::new),
         );
         let capacity = Capacity::new(self.config.calls);

@@ -64,11 +64,14 @@ async fn a_page_of_a_named_origin_may_call_and_no_other() {
     assert!(answered.starts_with("http/1.1 200"), "{answered}");
     assert!(answered.contains("access-control-allow-origin: https://app.example.com"));
     assert!(answered.contains("access-control-expose-headers"));
+    assert!(!answered.contains("grpc-status: 16"), "{answered}");
     let answered = ask(&server, "POST", &call("https://evil.example.com"), EMPTY).await;
     assert!(
         !answered.contains("access-control-allow-origin"),
         "{answered}"
     );
+    // What a browser would keep from the page is not even done.
+    assert!(answered.contains("grpc-status: 16"), "{answered}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,4 +80,8 @@ async fn without_origins_no_page_may_call() {
     let headers = "origin: https://app.example.com\r\naccess-control-request-method: POST\r\n";
     let answered = ask(&server, "OPTIONS", headers, b"").await;
     assert!(!answered.contains("access-control-"), "{answered}");
+    // A page whose name leads to this machine needs no leave of its browser.
+    let neighbour = "origin: http://evil.example.com:50051\r\ncontent-type: application/grpc-web+proto\r\nx-grpc-web: 1\r\n";
+    let answered = ask(&server, "POST", neighbour, EMPTY).await;
+    assert!(answered.contains("grpc-status: 16"), "{answered}");
 }
