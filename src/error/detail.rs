@@ -1,0 +1,241 @@
+//! What each error says on the wire: its reason, its words, and the values in them.
+
+use super::{Conflict, Denial, Error, Existing, InvalidRequest, MAX_REQUEST_BYTES, Precondition};
+use crate::pb::ErrorReason;
+
+/// What an error says on the wire beside its code.
+pub(super) struct Detail {
+    pub(super) reason: ErrorReason,
+    pub(super) message: String,
+    pub(super) metadata: Vec<(&'static str, String)>,
+}
+
+impl Detail {
+    fn new(reason: ErrorReason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            metadata: Vec::new(),
+        }
+    }
+
+    fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.metadata.push((key, value.into()));
+        self
+    }
+}
+impl Error {
+    pub(super) fn detail(&self) -> Detail {
+        match self {
+            Self::InvalidArgument(violations) => {
+                let message = match violations.as_slice() {
+                    [one] => format!("`{}` {}", one.field, one.description),
+                    more => {
+                        let fields: Vec<_> = more
+                            .iter()
+                            .map(|violation| format!("`{}`", violation.field))
+                            .collect();
+                        format!("{} are not valid", fields.join(", "))
+                    }
+                };
+                let fields: Vec<_> = violations
+                    .iter()
+                    .map(|violation| violation.field.as_str())
+                    .collect();
+                Detail::new(ErrorReason::InvalidField, message).with("fields", fields.join(","))
+            }
+            Self::InvalidRequest(invalid) => invalid.detail(),
+            Self::Unauthenticated => Detail::new(
+                ErrorReason::CredentialInvalid,
+                "send a valid credential as metadata `authorization: Bearer <token>`",
+            ),
+            Self::PermissionDenied(denial) => denial.detail(),
+            Self::NotFound { kind, id } => Detail::new(
+                ErrorReason::ResourceNotFound,
+                format!("{kind} `{id}` does not exist"),
+            )
+            .with("kind", *kind)
+            .with("id", id.clone()),
+            Self::AlreadyExists(existing) => existing.detail(),
+            Self::FailedPrecondition(precondition) => precondition.detail(),
+            Self::Aborted(conflict) => conflict.detail(),
+            Self::ResourceExhausted { .. } => Detail::new(
+                ErrorReason::ConnectionsExhausted,
+                "every database connection is busy, try again",
+            ),
+            Self::TooManyCalls => Detail::new(
+                ErrorReason::TooManyCalls,
+                "the server has too many calls under way, try again",
+            ),
+            Self::Unavailable(_) => Detail::new(
+                ErrorReason::DatabaseUnavailable,
+                "the database cannot be reached, try again",
+            ),
+            Self::Draining => Detail::new(
+                ErrorReason::Draining,
+                "the server is shutting down, try again",
+            ),
+            Self::DeadlineExceeded => Detail::new(
+                ErrorReason::DeadlineExceeded,
+                "the deadline of the call has passed",
+            ),
+            Self::Cancelled => Detail::new(ErrorReason::Cancelled, "the call was cancelled"),
+            Self::Internal(_) => Detail::new(
+                ErrorReason::Internal,
+                "a fault of the server; its log has the cause under the correlation id",
+            ),
+        }
+    }
+}
+
+impl InvalidRequest {
+    fn detail(&self) -> Detail {
+        match self {
+            Self::PageToken => Detail::new(
+                ErrorReason::InvalidPageToken,
+                "`page_token` is not of this list, begin again without it",
+            ),
+            Self::Undecodable(why) => Detail::new(
+                ErrorReason::Undecodable,
+                format!("the request cannot be decoded: {why}"),
+            )
+            .with("cause", why.clone()),
+            Self::TooLarge => Detail::new(
+                ErrorReason::RequestTooLarge,
+                format!("the request is larger than `{MAX_REQUEST_BYTES}` bytes"),
+            )
+            .with("limit", MAX_REQUEST_BYTES.to_string()),
+            Self::AmbiguousAccount { channel, accounts } => {
+                let accounts = accounts.join(",");
+                Detail::new(
+                    ErrorReason::ChannelAccountAmbiguous,
+                    format!("`{channel}` has several channel accounts, name one of `{accounts}` in `channel_account_id`"),
+                )
+                .with("channel", *channel)
+                .with("accounts", accounts)
+            }
+        }
+    }
+}
+
+impl Denial {
+    fn detail(&self) -> Detail {
+        match self {
+            Self::Scope(scope) => Detail::new(
+                ErrorReason::ScopeMissing,
+                format!("the credential lacks the scope `{scope}`"),
+            )
+            .with("scope", *scope),
+            Self::Tenant(slug) => Detail::new(
+                ErrorReason::TenantNotAllowed,
+                format!("the credential is not for tenant `{slug}`"),
+            )
+            .with("tenant", slug.clone()),
+            Self::Actor => Detail::new(
+                ErrorReason::ActorNotAllowed,
+                "a user's own credential can act as that user only",
+            ),
+        }
+    }
+}
+
+impl Existing {
+    fn detail(&self) -> Detail {
+        match self {
+            Self::RequestId(id) => Detail::new(
+                ErrorReason::RequestIdReused,
+                format!("request id `{id}` was used for another request"),
+            )
+            .with("request_id", id.clone()),
+            Self::Tenant { slug, schema_name } => Detail::new(
+                ErrorReason::TenantExists,
+                format!("tenant `{slug}` exists with schema `{schema_name}`"),
+            )
+            .with("tenant", slug.clone())
+            .with("schema_name", schema_name.clone()),
+            Self::ChannelAccount { channel, key } => Detail::new(
+                ErrorReason::ChannelAccountTaken,
+                format!("`{channel}` account `{key}` is connected to another tenant, disconnect it there first"),
+            )
+            .with("channel", *channel)
+            .with("key", key.clone()),
+            Self::Schema(schema_name) => Detail::new(
+                ErrorReason::SchemaNameTaken,
+                format!("schema `{schema_name}` is taken"),
+            )
+            .with("schema_name", schema_name.clone()),
+            Self::LiveTenant(slug) => Detail::new(
+                ErrorReason::TenantLive,
+                format!("tenant `{slug}` is not deleted"),
+            )
+            .with("tenant", slug.clone()),
+        }
+    }
+}
+
+impl Precondition {
+    fn detail(&self) -> Detail {
+        match self {
+            Self::TenantNotReady(slug) => Detail::new(
+                ErrorReason::TenantNotReady,
+                format!("tenant `{slug}` is still being made, call `InitializeTenant`"),
+            )
+            .with("tenant", slug.clone()),
+            Self::TenantNotMigrated { slug, has, needs } => Detail::new(
+                ErrorReason::TenantNotMigrated,
+                format!("tenant `{slug}` is at schema version `{has}`, this server needs `{needs}`, call `MigrateTenants`"),
+            )
+            .with("tenant", slug.clone())
+            .with("has", has.clone())
+            .with("needs", needs.clone()),
+            Self::TenantSuspended(slug) => Detail::new(
+                ErrorReason::TenantSuspended,
+                format!("tenant `{slug}` is suspended"),
+            )
+            .with("tenant", slug.clone()),
+            Self::TenantDeleted(slug) => Detail::new(
+                ErrorReason::TenantDeleted,
+                format!("tenant `{slug}` is deleted, undelete or purge it first"),
+            )
+            .with("tenant", slug.clone()),
+            Self::TenantNotDeleted(slug) => Detail::new(
+                ErrorReason::TenantNotDeleted,
+                format!("tenant `{slug}` is not deleted, only a deleted one can be purged"),
+            )
+            .with("tenant", slug.clone()),
+            Self::PurgeTimeNotReached { slug, purge_time } => Detail::new(
+                ErrorReason::PurgeTimeNotReached,
+                format!("tenant `{slug}` can be brought back until `{purge_time}`, set `force` to purge it now"),
+            )
+            .with("tenant", slug.clone())
+            .with("purge_time", purge_time.clone()),
+            Self::ConversationArchived(id) => Detail::new(
+                ErrorReason::ConversationArchived,
+                format!("conversation `{id}` is archived"),
+            )
+            .with("conversation_id", id.clone()),
+            Self::MessageNotOutbound(id) => Detail::new(
+                ErrorReason::MessageNotOutbound,
+                format!("message `{id}` is not outbound and has no status"),
+            )
+            .with("message_id", id.clone()),
+        }
+    }
+}
+
+impl Conflict {
+    fn detail(&self) -> Detail {
+        match self {
+            Self::Etag { given, current } => Detail::new(
+                ErrorReason::EtagMismatch,
+                format!("the etag is `{current}` by now, not `{given}`, read again"),
+            )
+            .with("given", given.clone())
+            .with("current", current.clone()),
+            Self::Transaction => Detail::new(
+                ErrorReason::Conflict,
+                "another change was in the way, try again",
+            ),
+        }
+    }
+}
