@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,15 @@ use tokio_rustls::TlsConnector;
 /// What `healthcheck` takes.
 #[derive(Debug, Args)]
 pub struct HealthcheckArgs {
+    /// The address that the server listens on; for one that stands for all, loopback is asked
+    #[arg(
+        long,
+        env = "COMM_HOST",
+        default_value = "127.0.0.1",
+        value_name = "ADDRESS"
+    )]
+    host: IpAddr,
+
     /// The port of the HTTP sidecar
     #[arg(
         long,
@@ -44,7 +54,12 @@ pub async fn run(args: &HealthcheckArgs) -> Result<(), Box<dyn Error>> {
         _ => None,
     };
     let asking = async {
-        let socket = TcpStream::connect(("127.0.0.1", args.service_port)).await?;
+        let host = match args.host {
+            IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            host => host,
+        };
+        let socket = TcpStream::connect((host, args.service_port)).await?;
         match certificate {
             None => ask(socket).await,
             Some(certificate) => {
@@ -56,7 +71,7 @@ pub async fn run(args: &HealthcheckArgs) -> Result<(), Box<dyn Error>> {
                     .dangerous()
                     .with_custom_certificate_verifier(pinned)
                     .with_no_client_auth();
-                let name = ServerName::from(std::net::IpAddr::from([127, 0, 0, 1]));
+                let name = ServerName::from(host);
                 let connector = TlsConnector::from(Arc::new(config));
                 ask(connector.connect(name, socket).await?).await
             }

@@ -101,9 +101,11 @@ pub async fn prepare(
         .bind::<Integer, _>(LOCK_CLASS)
         .execute(&mut conn)
         .await?;
-    // The second start hears that the schema is there; nobody else has to.
+    // The second start hears that the schema is there; nobody else has to. A change of a table that
+    // other nodes use gives up rather than let all of their calls queue behind it.
     conn.batch_execute(
         "SET client_min_messages = warning;
+         SET lock_timeout = '5s';
          CREATE SCHEMA IF NOT EXISTS directory;
          SET search_path = directory",
     )
