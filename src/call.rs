@@ -205,7 +205,7 @@ impl Checks {
         request: &Request<Body>,
         correlation_id: &Arc<str>,
     ) -> Result<Option<CallContext>, Error> {
-        if request.uri().path().starts_with("/grpc.health.v1.Health/") {
+        if is_health(request) {
             return Ok(None);
         }
         let authorization = sole_credential(request.headers())?;
@@ -221,6 +221,11 @@ impl Checks {
             correlation_id: correlation_id.clone(),
         }))
     }
+}
+
+/// Tells whether somebody only asks how the server is.
+pub fn is_health<B>(request: &Request<B>) -> bool {
+    request.uri().path().starts_with("/grpc.health.v1.Health/")
 }
 
 /// Takes the caller's id over if it has a harmless form, the trace's otherwise, or makes one.

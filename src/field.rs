@@ -1,14 +1,16 @@
 //! Checks the fields of a request, and names all that are wrong at once.
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Number, Value};
 use uuid::Uuid;
 
 use crate::error::{Error, Violation};
+use crate::time::from_timestamp;
 
 /// The most that the metadata of one resource may have, as JSON.
-const MAX_METADATA_BYTES: usize = 32 * 1024;
+pub const MAX_METADATA_BYTES: usize = 32 * 1024;
 /// How deep metadata may be nested.
-const MAX_METADATA_DEPTH: usize = 32;
+pub const MAX_METADATA_DEPTH: usize = 32;
 
 /// The most that a text may have.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +86,48 @@ impl Fields {
         value
     }
 
+    /// Reads the numbers of several values of an enum, 20 at most; `None` for none.
+    pub fn choices<P: TryFrom<i32>, T>(
+        &mut self,
+        field: &str,
+        numbers: &[i32],
+        read: fn(P) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        if numbers.is_empty() {
+            return None;
+        }
+        if numbers.len() > 20 {
+            self.refuse(field, "must have at most 20 values");
+            return None;
+        }
+        let mut values = Vec::new();
+        for (index, number) in numbers.iter().enumerate() {
+            let path = format!("{field}[{index}]");
+            match self.choice::<P>(&path, *number).and_then(read) {
+                Some(value) => values.push(value),
+                None if *number == 0 => self.refuse(path, "must not be unspecified"),
+                None => {}
+            }
+        }
+        Some(values)
+    }
+
+    /// Reads a time that may be left out.
+    pub fn time(
+        &mut self,
+        field: &str,
+        time: Option<&prost_types::Timestamp>,
+    ) -> Option<DateTime<Utc>> {
+        match from_timestamp(field, time?) {
+            Ok(time) => Some(time),
+            Err(Error::InvalidArgument(violations)) => {
+                self.0.extend(violations);
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
     /// Reads metadata.
     pub fn metadata(&mut self, field: &str, metadata: Option<prost_types::Struct>) -> Value {
         let mut problem = None;
@@ -121,6 +165,38 @@ impl Fields {
                 Uuid::nil()
             }
         }
+    }
+}
+
+/// Which fields an update changes.
+#[derive(Debug)]
+pub struct Mask(Vec<String>);
+
+impl Mask {
+    /// Reads an update mask that may name some of these fields, or `*` for all.
+    pub fn read(fields: &mut Fields, mask: Option<prost_types::FieldMask>, known: &[&str]) -> Self {
+        let paths = mask.map(|mask| mask.paths).unwrap_or_default();
+        for path in &paths {
+            if path != "*" && !known.contains(&path.as_str()) {
+                let all = known.join("`, `");
+                let description = format!("has `{path}`, which is not one of `{all}` or `*`");
+                fields.refuse("update_mask", description);
+            }
+        }
+        Self(paths)
+    }
+
+    /// Tells whether a field is to change: it is named, or nothing is named and the field is set.
+    pub fn touches(&self, field: &str, is_set: bool) -> bool {
+        match self.0.as_slice() {
+            [] => is_set,
+            paths => paths.iter().any(|path| path == "*" || path == field),
+        }
+    }
+
+    /// Tells whether a field is named by its own name.
+    pub fn names(&self, field: &str) -> bool {
+        self.0.iter().any(|path| path == field)
     }
 }
 

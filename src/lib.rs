@@ -12,6 +12,7 @@ pub mod database;
 pub mod error;
 mod event;
 mod field;
+mod hex;
 mod ids;
 mod inbox;
 mod master_key;

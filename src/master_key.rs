@@ -13,6 +13,7 @@ use aws_lc_rs::rand;
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::hex;
 use crate::ids::TenantId;
 
 const KEY_BYTES: usize = 32;
@@ -78,7 +79,7 @@ impl MasterKey {
         if !path.exists() {
             let mut key = [0; KEY_BYTES];
             rand::fill(&mut key).map_err(|_| MasterKeyError::Crypto)?;
-            let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+            let text = hex::digits(&key);
             make_secret_file(path, text.as_bytes()).map_err(|source| MasterKeyError::File {
                 path: path.to_owned(),
                 source,
@@ -160,6 +161,11 @@ pub fn make_secret_file(path: &Path, content: &[u8]) -> io::Result<()> {
     });
     std::fs::remove_file(&unfinished)?;
     linked
+}
+
+/// The place that something sealed is bound to: a column of a row.
+pub fn place(row: Uuid, column: &str) -> Aad<Vec<u8>> {
+    Aad::from([row.as_bytes().as_slice(), column.as_bytes()].concat())
 }
 
 /// Seals and opens for one purpose.

@@ -346,17 +346,14 @@ pub async fn begin(
     Ok(inserted)
 }
 
-/// Tells of an archived conversation that cannot go on, because another of the same person has
-/// taken its place.
-pub fn unless_replaced<T>(result: QueryResult<Option<T>>) -> Result<Option<T>, Error> {
-    match result {
-        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, violation))
-            if violation.constraint_name() == Some("inbox_conversations_thread_key") =>
-        {
-            Err(Error::Aborted(Conflict::Transaction))
-        }
-        result => Ok(result?),
-    }
+/// Tells whether an archived conversation cannot go on because another of the same person has taken
+/// its place.
+pub fn is_replaced(error: &DieselError) -> bool {
+    matches!(
+        error,
+        DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, violation)
+            if violation.constraint_name() == Some("inbox_conversations_thread_key")
+    )
 }
 
 /// The order of a list of conversations.

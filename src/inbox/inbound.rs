@@ -367,10 +367,14 @@ async fn receive(
         life: PhantomData,
     };
     let claimed: QueryResult<Option<bool>> = statement.get_result(conn).await.optional();
-    match conversation::unless_replaced(claimed)? {
-        Some(true) => Ok(Effect::Applied),
-        Some(false) => Ok(Effect::Known),
-        None => Err(Error::Aborted(Conflict::Transaction)),
+    match claimed {
+        Ok(Some(true)) => Ok(Effect::Applied),
+        Ok(Some(false)) => Ok(Effect::Known),
+        Ok(None) => Err(Error::Aborted(Conflict::Transaction)),
+        Err(error) if conversation::is_replaced(&error) => {
+            Err(Error::Aborted(Conflict::Transaction))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

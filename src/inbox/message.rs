@@ -6,13 +6,12 @@ use chrono::{DateTime, Utc};
 use diesel::expression::Expression;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{self, Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text};
 use diesel_async::RunQueryDsl;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::conversation::Status;
+use super::conversation::{Status, is_replaced};
 use crate::database::statement::statement;
 use crate::error::{Error, Precondition};
 use crate::event::log::append_events;
@@ -326,11 +325,7 @@ pub async fn create(conn: &mut TenantConn, new: NewMessage) -> Result<Message, E
         Ok(Some(created)) => created,
         Ok(None) => return Err(Error::not_found("conversation", id)),
         // Another conversation of the same person has taken the archived one's place.
-        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, violation))
-            if violation.constraint_name() == Some("inbox_conversations_thread_key") =>
-        {
-            return Err(archived());
-        }
+        Err(error) if is_replaced(&error) => return Err(archived()),
         Err(error) => return Err(error.into()),
     };
     if let Some(message) = message {

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::clock;
+use crate::hex;
 
 /// The longest identifier that is kept as it is, in bytes.
 const MAX_ID_BYTES: usize = 512;
@@ -50,7 +51,7 @@ fn without_lone_surrogates(body: &[u8]) -> Cow<'_, [u8]> {
     fixed.map_or(Cow::Borrowed(body), Cow::Owned)
 }
 
-/// Reads the code unit of an escape `\uXXXX`.
+/// Reads the code unit of an escape: `\u` and four digits.
 fn escaped_unit(body: &[u8], at: usize) -> Option<u32> {
     let digits = body.get(at..at + 6)?.strip_prefix(b"\\u")?;
     digits.iter().try_fold(0, |unit, digit| {
@@ -77,8 +78,7 @@ pub fn id(value: &Value, path: &str) -> Option<String> {
     };
     if id.len() > MAX_ID_BYTES {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, id.as_bytes());
-        let digits = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
-        return Some(format!("sha256:{}", digits.collect::<String>()));
+        return Some(format!("sha256:{}", hex::digits(digest.as_ref())));
     }
     (!id.is_empty()).then_some(id)
 }

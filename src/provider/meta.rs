@@ -4,6 +4,8 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use http::HeaderMap;
 
+use crate::hex;
+
 /// Carries the signature: `sha256=` and 64 hexadecimal digits.
 const SIGNATURE: &str = "x-hub-signature-256";
 const DIGEST_BYTES: usize = 32;
@@ -46,12 +48,7 @@ pub fn is_token(expected: &str, given: &str) -> bool {
 pub fn sign(secret: &str, body: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let digest = hmac::sign(&key, body);
-    let digits: String = digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("sha256={digits}")
+    format!("sha256={}", hex::digits(digest.as_ref()))
 }
 
 #[cfg(test)]

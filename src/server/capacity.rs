@@ -11,6 +11,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
+use crate::call::is_health;
 use crate::error::Error;
 
 /// How many calls may be under way at once. A call is under way until its answer begins.
@@ -57,7 +58,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         // Who asks how we are gets an answer above all when there is too much to do.
-        if request.uri().path().starts_with("/grpc.health.v1.Health/") {
+        if is_health(&request) {
             return Answer::Running {
                 answer: self.inner.call(request),
                 permit: None,

@@ -24,6 +24,7 @@ use tower::util::{Oneshot, ServiceExt as _};
 use super::connection::{Connection, Connections, Request as UnderWay};
 use super::limits::{Protocols, SWEEP};
 use super::tls::Tls;
+use crate::call::is_health;
 use crate::socket::Gathering;
 
 /// How every HTTP/2 connection begins.
@@ -264,10 +265,6 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Heard<I> {
 struct Counted<S> {
     service: S,
     connection: Arc<Connection>,
-}
-
-fn is_health(request: &Request<Incoming>) -> bool {
-    request.uri().path().starts_with("/grpc.health.v1.Health/")
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Counted<S>

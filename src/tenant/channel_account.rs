@@ -1,6 +1,5 @@
 //! Channel accounts: which account of a provider is whose, and the apps that sign for them.
 
-use aws_lc_rs::aead::Aad;
 use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::prelude::*;
@@ -15,7 +14,7 @@ use super::tenant::{State, Tenant};
 use crate::channel::Channel;
 use crate::error::{Conflict, Denial, Error, Existing};
 use crate::ids::{AppId, ChannelAccountId, TenantId};
-use crate::master_key::{Sealer, TenantSealers};
+use crate::master_key::{Sealer, TenantSealers, place};
 use crate::page::PageSize;
 use crate::schema::directory::{channel_accounts, provider_apps, tenants};
 use crate::schema::tenant::channel_accounts as own_accounts;
@@ -198,7 +197,7 @@ pub async fn apps(
     let rows: Vec<(AppId, Vec<u8>)> = wanted.load(conn).await?;
     rows.into_iter()
         .map(|(id, sealed)| {
-            let secrets = open(sealer, place(id.0), &sealed)?;
+            let secrets = open(sealer, id.0, &sealed)?;
             Ok(App { id, secrets })
         })
         .collect()
@@ -319,9 +318,9 @@ pub async fn connect(
             .select(channel_accounts::secrets)
             .first(conn)
             .await?;
-        secrets = open(&sealer, place(id.0), &kept)?;
+        secrets = open(&sealer, id.0, &kept)?;
     }
-    let sealed = seal(&sealer, place(id.0), &secrets)?;
+    let sealed = seal(&sealer, id.0, &secrets)?;
     let values = (
         channel_accounts::app_id.eq(app),
         channel_accounts::name.eq(&new.name),
@@ -458,7 +457,7 @@ async fn app_of(
                 provider_apps::provider.eq(Provider::Meta),
                 provider_apps::external_id.eq(&settings.app_id),
                 provider_apps::tenant_id.eq(owner),
-                provider_apps::secrets.eq(seal(sealer, place(id.0), given)?),
+                provider_apps::secrets.eq(seal(sealer, id.0, given)?),
             ))
             .on_conflict_do_nothing()
             .execute(conn)
@@ -469,7 +468,7 @@ async fn app_of(
         known = wanted.first(conn).await.optional()?;
     }
     let (id, sealed) = known.ok_or(Error::Aborted(Conflict::Transaction))?;
-    let known: AppSecrets = open(sealer, place(id.0), &sealed)?;
+    let known: AppSecrets = open(sealer, id.0, &sealed)?;
     let secrets = known.clone().changed_by(given);
     if secrets == known && (may_change || given.app_secret == known.app_secret) {
         return Ok(id);
@@ -479,7 +478,7 @@ async fn app_of(
     }
     diesel::update(provider_apps::table.find(id))
         .set((
-            provider_apps::secrets.eq(seal(sealer, place(id.0), &secrets)?),
+            provider_apps::secrets.eq(seal(sealer, id.0, &secrets)?),
             provider_apps::updated_at.eq(sql("directory.now()")),
         ))
         .execute(conn)
@@ -509,21 +508,14 @@ async fn count_shared(conn: &mut AsyncPgConnection) -> Result<i64, Error> {
     Ok(shared.count().get_result(conn).await?)
 }
 
-fn seal<T: Serialize>(sealer: &Sealer, place: Aad<Vec<u8>>, plain: &T) -> Result<Vec<u8>, Error> {
-    sealer.seal(place, serde_json::to_vec(plain).map_err(Error::internal)?)
+fn seal<T: Serialize>(sealer: &Sealer, row: Uuid, plain: &T) -> Result<Vec<u8>, Error> {
+    let plain = serde_json::to_vec(plain).map_err(Error::internal)?;
+    sealer.seal(place(row, "secrets"), plain)
 }
 
-fn open<T: for<'a> Deserialize<'a>>(
-    sealer: &Sealer,
-    place: Aad<Vec<u8>>,
-    sealed: &[u8],
-) -> Result<T, Error> {
+fn open<T: for<'a> Deserialize<'a>>(sealer: &Sealer, row: Uuid, sealed: &[u8]) -> Result<T, Error> {
     let plain = sealer
-        .open(place, sealed)
+        .open(place(row, "secrets"), sealed)
         .ok_or_else(|| Error::internal("the secrets of a provider cannot be opened"))?;
     serde_json::from_slice(&plain).map_err(Error::internal)
-}
-
-fn place(row: Uuid) -> Aad<Vec<u8>> {
-    Aad::from([row.as_bytes().as_slice(), b"secrets"].concat())
 }

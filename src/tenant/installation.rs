@@ -1,6 +1,5 @@
 //! What a database must have before there can be tenants: the directory, its role, the right key.
 
-use aws_lc_rs::aead::Aad;
 use aws_lc_rs::rand;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Text};
@@ -12,7 +11,8 @@ use super::tenant::Isolation;
 use crate::database::dial::{DialError, Dialer};
 use crate::database::migration;
 use crate::error::Error;
-use crate::master_key::Sealer;
+use crate::hex;
+use crate::master_key::{Sealer, place};
 use crate::schema::directory::installation;
 
 /// The first key of every advisory lock of ours; the second is a tenant's number.
@@ -181,10 +181,6 @@ async fn installation_row(
     Ok((role, password))
 }
 
-fn place(id: Uuid, what: &str) -> Aad<Vec<u8>> {
-    Aad::from([id.as_bytes().as_slice(), what.as_bytes()].concat())
-}
-
 async fn ensure_directory_role(
     conn: &mut AsyncPgConnection,
     role: &str,
@@ -244,7 +240,7 @@ pub fn session_options(schema: &SchemaName) -> String {
 pub fn new_password() -> Result<String, Error> {
     let mut bytes = [0; 32];
     rand::fill(&mut bytes).map_err(|_| Error::internal("no random numbers"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::digits(&bytes))
 }
 
 /// Draws a number that nobody has to keep secret.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::aead::Aad;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{BigInt, Text};
@@ -20,7 +19,7 @@ use crate::database::dial::Dialer;
 use crate::database::migration;
 use crate::error::{Chain, Conflict, Error, Existing, Precondition};
 use crate::ids::{ChannelAccountId, TenantId};
-use crate::master_key::Sealer;
+use crate::master_key::{Sealer, place};
 use crate::schema::directory::{installation, tenants};
 
 /// How many connections of the service's own account may be open at once.
@@ -172,7 +171,7 @@ impl Provisioner {
     pub fn password(&self, tenant: &Tenant) -> Result<String, Error> {
         let sealed = tenant.role_password.as_deref().unwrap_or_default();
         self.sealer
-            .open(place(tenant.id), sealed)
+            .open(place(tenant.id.0, "role_password"), sealed)
             .and_then(|password| String::from_utf8(password).ok())
             .ok_or_else(|| Error::internal("the password of a tenant's role cannot be opened"))
     }
@@ -266,7 +265,7 @@ impl Provisioner {
             Isolation::SearchPath => None,
             Isolation::Role => {
                 let password = new_password()?.into_bytes();
-                let sealed = self.sealer.seal(place(id), password)?;
+                let sealed = self.sealer.seal(place(id.0, "role_password"), password)?;
                 Some((format!("communication_tenant_{}", id.0.simple()), sealed))
             }
         };
@@ -470,8 +469,4 @@ async fn schema_exists(conn: &mut AsyncPgConnection, schema: &SchemaName) -> Res
         .get_result(conn)
         .await?;
     Ok(found.count > 0)
-}
-
-fn place(tenant: TenantId) -> Aad<Vec<u8>> {
-    Aad::from([tenant.0.as_bytes().as_slice(), b"role_password"].concat())
 }

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::aead::Aad;
 use bytes::Bytes;
 use diesel::dsl::sql;
 use diesel::expression::SqlLiteral;
@@ -17,7 +16,7 @@ use crate::channel::Channel;
 use crate::database::statement::statement;
 use crate::error::Error;
 use crate::ids::{AppId, DeliveryId};
-use crate::master_key::Sealer;
+use crate::master_key::{Sealer, place};
 use crate::schema::directory::{deliveries, quarantine};
 use crate::tenant::DirectoryConn;
 
@@ -77,7 +76,7 @@ pub async fn keep(
     lease: Option<Uuid>,
 ) -> Result<DeliveryId, Error> {
     let id = DeliveryId::new();
-    let sealed = sealer.seal(place(id), body.to_vec())?;
+    let sealed = sealer.seal(place(id.0, "body"), body.to_vec())?;
     let lease_seconds = lease.map_or(0.0, |_| LEASE.as_secs_f64());
     let keep = Keep {
         id,
@@ -275,7 +274,7 @@ fn before(days: u32) -> SqlLiteral<Timestamptz> {
 fn opened(sealer: &Sealer, row: Row, lease: Uuid) -> Result<Delivery, Error> {
     let (id, app, channel, sealed, correlation_id, attempts) = row;
     let body = sealer
-        .open(place(id), &sealed)
+        .open(place(id.0, "body"), &sealed)
         .ok_or_else(|| Error::internal("a delivery cannot be opened"))?;
     Ok(Delivery {
         id,
@@ -286,8 +285,4 @@ fn opened(sealer: &Sealer, row: Row, lease: Uuid) -> Result<Delivery, Error> {
         lease,
         taken_at: Instant::now(),
     })
-}
-
-fn place(id: DeliveryId) -> Aad<Vec<u8>> {
-    Aad::from([id.0.as_bytes().as_slice(), b"body"].concat())
 }

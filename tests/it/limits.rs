@@ -3,13 +3,16 @@
 use std::time::{Duration, Instant};
 
 use communication_service::pb::tenant_admin_service_client::TenantAdminServiceClient;
-use communication_service::pb::{GetConversationRequest, ListTenantsRequest};
+use communication_service::pb::{
+    Conversation, GetConversationRequest, GetConversationResponse, ListTenantsRequest,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tonic::transport::Endpoint;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Response, Status};
 
-use crate::harness::{Refusal, Tables, TestServer, eventually, http_get};
+use crate::harness::{Refusal, Tables, TestServer, TestTenant, eventually, http_get};
 
 /// What an HTTP/2 client says first: the preface and empty SETTINGS.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -226,12 +229,15 @@ async fn headers_that_are_too_large_are_refused_and_the_connection_lives() {
     assert_eq!(status, 431);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn calls_beyond_the_capacity_are_refused_at_once() {
-    let server = TestServer::start_with(|config| config.calls = 1).await;
-    let tenant = server.tenant().await;
-    let conversation = tenant.conversation().await;
-    let tables = Tables::of(&tenant).await;
+/// Calls, and holds the call up until the transaction that locks its table ends.
+async fn call_under_way(
+    tenant: &TestTenant,
+    conversation: &Conversation,
+) -> (
+    Tables,
+    JoinHandle<Result<Response<GetConversationResponse>, Status>>,
+) {
+    let tables = Tables::of(tenant).await;
     let lock = format!(
         "BEGIN; LOCK TABLE \"{}\".inbox_conversations IN ACCESS EXCLUSIVE MODE",
         tables.schema
@@ -247,6 +253,15 @@ async fn calls_beyond_the_capacity_are_refused_at_once() {
         tables.sessions("wait_event_type = 'Lock'").await == 1
     })
     .await;
+    (tables, waiting)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_beyond_the_capacity_are_refused_at_once() {
+    let server = TestServer::start_with(|config| config.calls = 1).await;
+    let tenant = server.tenant().await;
+    let conversation = tenant.conversation().await;
+    let (tables, waiting) = call_under_way(&tenant, &conversation).await;
     let request = ListTenantsRequest::default();
     let refused = server.tenant_admin().list_tenants(request).await;
     let refused = Refusal::of(&refused.unwrap_err());
@@ -277,22 +292,7 @@ async fn a_stop_waits_for_calls_and_not_for_connections() {
         socket.write_all(bytes).await.unwrap();
         idle.push(socket);
     }
-    let tables = Tables::of(&tenant).await;
-    let lock = format!(
-        "BEGIN; LOCK TABLE \"{}\".inbox_conversations IN ACCESS EXCLUSIVE MODE",
-        tables.schema
-    );
-    tables.admin.batch_execute(&lock).await.unwrap();
-    let request = GetConversationRequest {
-        tenant: tenant.slug(),
-        conversation_id: conversation.id.clone(),
-    };
-    let mut inbox = tenant.inbox.clone();
-    let waiting = tokio::spawn(async move { inbox.get_conversation(request).await });
-    eventually("a call under way", async || {
-        tables.sessions("wait_event_type = 'Lock'").await == 1
-    })
-    .await;
+    let (tables, waiting) = call_under_way(&tenant, &conversation).await;
     let (grpc, began) = (server.grpc, Instant::now());
     let stopping = tokio::spawn(server.stop());
     eventually("a closed port", async || {

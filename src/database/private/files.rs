@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::account::{Account, is_root};
 use super::error::{PrivateError, Result, cannot};
 use super::server::{NAME, POLL};
+use crate::hex;
 
 /// Returns the data folder used when none is configured.
 pub fn default_data_dir() -> PathBuf {
@@ -69,7 +70,7 @@ pub(super) fn password_in(file: &Path, owner: Option<&Account>) -> Result<String
     let make = || {
         let mut random = [0; 32];
         File::open("/dev/urandom")?.read_exact(&mut random)?;
-        let password = random.map(|byte| format!("{byte:02x}")).concat();
+        let password = hex::digits(&random);
         let unfinished = file.with_extension("unfinished");
         unless_absent(fs::remove_file(&unfinished))?;
         let mut written = private_file(&unfinished)?;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::field::{MAX_METADATA_BYTES, MAX_METADATA_DEPTH};
 use crate::inbox::{
     Direction, Inbound, InboundMessage, Location, MessageStatus, MessageType, NewIdentity, Person,
     Receipt,
@@ -13,14 +14,10 @@ use crate::webhook::{Content, Item, Verified};
 
 /// The most items that a webhook may have; the documented most is 1,000.
 const MAX_ITEMS: usize = 10_000;
-/// How deep the metadata of a message may be nested.
-const MAX_METADATA_DEPTH: usize = 32;
 /// The most that a text may have; the rest stays in the delivery.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
 /// The most of a raw message that goes into the metadata.
 const MAX_RAW_BYTES: usize = 16 * 1024;
-/// The most that the metadata of one message may have.
-const MAX_METADATA_BYTES: usize = 32 * 1024;
 /// The longest name of a person, and of what is said about a failure, in bytes.
 const MAX_NAME_BYTES: usize = 1024;
 /// What agents read where the provider says no more.

@@ -194,15 +194,14 @@ pub struct Field {
 }
 
 impl Field {
-    /// The path, as refusals spell it.
+    /// The path, as refusals spell it; where it leads through a list, through its first element.
     pub fn path(&self) -> String {
-        let names: Vec<_> = self
-            .parents
-            .iter()
-            .chain([&self.leaf])
-            .map(FieldDescriptor::name)
-            .collect();
-        names.join(".")
+        let mut path = String::new();
+        for parent in &self.parents {
+            path.push_str(parent.name());
+            path.push_str(if parent.is_list() { "[0]." } else { "." });
+        }
+        path + self.leaf.name()
     }
 
     /// The path of its first value: that of an element, where the field has several.
@@ -260,7 +259,18 @@ impl Field {
         };
         let mut message = request;
         for parent in &self.parents {
-            message = message.get_field_mut(parent).as_message_mut().unwrap();
+            let inner = message.get_field_mut(parent);
+            if !parent.is_list() {
+                message = inner.as_message_mut().unwrap();
+                continue;
+            }
+            let elements = inner.as_list_mut().unwrap();
+            if elements.is_empty() {
+                let kind = parent.kind();
+                let empty = DynamicMessage::new(kind.as_message().unwrap().clone());
+                elements.push(Value::Message(empty));
+            }
+            message = elements[0].as_message_mut().unwrap();
         }
         message.set_field(&self.leaf, value);
     }
@@ -291,8 +301,6 @@ fn collect(message: &MessageDescriptor, parents: &[FieldDescriptor], into: &mut 
             Kind::Message(inner) if inner.package_name() == "communication.v1" => Some(inner),
             _ => None,
         };
-        // A list of messages would need an index in each path: to be taught when there is one.
-        assert!(inner.is_none() || !leaf.is_list(), "{}", leaf.full_name());
         match inner {
             Some(inner) => collect(&inner, &[parents, &[leaf]].concat(), into),
             None => into.push(Field {

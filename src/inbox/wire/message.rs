@@ -1,0 +1,270 @@
+//! Messages on the wire.
+
+use crate::access::Actor;
+use crate::error::Error;
+use crate::field::{Fields, Most, to_struct};
+use crate::ids::{ConversationId, MessageId};
+use crate::inbox::message::{
+    self, Direction, Location, Message, MessageStatus, MessageType, NewMessage, StatusReport,
+};
+use crate::page::PageSize;
+use crate::pb;
+use crate::request_id::RequestId;
+use crate::time::to_timestamp;
+
+use super::TEXT;
+
+const PLACE: Most = Most::Characters(1000);
+const FAILURE_CODE: Most = Most::Characters(128);
+const FAILURE_MESSAGE: Most = Most::Characters(4000);
+
+impl TryFrom<pb::CreateMessageRequest> for NewMessage {
+    type Error = Error;
+
+    fn try_from(mut request: pb::CreateMessageRequest) -> Result<Self, Error> {
+        let request_id = RequestId::take(&mut request)?;
+        let mut fields = Fields::default();
+        let direction = fields.choice::<pb::MessageDirection>("direction", request.direction);
+        let kind = fields.choice::<pb::MessageType>("type", request.r#type);
+        let message_type = kind.and_then(message_type).unwrap_or(MessageType::Text);
+        let text = match message_type {
+            MessageType::Text => fields.required_text("text", request.text, TEXT),
+            _ => fields.text("text", request.text, TEXT),
+        };
+        let location = request.location.map(|place| location(&mut fields, place));
+        match message_type {
+            MessageType::Location if location.is_none() => {
+                fields.refuse("location", "is required for type LOCATION");
+            }
+            MessageType::Location => {}
+            MessageType::Text => {
+                if location.is_some() {
+                    fields.refuse("location", "must be left out unless type is LOCATION");
+                }
+            }
+            MessageType::Image
+            | MessageType::Document
+            | MessageType::Audio
+            | MessageType::Video => {
+                fields.refuse(
+                    "type",
+                    "needs an attachment, which messages cannot carry yet",
+                );
+            }
+        }
+        let new = Self {
+            request_id,
+            conversation_id: fields.required_id(
+                "conversation_id",
+                &request.conversation_id,
+                ConversationId,
+            ),
+            direction: direction
+                .and_then(self::direction)
+                .unwrap_or(Direction::Outbound),
+            message_type,
+            text,
+            location,
+            reply_to: fields.id(
+                "reply_to_message_id",
+                &request.reply_to_message_id,
+                MessageId,
+            ),
+            metadata: fields.metadata("metadata", request.metadata),
+        };
+        fields.finish()?;
+        Ok(new)
+    }
+}
+
+/// What `ListMessages` asks for.
+pub struct MessagesPage {
+    /// Of which conversation.
+    pub conversation_id: ConversationId,
+    /// In which order.
+    pub order: message::Order,
+    /// Around which message.
+    pub around: Option<MessageId>,
+    /// How many.
+    pub size: PageSize,
+    /// From where on.
+    pub token: String,
+}
+
+impl TryFrom<pb::ListMessagesRequest> for MessagesPage {
+    type Error = Error;
+
+    fn try_from(request: pb::ListMessagesRequest) -> Result<Self, Error> {
+        let size = PageSize::new(request.page_size)?;
+        let mut fields = Fields::default();
+        let order = match request.order_by.as_str() {
+            "" | "sequence" => message::Order::OldestFirst,
+            "sequence desc" => message::Order::NewestFirst,
+            _ => {
+                fields.refuse("order_by", "must be `sequence` or `sequence desc`");
+                message::Order::OldestFirst
+            }
+        };
+        let around = fields.id("around_message_id", &request.around_message_id, MessageId);
+        if around.is_some() && order == message::Order::NewestFirst {
+            fields.refuse("around_message_id", "goes only with the order `sequence`");
+        }
+        let conversation = &request.conversation_id;
+        let page = Self {
+            conversation_id: fields.required_id("conversation_id", conversation, ConversationId),
+            order,
+            around,
+            size,
+            token: request.page_token,
+        };
+        fields.finish()?;
+        Ok(page)
+    }
+}
+
+impl TryFrom<pb::UpdateMessageStatusRequest> for StatusReport {
+    type Error = Error;
+
+    fn try_from(request: pb::UpdateMessageStatusRequest) -> Result<Self, Error> {
+        let mut fields = Fields::default();
+        let message_id = fields.required_id("message_id", &request.message_id, MessageId);
+        let status = match fields.choice::<pb::MessageStatus>("status", request.status) {
+            Some(pb::MessageStatus::Sent) => MessageStatus::Sent,
+            Some(pb::MessageStatus::Delivered) => MessageStatus::Delivered,
+            Some(pb::MessageStatus::Read) => MessageStatus::Read,
+            Some(pb::MessageStatus::Failed) => MessageStatus::Failed,
+            Some(pb::MessageStatus::Queued | pb::MessageStatus::Unspecified) | None => {
+                if pb::MessageStatus::try_from(request.status).is_ok() {
+                    fields.refuse("status", "must be SENT, DELIVERED, READ or FAILED");
+                }
+                MessageStatus::Queued
+            }
+        };
+        if request.failure.is_some() && status != MessageStatus::Failed {
+            fields.refuse("failure", "must be left out unless status is FAILED");
+        }
+        let failure = request.failure.map(|failure| {
+            let code = fields.text("failure.code", failure.code, FAILURE_CODE);
+            let message = fields.text("failure.message", failure.message, FAILURE_MESSAGE);
+            (code, message)
+        });
+        let (failure_code, failure_message) = failure.unzip();
+        let at = fields.time("status_time", request.status_time.as_ref());
+        fields.finish()?;
+        Ok(Self {
+            message_id,
+            status,
+            at,
+            failure_code,
+            failure_message,
+        })
+    }
+}
+/// Reads the id of `GetMessage`.
+pub fn message_id(request: &pb::GetMessageRequest) -> Result<MessageId, Error> {
+    let mut fields = Fields::default();
+    let id = fields.required_id("message_id", &request.message_id, MessageId);
+    fields.finish()?;
+    Ok(id)
+}
+
+fn location(fields: &mut Fields, place: pb::Location) -> Location {
+    // Written so that NaN, which is in no range, is refused too.
+    if !(-90.0..=90.0).contains(&place.latitude) {
+        fields.refuse("location.latitude", "must be between -90 and 90");
+    }
+    if !(-180.0..=180.0).contains(&place.longitude) {
+        fields.refuse("location.longitude", "must be between -180 and 180");
+    }
+    Location {
+        latitude: place.latitude,
+        longitude: place.longitude,
+        name: fields.text("location.name", place.name, PLACE),
+        address: fields.text("location.address", place.address, PLACE),
+    }
+}
+fn direction(direction: pb::MessageDirection) -> Option<Direction> {
+    Some(match direction {
+        pb::MessageDirection::Unspecified => return None,
+        pb::MessageDirection::Inbound => Direction::Inbound,
+        pb::MessageDirection::Outbound => Direction::Outbound,
+        pb::MessageDirection::Internal => Direction::Internal,
+    })
+}
+
+fn message_type(message_type: pb::MessageType) -> Option<MessageType> {
+    Some(match message_type {
+        pb::MessageType::Unspecified => return None,
+        pb::MessageType::Text => MessageType::Text,
+        pb::MessageType::Image => MessageType::Image,
+        pb::MessageType::Document => MessageType::Document,
+        pb::MessageType::Audio => MessageType::Audio,
+        pb::MessageType::Video => MessageType::Video,
+        pb::MessageType::Location => MessageType::Location,
+    })
+}
+impl From<Message> for pb::Message {
+    fn from(message: Message) -> Self {
+        let direction = match message.direction {
+            Direction::Inbound => pb::MessageDirection::Inbound,
+            Direction::Outbound => pb::MessageDirection::Outbound,
+            Direction::Internal => pb::MessageDirection::Internal,
+        };
+        let message_type = match message.message_type {
+            MessageType::Text => pb::MessageType::Text,
+            MessageType::Image => pb::MessageType::Image,
+            MessageType::Document => pb::MessageType::Document,
+            MessageType::Audio => pb::MessageType::Audio,
+            MessageType::Video => pb::MessageType::Video,
+            MessageType::Location => pb::MessageType::Location,
+        };
+        let status = match message.status {
+            None => pb::MessageStatus::Unspecified,
+            Some(MessageStatus::Queued) => pb::MessageStatus::Queued,
+            Some(MessageStatus::Sent) => pb::MessageStatus::Sent,
+            Some(MessageStatus::Delivered) => pb::MessageStatus::Delivered,
+            Some(MessageStatus::Read) => pb::MessageStatus::Read,
+            Some(MessageStatus::Failed) => pb::MessageStatus::Failed,
+        };
+        let location = message
+            .latitude
+            .zip(message.longitude)
+            .map(|(latitude, longitude)| pb::Location {
+                latitude,
+                longitude,
+                name: message.location_name.unwrap_or_default(),
+                address: message.location_address.unwrap_or_default(),
+            });
+        let failed = message.status == Some(MessageStatus::Failed);
+        let failure = failed.then(|| pb::MessageFailure {
+            code: message.failure_code.unwrap_or_default(),
+            message: message.failure_message.unwrap_or_default(),
+        });
+        Self {
+            id: message.id.into(),
+            conversation_id: message.conversation_id.into(),
+            sequence: message.sequence,
+            direction: direction.into(),
+            r#type: message_type.into(),
+            text: message.text,
+            location,
+            status: status.into(),
+            failure,
+            reply_to_message_id: message
+                .reply_to_message_id
+                .map(Into::into)
+                .unwrap_or_default(),
+            actor: Actor::of_kind(&message.actor_kind, message.actor_id).map(Into::into),
+            caller: message.caller,
+            metadata: Some(to_struct(message.metadata)),
+            create_time: Some(to_timestamp(message.created_at)),
+            update_time: Some(to_timestamp(message.updated_at)),
+            sent_time: message.sent_at.map(to_timestamp),
+            delivered_time: message.delivered_at.map(to_timestamp),
+            read_time: message.read_at.map(to_timestamp),
+            fail_time: message.failed_at.map(to_timestamp),
+            provider_time: message.provider_at.map(to_timestamp),
+            version: message.version,
+        }
+    }
+}
