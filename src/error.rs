@@ -153,6 +153,15 @@ pub enum Precondition {
     },
     /// The conversation is archived.
     ConversationArchived(String),
+    /// Another conversation of the same person has taken the archived one's place.
+    ConversationReplaced(String),
+    /// The conversation was merged into another.
+    ConversationMerged {
+        /// The conversation.
+        id: String,
+        /// The other one.
+        merged_into_id: String,
+    },
     /// The message is not an outbound one.
     MessageNotOutbound(String),
 }

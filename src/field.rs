@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Number, Value};
 use uuid::Uuid;
 
+use crate::access::Actor;
 use crate::error::{Error, Violation};
 use crate::time::from_timestamp;
 
@@ -72,6 +73,24 @@ impl Fields {
     /// Reads an id that may be empty.
     pub fn id<T>(&mut self, field: &str, id: &str, make: fn(Uuid) -> T) -> Option<T> {
         (!id.is_empty()).then(|| make(self.uuid(field, id)))
+    }
+
+    /// Reads the id of a user or a team, which another service knows; `None` for nobody.
+    pub fn name_of_somebody(&mut self, field: &str, id: String) -> Option<String> {
+        if id.is_empty() {
+            return None;
+        }
+        if !Actor::may_be_called(&id) {
+            let description = "must be 1 to 128 characters without control characters";
+            self.refuse(field, description);
+        }
+        Some(id)
+    }
+
+    /// Reads an etag; `None` where the caller takes whatever is there.
+    pub fn etag(&mut self, etag: String) -> Option<String> {
+        let etag = self.text("etag", etag, Most::Characters(64));
+        (!etag.is_empty()).then_some(etag)
     }
 
     /// Reads the number of an enum value; `None` for the unspecified one, which is 0.

@@ -323,6 +323,7 @@ fn request(path: &str, number: usize) -> Bytes {
         GET_CONVERSATION => bytes(&pb::GetConversationRequest {
             tenant,
             conversation_id,
+            ..Default::default()
         }),
         LIST_MESSAGES => bytes(&pb::ListMessagesRequest {
             tenant,

@@ -227,5 +227,6 @@ async fn make_tenant(callers: &Callers, tenant: String) -> Result<Bytes, Failure
     Ok(bytes(&pb::GetConversationRequest {
         tenant,
         conversation_id: conversation.id,
+        ..Default::default()
     }))
 }

@@ -194,6 +194,14 @@ impl Actor {
         }
     }
 
+    /// The user, if it is one.
+    pub fn user_id(&self) -> Option<&str> {
+        match self {
+            Self::User(id) => Some(id),
+            Self::Bot(_) | Self::Service(_) => None,
+        }
+    }
+
     /// The id within the kind.
     pub fn id(&self) -> &str {
         match self {

@@ -214,6 +214,17 @@ impl Precondition {
                 format!("conversation `{id}` is archived"),
             )
             .with("conversation_id", id.clone()),
+            Self::ConversationReplaced(id) => Detail::new(
+                ErrorReason::ConversationReplaced,
+                format!("another conversation of the same person has taken the place of `{id}`"),
+            )
+            .with("conversation_id", id.clone()),
+            Self::ConversationMerged { id, merged_into_id } => Detail::new(
+                ErrorReason::ConversationMerged,
+                format!("conversation `{id}` was merged into `{merged_into_id}`"),
+            )
+            .with("conversation_id", id.clone())
+            .with("merged_into_id", merged_into_id.clone()),
             Self::MessageNotOutbound(id) => Detail::new(
                 ErrorReason::MessageNotOutbound,
                 format!("message `{id}` is not outbound and has no status"),

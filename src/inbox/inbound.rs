@@ -10,9 +10,12 @@ use diesel::sql_types::{self, Array, Bool, Double, Integer, Jsonb, Nullable, Tex
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use serde_json::Value;
 
-use super::contact;
-use super::conversation::{self, NewConversation, Priority};
-use super::message::{self, Direction, Location, MessageStatus, MessageType, StatusReport};
+use super::change::{log_changes, moved};
+use super::message::{
+    self, Direction, Location, MessageStatus, MessageType, StatusReport, may_go_on,
+};
+use super::opening::{self, Beginning};
+use super::{contact, conversation};
 use crate::channel::Channel;
 use crate::database::statement::statement;
 use crate::error::{Conflict, Error};
@@ -200,30 +203,38 @@ async fn record_message(
     }
     let is_new = identities < i64::try_from(person.identifiers.len()).unwrap_or(i64::MAX);
     let is_named = person.name.is_empty() || name.is_some_and(|name| !name.is_empty());
-    match conversation {
-        Some(conversation) if !is_new && is_named && message.direction == Direction::Inbound => {
-            receive(conn, origin, conversation, message).await
-        }
-        _ => {
-            conn.transaction(async |conn| {
-                if message.direction == Direction::Outbound {
-                    lock_receipts(conn, origin, &message.provider_id).await?;
-                }
-                let identity =
-                    contact::meet(conn, origin.account, &person.identifiers, &person.name).await?;
-                let conversation = conversation_of(conn, origin, identity).await?;
-                match receive(conn, origin, conversation, message).await? {
-                    // Nobody and nothing may be left of the attempt; the next one sees it.
-                    Effect::Known => Err(Error::Aborted(Conflict::Transaction)),
-                    effect => {
-                        unpark(conn, origin, &message.provider_id).await?;
-                        Ok(effect)
-                    }
-                }
-            })
-            .await
-        }
+    if let Some(conversation) = conversation
+        && !is_new
+        && is_named
+        && message.direction == Direction::Inbound
+        && let Some(effect) = receive(conn, origin, conversation, message).await?
+    {
+        return Ok(effect);
     }
+    conn.transaction(async |conn| {
+        if message.direction == Direction::Outbound {
+            lock_receipts(conn, origin, &message.provider_id).await?;
+        }
+        let identity =
+            contact::meet(conn, origin.account, &person.identifiers, &person.name).await?;
+        let conversation = conversation_of(conn, origin, identity).await?;
+        let received = match receive(conn, origin, conversation, message).await? {
+            None => {
+                let successor = opening::successor(conn, conversation).await?;
+                receive(conn, origin, successor, message).await?
+            }
+            received => received,
+        };
+        match received {
+            // Nobody and nothing may be left of the attempt; the next one sees it.
+            None | Some(Effect::Known) => Err(Error::Aborted(Conflict::Transaction)),
+            Some(effect) => {
+                unpark(conn, origin, &message.provider_id).await?;
+                Ok(effect)
+            }
+        }
+    })
+    .await
 }
 
 /// Returns the conversation of a person: the one that goes on, or else the last archived one, or
@@ -233,31 +244,21 @@ async fn conversation_of(
     origin: Origin,
     identity: ContactIdentityId,
 ) -> Result<ConversationId, Error> {
-    if let Some(id) = conversation::find_latest(conn, identity).await? {
+    if let Some(id) = opening::find_latest(conn, identity).await? {
         return Ok(id);
     }
-    let new = NewConversation {
-        request_id: None,
-        channel: Some(origin.channel),
-        channel_account_id: Some(origin.account),
-        contact_identifier: String::new(),
-        contact_name: String::new(),
-        first_message: String::new(),
-        subject: String::new(),
-        priority: Priority::Normal,
-        metadata: Value::Object(serde_json::Map::new()),
-        thread_key: String::new(),
-    };
-    conversation::begin(conn, &new, origin.channel, identity)
-        .await?
-        .ok_or(Error::Aborted(Conflict::Transaction))
+    let metadata = Value::Object(serde_json::Map::new());
+    let beginning = Beginning::new(identity, origin.channel, &metadata);
+    let begun = opening::begin(conn, beginning).await?;
+    begun.ok_or(Error::Aborted(Conflict::Transaction))
 }
 
 statement! {
     // One round trip, in the order of `CreateMessage`: the conversation's row lock, the claim, the
-    // rest. No row = no such conversation; false = known.
+    // rest. No row = no such conversation; the first is false where it is archived and does not go
+    // on, the second where the message is known.
     /// Adds a message that a provider told of.
-    Receive<'a> -> Bool {
+    Receive<'a> -> (Bool, Bool) {
         id: MessageId => sql_types::Uuid,
         conversation_id: ConversationId => sql_types::Uuid,
         account: ChannelAccountId => sql_types::Uuid,
@@ -281,7 +282,7 @@ statement! {
     }
     concat!("
         , head AS (
-            SELECT c.id, c.status, c.last_sequence
+            SELECT c.*, ", may_go_on!(), " AS may_go_on
             FROM inbox_conversations c, input
             WHERE c.id = input.conversation_id AND c.deleted_at IS NULL
             FOR NO KEY UPDATE OF c
@@ -290,7 +291,7 @@ statement! {
                 message_id, delivery_id, created_at)
             SELECT input.account, input.provider_id, 'message', '', input.id, input.delivery_id,
                 directory.now()
-            FROM head, input
+            FROM head, input WHERE head.may_go_on
             ON CONFLICT DO NOTHING
             RETURNING message_id, created_at
         ), bumped AS (
@@ -301,9 +302,22 @@ statement! {
                     WHEN input.direction = 'inbound' AND c.status IN ('replied', 'archived') THEN 'open'
                     WHEN input.direction = 'outbound' AND c.status IN ('new', 'open', 'archived') THEN 'replied'
                     ELSE c.status END,
-                archived_at = NULL
+                archived_at = NULL,
+                snoozed_until = CASE WHEN input.direction <> 'inbound' THEN c.snoozed_until END,
+                last_inbound_sequence = CASE input.direction WHEN 'inbound' THEN c.last_sequence + 1
+                    ELSE c.last_inbound_sequence END,
+                waiting_since = CASE WHEN input.direction = 'inbound'
+                    THEN coalesce(c.waiting_since, claimed.created_at) END,
+                first_replied_at = CASE
+                    WHEN c.archived_at IS NOT NULL THEN NULL
+                    WHEN input.direction = 'outbound' AND c.waiting_since IS NOT NULL
+                        THEN coalesce(c.first_replied_at, claimed.created_at)
+                    ELSE c.first_replied_at END,
+                episode = c.episode + (c.archived_at IS NOT NULL)::integer,
+                episode_started_at = CASE WHEN c.archived_at IS NOT NULL THEN claimed.created_at
+                    ELSE c.episode_started_at END
             FROM claimed, input WHERE c.id = input.conversation_id
-            RETURNING c.id, c.status, c.version, c.last_sequence, claimed.created_at
+            RETURNING c.*
         ), inserted AS (
             INSERT INTO inbox_messages (id, conversation_id, sequence, direction, type, text,
                 latitude, longitude, location_name, location_address, status, reply_to_message_id,
@@ -318,29 +332,32 @@ statement! {
                         AND e.kind = 'message' AND m.conversation_id = bumped.id
                 ),
                 input.actor_kind, input.actor_id, input.caller, input.correlation_id,
-                input.metadata, 1, bumped.created_at, bumped.created_at,
-                CASE input.direction WHEN 'outbound' THEN coalesce(input.provider_at, bumped.created_at) END,
+                input.metadata, 1, bumped.updated_at, bumped.updated_at,
+                CASE input.direction WHEN 'outbound' THEN coalesce(input.provider_at, bumped.updated_at) END,
                 input.provider_at
             FROM bumped, input
-        ), changes AS (
+        )", moved!("'message'", "CASE WHEN h.archived_at IS NOT NULL THEN 'reopen' ELSE 'message' END",
+            "b.last_sequence", "CASE WHEN b.waiting_since IS NULL THEN h.waiting_since END", ""), "
+        , changes AS (
             SELECT 'message.created' AS kind, 'message' AS resource_kind, input.id AS resource_id,
                 bumped.id AS parent_id, bumped.last_sequence AS sequence, 1::bigint AS version,
                 '{}'::text[] AS changed
             FROM bumped, input
             UNION ALL
-            SELECT 'conversation.updated', 'conversation', bumped.id, NULL, NULL, bumped.version,
-                '{status}'
-            FROM bumped, head WHERE bumped.status <> head.status
-        )", append_events!(), "
-        SELECT EXISTS (SELECT FROM claimed) FROM head")
+            SELECT 'conversation.updated', 'conversation', moved.id, NULL, NULL, moved.version,
+                moved.changed
+            FROM moved
+        )", append_events!(), log_changes!(), "
+        SELECT head.may_go_on, EXISTS (SELECT FROM claimed) FROM head")
 }
 
+/// Adds a message to a conversation; `None` if that one does not go on.
 async fn receive(
     conn: &mut TenantConn,
     origin: Origin,
     conversation_id: ConversationId,
     message: &InboundMessage,
-) -> Result<Effect, Error> {
+) -> Result<Option<Effect>, Error> {
     let facts = conn.facts().clone();
     let location = message.location.as_ref();
     let statement = Receive {
@@ -366,10 +383,11 @@ async fn receive(
         tenant_number: conn.tenant_number(),
         life: PhantomData,
     };
-    let claimed: QueryResult<Option<bool>> = statement.get_result(conn).await.optional();
+    let claimed: QueryResult<Option<(bool, bool)>> = statement.get_result(conn).await.optional();
     match claimed {
-        Ok(Some(true)) => Ok(Effect::Applied),
-        Ok(Some(false)) => Ok(Effect::Known),
+        Ok(Some((_, true))) => Ok(Some(Effect::Applied)),
+        Ok(Some((true, false))) => Ok(Some(Effect::Known)),
+        Ok(Some((false, false))) => Ok(None),
         Ok(None) => Err(Error::Aborted(Conflict::Transaction)),
         Err(error) if conversation::is_replaced(&error) => {
             Err(Error::Aborted(Conflict::Transaction))

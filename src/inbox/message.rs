@@ -7,13 +7,15 @@ use diesel::expression::Expression;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{self, Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text};
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::change::{log_changes, moved};
 use super::conversation::{Status, is_replaced};
+use super::opening;
 use crate::database::statement::statement;
-use crate::error::{Error, Precondition};
+use crate::error::{Conflict, Error, Precondition};
 use crate::event::log::append_events;
 use crate::ids::{ConversationId, MessageId};
 use crate::page::PageSize;
@@ -189,13 +191,30 @@ pub struct NewMessage {
     pub metadata: Value,
 }
 
+/// Whether the conversation `c` goes on with a customer's message: it is not archived, or its
+/// account's policy opens it again.
+macro_rules! may_go_on {
+    () => {
+        "(c.archived_at IS NULL OR c.merged_into_id IS NULL AND (
+                SELECT CASE a.reopen_policy
+                    WHEN 'always' THEN true
+                    WHEN 'within' THEN c.archived_at + make_interval(days => a.reopen_days) > directory.now()
+                    ELSE false END
+                FROM contact_identities i JOIN channel_accounts a ON a.id = i.channel_account_id
+                WHERE i.id = c.contact_identity_id
+            ))"
+    };
+}
+
+pub(super) use may_go_on;
+
 statement! {
     // One round trip. The conversation's row lock orders its messages; the request id is claimed
     // under it with the answer in hand, so that a repeated request finds the answer; nothing is
     // written unless the claim holds. No head = no such conversation; a head without a message =
     // refused, or a repeated request.
     /// Adds a message.
-    Create<'a> -> (Text, Bool, Nullable<MessageRow>) {
+    Create<'a> -> (Text, Bool, Bool, Nullable<MessageRow>) {
         id: MessageId => sql_types::Uuid,
         conversation_id: ConversationId => sql_types::Uuid,
         direction: Direction => Text,
@@ -218,15 +237,17 @@ statement! {
     }
     concat!("
         , head AS (
-            SELECT c.id, c.status, c.last_sequence
+            SELECT c.*, ", may_go_on!(), " AS may_go_on
             FROM inbox_conversations c, input
             WHERE c.id = input.conversation_id AND c.deleted_at IS NULL
             FOR NO KEY UPDATE OF c
         ), checked AS (
-            SELECT head.*, input.reply_to IS NULL OR EXISTS (
-                SELECT FROM inbox_messages m
-                WHERE m.id = input.reply_to AND m.conversation_id = head.id AND m.deleted_at IS NULL
-            ) AS reply_found
+            SELECT head.id, head.status, head.last_sequence, head.may_go_on,
+                input.reply_to IS NULL OR EXISTS (
+                    SELECT FROM inbox_messages m
+                    WHERE m.id = input.reply_to AND m.deleted_at IS NULL
+                        AND m.conversation_id IN (head.id, head.previous_conversation_id)
+                ) AS reply_found
             FROM head, input
         ), new AS (
             SELECT input.id, checked.id AS conversation_id, checked.last_sequence + 1 AS sequence,
@@ -241,7 +262,10 @@ statement! {
                 NULL::timestamptz AS failed_at, NULL::timestamptz AS provider_at
             FROM checked, input
             WHERE checked.reply_found
-                AND NOT (input.direction = 'outbound' AND checked.status = 'archived')
+                AND CASE input.direction
+                    WHEN 'outbound' THEN checked.status <> 'archived'
+                    WHEN 'inbound' THEN checked.may_go_on
+                    ELSE true END
         ), claimed AS (
             INSERT INTO requests (caller, method, request_id, request_hash, response, created_at)
             SELECT input.caller, input.method, input.request_id, input.request_hash, to_jsonb(new),
@@ -260,9 +284,24 @@ statement! {
                     WHEN m.direction = 'inbound' AND c.status IN ('replied', 'archived') THEN 'open'
                     WHEN m.direction = 'outbound' AND c.status IN ('new', 'open') THEN 'replied'
                     ELSE c.status END,
-                archived_at = CASE WHEN m.direction = 'inbound' THEN NULL ELSE c.archived_at END
+                archived_at = CASE WHEN m.direction <> 'inbound' THEN c.archived_at END,
+                snoozed_until = CASE WHEN m.direction <> 'inbound' THEN c.snoozed_until END,
+                last_inbound_sequence = CASE m.direction WHEN 'inbound' THEN m.sequence
+                    ELSE c.last_inbound_sequence END,
+                waiting_since = CASE
+                    WHEN m.direction = 'inbound' THEN coalesce(c.waiting_since, m.created_at)
+                    WHEN m.direction = 'outbound' AND m.actor_kind = 'user' THEN NULL
+                    ELSE c.waiting_since END,
+                first_replied_at = CASE
+                    WHEN m.direction = 'inbound' AND c.archived_at IS NOT NULL THEN NULL
+                    WHEN m.direction = 'outbound' AND m.actor_kind = 'user' AND c.waiting_since IS NOT NULL
+                        THEN coalesce(c.first_replied_at, m.created_at)
+                    ELSE c.first_replied_at END,
+                episode = c.episode + (m.direction = 'inbound' AND c.archived_at IS NOT NULL)::integer,
+                episode_started_at = CASE WHEN m.direction = 'inbound' AND c.archived_at IS NOT NULL
+                    THEN m.created_at ELSE c.episode_started_at END
             FROM m WHERE c.id = m.conversation_id
-            RETURNING c.id, c.status, c.version
+            RETURNING c.*
         ), inserted AS (
             INSERT INTO inbox_messages (id, conversation_id, sequence, direction, type, text,
                 latitude, longitude, location_name, location_address, status, reply_to_message_id,
@@ -273,25 +312,42 @@ statement! {
                 m.actor_kind, m.actor_id, m.caller, input.correlation_id, m.metadata, m.version,
                 m.created_at, m.updated_at
             FROM m, bumped, input
-        ), changes AS (
+        )", moved!("'message'", "CASE WHEN b.archived_at IS NULL AND h.archived_at IS NOT NULL THEN 'reopen' ELSE 'message' END",
+            "b.last_sequence", "CASE WHEN b.waiting_since IS NULL THEN h.waiting_since END", ""), "
+        , changes AS (
             SELECT 'message.created' AS kind, 'message' AS resource_kind, m.id AS resource_id,
                 m.conversation_id AS parent_id, m.sequence, m.version, '{}'::text[] AS changed
             FROM bumped, m
             UNION ALL
-            SELECT 'conversation.updated', 'conversation', bumped.id, NULL, NULL, bumped.version,
-                '{status}'
-            FROM bumped, head WHERE bumped.status <> head.status
-        )", append_events!(), "
-        SELECT checked.status, checked.reply_found, ", message_columns!(), "
+            SELECT 'conversation.updated', 'conversation', moved.id, NULL, NULL, moved.version,
+                moved.changed
+            FROM moved
+        )", append_events!(), log_changes!(), "
+        SELECT checked.status, checked.reply_found, checked.may_go_on, ", message_columns!(), "
         FROM checked LEFT JOIN m ON true")
 }
 
-/// Adds a message to a conversation.
+/// Adds a message to a conversation. A customer's message on an archived one that does not go on is
+/// added to its successor.
 ///
 /// # Errors
 /// There is no such conversation or no such message to reply to, or the message is outbound and
 /// the conversation archived.
-pub async fn create(conn: &mut TenantConn, new: NewMessage) -> Result<Message, Error> {
+pub async fn create(conn: &mut TenantConn, mut new: NewMessage) -> Result<Message, Error> {
+    if let Some(message) = create_in(conn, &new).await? {
+        return Ok(message);
+    }
+    conn.transaction(async |conn| {
+        new.conversation_id = opening::successor(conn, new.conversation_id).await?;
+        let message = create_in(conn, &new).await?;
+        message.ok_or(Error::Aborted(Conflict::Transaction))
+    })
+    .await
+}
+
+/// Adds a message to the conversation that it names; `None` if that one does not go on.
+async fn create_in(conn: &mut TenantConn, new: &NewMessage) -> Result<Option<Message>, Error> {
+    type Row = (Status, bool, bool, Option<Message>);
     let facts = conn.facts().clone();
     let location = new.location.as_ref();
     let request = new.request_id.as_ref();
@@ -317,28 +373,28 @@ pub async fn create(conn: &mut TenantConn, new: NewMessage) -> Result<Message, E
         tenant_number: conn.tenant_number(),
         life: PhantomData,
     };
-    let created: QueryResult<Option<(Status, bool, Option<Message>)>> =
-        statement.get_result(conn).await.optional();
+    let created: QueryResult<Option<Row>> = statement.get_result(conn).await.optional();
     let id = new.conversation_id;
     let archived = || Error::FailedPrecondition(Precondition::ConversationArchived(id.to_string()));
-    let (status, reply_found, message) = match created {
+    let (status, reply_found, may_go_on, message) = match created {
         Ok(Some(created)) => created,
         Ok(None) => return Err(Error::not_found("conversation", id)),
         // Another conversation of the same person has taken the archived one's place.
-        Err(error) if is_replaced(&error) => return Err(archived()),
+        Err(error) if is_replaced(&error) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    if let Some(message) = message {
+    if message.is_some() {
         return Ok(message);
     }
     // A repeated request comes first: its answer does not depend on what has happened since.
     if let Some(request) = request
         && let Some(answer) = request_id::answer(conn, request).await?
     {
-        return Ok(answer);
+        return Ok(Some(answer));
     }
     match (reply_found, new.reply_to) {
         (false, Some(reply_to)) => Err(Error::not_found("message", reply_to)),
+        _ if new.direction == Direction::Inbound && !may_go_on => Ok(None),
         _ if status == Status::Archived => Err(archived()),
         _ => Err(Error::internal("a message was neither stored nor refused")),
     }

@@ -1,10 +1,15 @@
 //! The inbox: conversations and messages with customers.
 
+mod activity;
+mod change;
 mod channel_account;
 mod contact;
 mod conversation;
 mod inbound;
+mod listing;
 mod message;
+mod opening;
+mod read_mark;
 mod service;
 mod wire;
 

@@ -2,9 +2,14 @@
 
 use tonic::{Request, Response, Status};
 
-use super::conversation::{self, NewConversation, Position};
+use super::change::{self, Alteration};
+use super::listing::{self, Position};
 use super::message::{self, NewMessage, StatusReport};
-use super::wire::{ConversationEdit, ConversationsPage, MessagesPage, conversation_id, message_id};
+use super::opening::{self, NewConversation};
+use super::wire::{
+    ActivitiesPage, ConversationsPage, MessagesPage, ReadMark, conversation_id, message_id,
+};
+use super::{activity, conversation, read_mark};
 use crate::access::Call as _;
 use crate::error::Error;
 use crate::page::{List, cut};
@@ -32,7 +37,7 @@ impl InboxService for Inbox {
     ) -> Result<Response<pb::CreateConversationResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
         let new = NewConversation::try_from(request)?;
-        let answer = conversation::create(&mut tenant.conn().await?, new).await?;
+        let answer = opening::create(&mut tenant.conn().await?, new).await?;
         Ok(Response::new(pb::CreateConversationResponse {
             conversation: Some(answer.conversation.into()),
             created: answer.created,
@@ -65,14 +70,10 @@ impl InboxService for Inbox {
         let beyond: Option<Position> = list.position(sealer, &page.token)?;
         let mut conn = tenant.conn().await?;
         let mut rows =
-            conversation::list(&mut conn, &page.filter, page.order, beyond, page.size).await?;
-        let next_page_token = cut(
-            &mut rows,
-            page.size,
-            &list,
-            sealer,
-            conversation::Conversation::position,
-        )?;
+            listing::list(&mut conn, &page.filter, page.order, beyond, page.size).await?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, |(conversation, _)| {
+            conversation.position()
+        })?;
         let conversations = rows.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListConversationsResponse {
             conversations,
@@ -85,11 +86,106 @@ impl InboxService for Inbox {
         request: Request<pb::UpdateConversationRequest>,
     ) -> Result<Response<pb::UpdateConversationResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let edit = ConversationEdit::try_from(request)?;
-        let mut conn = tenant.conn().await?;
-        let conversation = conversation::update(&mut conn, edit.id, edit.etag, edit.patch).await?;
+        let change = Alteration::try_from(request)?;
+        let conversation = change::alter(&mut tenant.conn().await?, change).await?;
         Ok(Response::new(pb::UpdateConversationResponse {
             conversation: Some(conversation.into()),
+        }))
+    }
+
+    async fn assign_conversation(
+        &self,
+        request: Request<pb::AssignConversationRequest>,
+    ) -> Result<Response<pb::AssignConversationResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let change = Alteration::try_from(request)?;
+        let conversation = change::alter(&mut tenant.conn().await?, change).await?;
+        Ok(Response::new(pb::AssignConversationResponse {
+            conversation: Some(conversation.into()),
+        }))
+    }
+
+    async fn qualify_conversation(
+        &self,
+        request: Request<pb::QualifyConversationRequest>,
+    ) -> Result<Response<pb::QualifyConversationResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let change = Alteration::try_from(request)?;
+        let conversation = change::alter(&mut tenant.conn().await?, change).await?;
+        Ok(Response::new(pb::QualifyConversationResponse {
+            conversation: Some(conversation.into()),
+        }))
+    }
+
+    async fn disqualify_conversation(
+        &self,
+        request: Request<pb::DisqualifyConversationRequest>,
+    ) -> Result<Response<pb::DisqualifyConversationResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let change = Alteration::try_from(request)?;
+        let conversation = change::alter(&mut tenant.conn().await?, change).await?;
+        Ok(Response::new(pb::DisqualifyConversationResponse {
+            conversation: Some(conversation.into()),
+        }))
+    }
+
+    async fn archive_conversation(
+        &self,
+        request: Request<pb::ArchiveConversationRequest>,
+    ) -> Result<Response<pb::ArchiveConversationResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let change = Alteration::try_from(request)?;
+        let conversation = change::alter(&mut tenant.conn().await?, change).await?;
+        Ok(Response::new(pb::ArchiveConversationResponse {
+            conversation: Some(conversation.into()),
+        }))
+    }
+
+    async fn reopen_conversation(
+        &self,
+        request: Request<pb::ReopenConversationRequest>,
+    ) -> Result<Response<pb::ReopenConversationResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let change = Alteration::try_from(request)?;
+        let conversation = change::alter(&mut tenant.conn().await?, change).await?;
+        Ok(Response::new(pb::ReopenConversationResponse {
+            conversation: Some(conversation.into()),
+        }))
+    }
+
+    async fn mark_conversation_read(
+        &self,
+        request: Request<pb::MarkConversationReadRequest>,
+    ) -> Result<Response<pb::MarkConversationReadResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let mark = ReadMark::try_from(request)?;
+        let mut conn = tenant.conn().await?;
+        let facts = conn.facts().clone();
+        let reader = facts.actor.user_id();
+        let reader = reader.ok_or_else(|| Error::invalid("actor.user_id", "is required"))?;
+        let read = read_mark::raise(&mut conn, mark.conversation_id, reader, mark.sequence).await?;
+        Ok(Response::new(pb::MarkConversationReadResponse {
+            conversation: Some(read.into()),
+        }))
+    }
+
+    async fn list_conversation_activities(
+        &self,
+        request: Request<pb::ListConversationActivitiesRequest>,
+    ) -> Result<Response<pb::ListConversationActivitiesResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let page = ActivitiesPage::try_from(request)?;
+        let path = pb::ListConversationActivitiesRequest::PATH.as_bytes();
+        let id = page.conversation_id;
+        let list = List::new(&[path, tenant.binding(), id.0.as_bytes()]);
+        let sealer = self.tenants.page_sealer();
+        let before: Option<i64> = list.position(sealer, &page.token)?;
+        let mut conn = tenant.conn().await?;
+        let mut rows = activity::list(&mut conn, id, before, page.size).await?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, |activity| activity.id)?;
+        Ok(Response::new(pb::ListConversationActivitiesResponse {
+            activities: rows.into_iter().map(Into::into).collect(),
+            next_page_token,
         }))
     }
 

@@ -10,6 +10,8 @@ diesel::table! {
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
         deleted_at -> Nullable<Timestamptz>,
+        reopen_policy -> Text,
+        reopen_days -> Nullable<Int4>,
     }
 }
 
@@ -78,6 +80,53 @@ diesel::table! {
 }
 
 diesel::table! {
+    conversation_changes (id) {
+        id -> Int8,
+        conversation_id -> Uuid,
+        kind -> Text,
+        rule -> Text,
+        sequence -> Nullable<Int8>,
+        changed -> Array<Nullable<Text>>,
+        actor_kind -> Text,
+        actor_id -> Text,
+        caller -> Text,
+        correlation_id -> Text,
+        at -> Timestamptz,
+        old_status -> Nullable<Text>,
+        status -> Text,
+        old_priority -> Nullable<Text>,
+        priority -> Text,
+        old_assignee_id -> Nullable<Text>,
+        assignee_id -> Nullable<Text>,
+        old_team_id -> Nullable<Text>,
+        team_id -> Nullable<Text>,
+        old_labels -> Nullable<Array<Nullable<Text>>>,
+        labels -> Array<Nullable<Text>>,
+        old_snoozed_until -> Nullable<Timestamptz>,
+        snoozed_until -> Nullable<Timestamptz>,
+        was_qualified -> Bool,
+        is_qualified -> Bool,
+        was_unread -> Bool,
+        is_unread -> Bool,
+        was_waiting -> Bool,
+        is_waiting -> Bool,
+        episode -> Int4,
+        episode_started_at -> Timestamptz,
+        waited_since -> Nullable<Timestamptz>,
+        is_first_response -> Bool,
+    }
+}
+
+diesel::table! {
+    conversation_read_marks (conversation_id, user_id) {
+        conversation_id -> Uuid,
+        user_id -> Text,
+        sequence -> Int8,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     events (id) {
         id -> Int8,
         event_id -> Uuid,
@@ -115,6 +164,24 @@ diesel::table! {
         updated_at -> Timestamptz,
         archived_at -> Nullable<Timestamptz>,
         deleted_at -> Nullable<Timestamptz>,
+        assignee_id -> Nullable<Text>,
+        team_id -> Nullable<Text>,
+        assigned_at -> Nullable<Timestamptz>,
+        qualified_at -> Nullable<Timestamptz>,
+        qualified_by_kind -> Nullable<Text>,
+        qualified_by_id -> Nullable<Text>,
+        lead_score -> Nullable<Int4>,
+        lead_notes -> Nullable<Text>,
+        labels -> Array<Nullable<Text>>,
+        snoozed_until -> Nullable<Timestamptz>,
+        waiting_since -> Nullable<Timestamptz>,
+        last_inbound_sequence -> Int8,
+        read_sequence -> Int8,
+        episode -> Int4,
+        episode_started_at -> Nullable<Timestamptz>,
+        first_replied_at -> Nullable<Timestamptz>,
+        previous_conversation_id -> Nullable<Uuid>,
+        merged_into_id -> Nullable<Uuid>,
     }
 }
 
@@ -214,6 +281,8 @@ diesel::joinable!(channel_members -> channels (channel_id));
 diesel::joinable!(chat_entries -> channels (channel_id));
 diesel::joinable!(contact_identities -> channel_accounts (channel_account_id));
 diesel::joinable!(contact_identities -> contacts (contact_id));
+diesel::joinable!(conversation_changes -> inbox_conversations (conversation_id));
+diesel::joinable!(conversation_read_marks -> inbox_conversations (conversation_id));
 diesel::joinable!(inbox_conversations -> contact_identities (contact_identity_id));
 diesel::joinable!(inbox_messages -> inbox_conversations (conversation_id));
 diesel::joinable!(mentions -> chat_entries (chat_entry_id));
@@ -228,6 +297,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     chat_entries,
     contact_identities,
     contacts,
+    conversation_changes,
+    conversation_read_marks,
     events,
     inbox_conversations,
     inbox_messages,

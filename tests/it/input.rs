@@ -66,6 +66,7 @@ async fn what_a_field_cannot_hold_is_refused_by_its_name_and_changes_nothing() {
             let path = field.path();
             if field.is_text() {
                 let request = field.with_text(&example, "a\0b");
+                let path = field.value_path();
                 stage.refuse(&method, &request, &path, "NUL").await;
             }
             if field.name().ends_with("_id")

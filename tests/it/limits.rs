@@ -246,6 +246,7 @@ async fn call_under_way(
     let request = GetConversationRequest {
         tenant: tenant.slug(),
         conversation_id: conversation.id.clone(),
+        ..Default::default()
     };
     let mut inbox = tenant.inbox.clone();
     let waiting = tokio::spawn(async move { inbox.get_conversation(request).await });

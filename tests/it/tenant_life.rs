@@ -79,6 +79,7 @@ impl TestServer {
         let request = GetConversationRequest {
             tenant: tenant.slug(),
             conversation_id: conversation_id.to_owned(),
+            ..Default::default()
         };
         match self.inbox().get_conversation(request).await {
             Ok(_) => (Code::Ok, String::new()),

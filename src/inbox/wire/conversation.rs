@@ -1,13 +1,15 @@
 //! Conversations on the wire.
 
+use crate::access::Actor;
 use crate::channel::Channel;
 use crate::error::Error;
 use crate::field::{Fields, Mask, Most, to_struct};
 use crate::ids::{ChannelAccountId, ContactId, ConversationId};
-use crate::inbox::conversation::{
-    Conversation, ConversationFilter, ConversationPatch, NewConversation, Order, Priority, Status,
-    etag,
-};
+use crate::inbox::activity::{Activity, After, Before};
+use crate::inbox::change::{Alteration, Assignment, ChangeKind, Lead};
+use crate::inbox::conversation::{Conversation, Priority, Seen, Status, etag};
+use crate::inbox::listing::{ConversationFilter, Order};
+use crate::inbox::opening::NewConversation;
 use crate::page::PageSize;
 use crate::pb;
 use crate::request_id::RequestId;
@@ -16,6 +18,10 @@ use crate::time::to_timestamp;
 use super::{IDENTIFIER, NAME, TEXT};
 
 const SUBJECT: Most = Most::Characters(998);
+const NOTES: Most = Most::Characters(4000);
+const LABEL: Most = Most::Characters(64);
+const MAX_LABELS: usize = 50;
+const MAX_LABELS_OF_FILTER: usize = 20;
 
 impl TryFrom<pb::CreateConversationRequest> for NewConversation {
     type Error = Error;
@@ -84,10 +90,13 @@ impl TryFrom<pb::ListConversationsRequest> for ConversationsPage {
             "" | "last_message_time desc" => Order::LastMessage,
             "create_time desc" => Order::NewestFirst,
             "create_time" => Order::OldestFirst,
+            "priority desc" => Order::Priority,
+            "waiting_since_time" => Order::WaitingLongest,
             _ => {
                 fields.refuse(
                     "order_by",
-                    "must be `last_message_time desc`, `create_time desc` or `create_time`",
+                    "must be `last_message_time desc`, `create_time desc`, `create_time`, \
+                     `priority desc` or `waiting_since_time`",
                 );
                 Order::LastMessage
             }
@@ -105,6 +114,14 @@ impl TryFrom<pb::ListConversationsRequest> for ConversationsPage {
             channels,
             channel_account_id: fields.id("channel_account_id", account, ChannelAccountId),
             contact_id: fields.id("contact_id", &request.contact_id, ContactId),
+            assignee_id: fields.name_of_somebody("assignee_id", request.assignee_id),
+            team_id: fields.name_of_somebody("team_id", request.team_id),
+            unassigned: request.unassigned,
+            labels: labels(&mut fields, request.labels, MAX_LABELS_OF_FILTER),
+            priorities: fields.choices("priorities", &request.priorities, priority),
+            qualified: request.qualified,
+            snoozed: request.snoozed,
+            unread: request.unread,
             updated_since: fields.time("updated_since_time", request.updated_since_time.as_ref()),
         };
         fields.finish()?;
@@ -118,33 +135,30 @@ impl TryFrom<pb::ListConversationsRequest> for ConversationsPage {
     }
 }
 
-/// What `UpdateConversation` asks for.
-pub struct ConversationEdit {
-    /// Of which conversation.
-    pub id: ConversationId,
-    /// Which etag it must have.
-    pub etag: Option<String>,
-    /// What to change.
-    pub patch: ConversationPatch,
-}
-
-impl TryFrom<pb::UpdateConversationRequest> for ConversationEdit {
+impl TryFrom<pb::UpdateConversationRequest> for Alteration {
     type Error = Error;
 
     fn try_from(request: pb::UpdateConversationRequest) -> Result<Self, Error> {
-        const FIELDS: [&str; 4] = ["subject", "priority", "status", "metadata"];
+        const FIELDS: [&str; 6] = [
+            "subject",
+            "priority",
+            "status",
+            "metadata",
+            "labels",
+            "snooze_until_time",
+        ];
         let mut fields = Fields::default();
         let id = fields.required_id("conversation_id", &request.conversation_id, ConversationId);
         let mask = Mask::read(&mut fields, request.update_mask, &FIELDS);
-        let mut patch = ConversationPatch::default();
+        let mut change = Self::new(id, ChangeKind::Updated);
         if mask.touches("subject", request.subject.is_some()) {
             let subject = request.subject.unwrap_or_default();
-            patch.subject = Some(fields.text("subject", subject, SUBJECT));
+            change.subject = Some(fields.text("subject", subject, SUBJECT));
         }
         if mask.touches("priority", request.priority.is_some()) {
             let number = request.priority.unwrap_or_default();
             let priority = fields.choice::<pb::Priority>("priority", number);
-            patch.priority = Some(
+            change.priority = Some(
                 priority
                     .and_then(self::priority)
                     .unwrap_or(Priority::Normal),
@@ -157,7 +171,7 @@ impl TryFrom<pb::UpdateConversationRequest> for ConversationEdit {
                 .choice::<pb::ConversationStatus>("status", number)
                 .and_then(status);
             match status {
-                Some(Status::New | Status::Open | Status::Replied) => patch.status = status,
+                Some(Status::New | Status::Open | Status::Replied) => change.status = status,
                 Some(Status::Qualified | Status::Archived) => {
                     fields.refuse(
                         "status",
@@ -169,17 +183,166 @@ impl TryFrom<pb::UpdateConversationRequest> for ConversationEdit {
             }
         }
         if mask.touches("metadata", request.metadata.is_some()) {
-            patch.metadata = Some(fields.metadata("metadata", request.metadata));
+            change.metadata = Some(fields.metadata("metadata", request.metadata));
         }
-        let etag = fields.text("etag", request.etag, Most::Characters(64));
+        if mask.touches("labels", !request.labels.is_empty()) {
+            change.labels = Some(labels(&mut fields, request.labels, MAX_LABELS));
+        }
+        let snooze = request.snooze_until_time.as_ref();
+        if mask.touches("snooze_until_time", snooze.is_some()) {
+            change.snooze = Some(fields.time("snooze_until_time", snooze));
+        }
+        change.etag = fields.etag(request.etag);
         fields.finish()?;
-        Ok(Self {
-            id,
-            etag: (!etag.is_empty()).then_some(etag),
-            patch,
-        })
+        Ok(change)
     }
 }
+
+impl TryFrom<pb::AssignConversationRequest> for Alteration {
+    type Error = Error;
+
+    fn try_from(request: pb::AssignConversationRequest) -> Result<Self, Error> {
+        let mut fields = Fields::default();
+        let id = fields.required_id("conversation_id", &request.conversation_id, ConversationId);
+        let assignment = Assignment {
+            assignee_id: fields.name_of_somebody("assignee_id", request.assignee_id),
+            team_id: fields.name_of_somebody("team_id", request.team_id),
+        };
+        let change = Self {
+            etag: fields.etag(request.etag),
+            assignment: Some(assignment),
+            ..Self::new(id, ChangeKind::Assigned)
+        };
+        fields.finish()?;
+        Ok(change)
+    }
+}
+
+impl TryFrom<pb::QualifyConversationRequest> for Alteration {
+    type Error = Error;
+
+    fn try_from(request: pb::QualifyConversationRequest) -> Result<Self, Error> {
+        let mut fields = Fields::default();
+        let id = fields.required_id("conversation_id", &request.conversation_id, ConversationId);
+        if request
+            .score
+            .is_some_and(|score| !(0..=100).contains(&score))
+        {
+            fields.refuse("score", "must be 0 to 100");
+        }
+        let lead = Lead {
+            score: request.score,
+            notes: fields.text("notes", request.notes, NOTES),
+        };
+        let change = Self {
+            etag: fields.etag(request.etag),
+            lead: Some(lead),
+            ..Self::new(id, ChangeKind::Qualified)
+        };
+        fields.finish()?;
+        Ok(change)
+    }
+}
+
+/// Requests that name a conversation and nothing else to change.
+macro_rules! plain_alterations {
+    ($($request:ident => $kind:ident),* $(,)?) => {$(
+        impl TryFrom<pb::$request> for Alteration {
+            type Error = Error;
+
+            fn try_from(request: pb::$request) -> Result<Self, Error> {
+                let mut fields = Fields::default();
+                let id =
+                    fields.required_id("conversation_id", &request.conversation_id, ConversationId);
+                let change = Self {
+                    etag: fields.etag(request.etag),
+                    ..Self::new(id, ChangeKind::$kind)
+                };
+                fields.finish()?;
+                Ok(change)
+            }
+        }
+    )*};
+}
+
+plain_alterations! {
+    DisqualifyConversationRequest => Disqualified,
+    ArchiveConversationRequest => Archived,
+    ReopenConversationRequest => Reopened,
+}
+
+/// Reads labels, each once.
+fn labels(fields: &mut Fields, given: Vec<String>, most: usize) -> Vec<String> {
+    if given.len() > most {
+        fields.refuse("labels", format!("must have at most {most} values"));
+        return Vec::new();
+    }
+    let mut labels = Vec::new();
+    for (index, label) in given.into_iter().enumerate() {
+        let label = fields.required_text(&format!("labels[{index}]"), label, LABEL);
+        if !labels.contains(&label) {
+            labels.push(label);
+        }
+    }
+    labels
+}
+
+/// What `MarkConversationRead` asks for.
+pub struct ReadMark {
+    /// Of which conversation.
+    pub conversation_id: ConversationId,
+    /// Up to which message.
+    pub sequence: i64,
+}
+
+impl TryFrom<pb::MarkConversationReadRequest> for ReadMark {
+    type Error = Error;
+
+    fn try_from(request: pb::MarkConversationReadRequest) -> Result<Self, Error> {
+        let mut fields = Fields::default();
+        let conversation = &request.conversation_id;
+        let mark = Self {
+            conversation_id: fields.required_id("conversation_id", conversation, ConversationId),
+            sequence: match request.sequence {
+                0 => i64::MAX,
+                sequence => sequence,
+            },
+        };
+        if request.sequence < 0 {
+            fields.refuse("sequence", "must not be negative");
+        }
+        fields.finish()?;
+        Ok(mark)
+    }
+}
+
+/// What `ListConversationActivities` asks for.
+pub struct ActivitiesPage {
+    /// Of which conversation.
+    pub conversation_id: ConversationId,
+    /// How many.
+    pub size: PageSize,
+    /// From where on.
+    pub token: String,
+}
+
+impl TryFrom<pb::ListConversationActivitiesRequest> for ActivitiesPage {
+    type Error = Error;
+
+    fn try_from(request: pb::ListConversationActivitiesRequest) -> Result<Self, Error> {
+        let size = PageSize::new(request.page_size)?;
+        let mut fields = Fields::default();
+        let conversation = &request.conversation_id;
+        let page = Self {
+            conversation_id: fields.required_id("conversation_id", conversation, ConversationId),
+            size,
+            token: request.page_token,
+        };
+        fields.finish()?;
+        Ok(page)
+    }
+}
+
 /// Reads the id of `GetConversation`.
 pub fn conversation_id(request: &pb::GetConversationRequest) -> Result<ConversationId, Error> {
     let mut fields = Fields::default();
@@ -208,21 +371,52 @@ fn priority(priority: pb::Priority) -> Option<Priority> {
         pb::Priority::Urgent => Priority::Urgent,
     })
 }
+impl From<Status> for pb::ConversationStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::New => Self::New,
+            Status::Open => Self::Open,
+            Status::Replied => Self::Replied,
+            Status::Qualified => Self::Qualified,
+            Status::Archived => Self::Archived,
+        }
+    }
+}
+
+impl From<Priority> for pb::Priority {
+    fn from(priority: Priority) -> Self {
+        match priority {
+            Priority::Low => Self::Low,
+            Priority::Normal => Self::Normal,
+            Priority::High => Self::High,
+            Priority::Urgent => Self::Urgent,
+        }
+    }
+}
+
+impl From<Seen> for pb::Conversation {
+    fn from((conversation, unread_count): Seen) -> Self {
+        Self {
+            unread_count,
+            ..conversation.into()
+        }
+    }
+}
+
 impl From<Conversation> for pb::Conversation {
     fn from(conversation: Conversation) -> Self {
-        let status = match conversation.status {
-            Status::New => pb::ConversationStatus::New,
-            Status::Open => pb::ConversationStatus::Open,
-            Status::Replied => pb::ConversationStatus::Replied,
-            Status::Qualified => pb::ConversationStatus::Qualified,
-            Status::Archived => pb::ConversationStatus::Archived,
-        };
-        let priority = match conversation.priority {
-            Priority::Low => pb::Priority::Low,
-            Priority::Normal => pb::Priority::Normal,
-            Priority::High => pb::Priority::High,
-            Priority::Urgent => pb::Priority::Urgent,
-        };
+        let qualification = conversation.qualified_at.map(|at| pb::Qualification {
+            qualify_time: Some(to_timestamp(at)),
+            actor: conversation
+                .qualified_by_kind
+                .as_deref()
+                .zip(conversation.qualified_by_id.clone())
+                .and_then(|(kind, id)| Actor::of_kind(kind, id))
+                .map(Into::into),
+            score: conversation.lead_score,
+            notes: conversation.lead_notes.clone().unwrap_or_default(),
+        });
+        let unread = conversation.is_unread();
         let has_messages = conversation.last_sequence > 0;
         Self {
             id: conversation.id.into(),
@@ -232,8 +426,8 @@ impl From<Conversation> for pb::Conversation {
             contact_id: conversation.contact_id.into(),
             contact_identifier: conversation.contact_identifier,
             contact_name: conversation.contact_name,
-            status: status.into(),
-            priority: priority.into(),
+            status: pb::ConversationStatus::from(conversation.status).into(),
+            priority: pb::Priority::from(conversation.priority).into(),
             subject: conversation.subject,
             metadata: Some(to_struct(conversation.metadata)),
             last_sequence: conversation.last_sequence,
@@ -244,6 +438,91 @@ impl From<Conversation> for pb::Conversation {
             version: conversation.version,
             etag: etag(conversation.edit_version),
             thread_key: conversation.thread_key,
+            assignee_id: conversation.assignee_id.unwrap_or_default(),
+            team_id: conversation.team_id.unwrap_or_default(),
+            assign_time: conversation.assigned_at.map(to_timestamp),
+            qualification,
+            labels: conversation.labels.into_iter().flatten().collect(),
+            snooze_until_time: conversation.snoozed_until.map(to_timestamp),
+            waiting_since_time: conversation.waiting_since.map(to_timestamp),
+            unread,
+            unread_count: None,
+            previous_conversation_id: conversation
+                .previous_conversation_id
+                .map(Into::into)
+                .unwrap_or_default(),
+            merged_into_id: conversation
+                .merged_into_id
+                .map(Into::into)
+                .unwrap_or_default(),
+            episode: conversation.episode,
+        }
+    }
+}
+
+impl From<Activity> for pb::ConversationActivity {
+    fn from(activity: Activity) -> Self {
+        let kind = match activity.kind {
+            ChangeKind::Created => pb::ConversationActivityKind::Created,
+            ChangeKind::Message => pb::ConversationActivityKind::Message,
+            ChangeKind::Updated => pb::ConversationActivityKind::Updated,
+            ChangeKind::Assigned => pb::ConversationActivityKind::Assigned,
+            ChangeKind::Qualified => pb::ConversationActivityKind::Qualified,
+            ChangeKind::Disqualified => pb::ConversationActivityKind::Disqualified,
+            ChangeKind::Archived => pb::ConversationActivityKind::Archived,
+            ChangeKind::Reopened => pb::ConversationActivityKind::Reopened,
+            ChangeKind::Read => pb::ConversationActivityKind::Read,
+            ChangeKind::Woken => pb::ConversationActivityKind::Woken,
+            ChangeKind::Merged => pb::ConversationActivityKind::Merged,
+            ChangeKind::Unmerged => pb::ConversationActivityKind::Unmerged,
+        };
+        Self {
+            id: activity.id,
+            conversation_id: activity.conversation_id.into(),
+            kind: kind.into(),
+            rule: activity.rule,
+            changed_fields: activity.changed.into_iter().flatten().collect(),
+            before: before(activity.before),
+            after: Some(activity.after.into()),
+            message_sequence: activity.sequence.unwrap_or_default(),
+            actor: Actor::of_kind(&activity.actor_kind, activity.actor_id).map(Into::into),
+            caller: activity.caller,
+            correlation_id: activity.correlation_id,
+            create_time: Some(to_timestamp(activity.at)),
+            episode: activity.episode,
+            waited_since_time: activity.waited_since.map(to_timestamp),
+        }
+    }
+}
+
+/// The state before a change; `None` for a conversation that was made.
+fn before(before: Before) -> Option<pb::ConversationState> {
+    let (status, priority) = before.old_status.zip(before.old_priority)?;
+    Some(pb::ConversationState {
+        status: pb::ConversationStatus::from(status).into(),
+        priority: pb::Priority::from(priority).into(),
+        assignee_id: before.old_assignee_id.unwrap_or_default(),
+        team_id: before.old_team_id.unwrap_or_default(),
+        labels: before.old_labels.into_iter().flatten().flatten().collect(),
+        snooze_until_time: before.old_snoozed_until.map(to_timestamp),
+        qualified: before.was_qualified,
+        unread: before.was_unread,
+        waiting: before.was_waiting,
+    })
+}
+
+impl From<After> for pb::ConversationState {
+    fn from(after: After) -> Self {
+        Self {
+            status: pb::ConversationStatus::from(after.status).into(),
+            priority: pb::Priority::from(after.priority).into(),
+            assignee_id: after.assignee_id.unwrap_or_default(),
+            team_id: after.team_id.unwrap_or_default(),
+            labels: after.labels.into_iter().flatten().collect(),
+            snooze_until_time: after.snoozed_until.map(to_timestamp),
+            qualified: after.is_qualified,
+            unread: after.is_unread,
+            waiting: after.is_waiting,
         }
     }
 }

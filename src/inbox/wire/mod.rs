@@ -3,7 +3,7 @@
 mod conversation;
 mod message;
 
-pub use conversation::{ConversationEdit, ConversationsPage, conversation_id};
+pub use conversation::{ActivitiesPage, ConversationsPage, ReadMark, conversation_id};
 pub use message::{MessagesPage, message_id};
 
 use crate::field::Most;

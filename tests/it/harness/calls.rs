@@ -24,6 +24,7 @@ pub struct Filled {
     connected: String,
     contact: String,
     conversation: String,
+    archived: String,
     message: String,
     delivery: String,
     phone_number: String,
@@ -68,6 +69,7 @@ impl Filled {
             connected: String::new(),
             contact: String::new(),
             conversation: String::new(),
+            archived: String::new(),
             message: String::new(),
             delivery: String::new(),
             phone_number: new_number(),
@@ -77,7 +79,7 @@ impl Filled {
         call("InitializeTenant", deleted.clone()).await;
         call("DeleteTenant", deleted).await;
         // Two threads with one person, so that every list has a second page.
-        for thread in ["first", "second"] {
+        for thread in ["archived", "first", "second"] {
             let mut new = json!({
                 "tenant": filled.slug,
                 "channel": "CHANNEL_EMAIL",
@@ -95,6 +97,16 @@ impl Filled {
             filled.conversation = text(&conversation["id"]);
             filled.channel_account = text(&conversation["channelAccountId"]);
             filled.contact = text(&conversation["contactId"]);
+            if thread == "archived" {
+                filled.archived = text(&conversation["id"]);
+            } else {
+                let labels = json!({
+                    "tenant": filled.slug,
+                    "conversationId": conversation["id"],
+                    "labels": ["vip"],
+                });
+                call("UpdateConversation", labels).await;
+            }
         }
         for request_id in [filled.request_id.clone(), String::new(), String::new()] {
             let new = json!({
@@ -170,8 +182,19 @@ impl Filled {
                 thing(&self.channel_account)
             }
             ("ListConversations", "contact_id") => thing(&self.contact),
+            (_, "assignee_id" | "team_id") => Named::Stranger,
             (
-                "GetConversation" | "UpdateConversation" | "CreateMessage" | "ListMessages",
+                "GetConversation"
+                | "UpdateConversation"
+                | "AssignConversation"
+                | "QualifyConversation"
+                | "DisqualifyConversation"
+                | "ArchiveConversation"
+                | "ReopenConversation"
+                | "MarkConversationRead"
+                | "ListConversationActivities"
+                | "CreateMessage"
+                | "ListMessages",
                 "conversation_id",
             ) => thing(&self.conversation),
             ("GetMessage" | "UpdateMessageStatus", "message_id")
@@ -265,7 +288,39 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "metadata": metadata,
             "threadKey": "thread-1",
         }),
-        "GetConversation" => json!({"tenant": slug, "conversationId": tenant.conversation}),
+        "GetConversation" => {
+            json!({"tenant": slug, "actor": actor, "conversationId": tenant.conversation})
+        }
+        "AssignConversation" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "conversationId": tenant.conversation,
+            "assigneeId": "user-2",
+            "teamId": "team-1",
+        }),
+        "QualifyConversation" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "conversationId": tenant.conversation,
+            "score": 80,
+            "notes": "Wants ten of them",
+        }),
+        "DisqualifyConversation" | "ReopenConversation" => {
+            json!({"tenant": slug, "actor": actor, "conversationId": tenant.conversation})
+        }
+        // Another one than the rest works with, which refuses much once it is archived.
+        "ArchiveConversation" => {
+            json!({"tenant": slug, "actor": actor, "conversationId": tenant.archived})
+        }
+        "MarkConversationRead" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "conversationId": tenant.conversation,
+            "sequence": 1,
+        }),
+        "ListConversationActivities" => {
+            json!({"tenant": slug, "conversationId": tenant.conversation, "pageSize": 1})
+        }
         "ListConversations" => json!({
             "tenant": slug,
             "statuses": ["CONVERSATION_STATUS_NEW", "CONVERSATION_STATUS_REPLIED",
@@ -274,6 +329,13 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "channelAccountId": tenant.channel_account,
             "contactId": tenant.contact,
             "updatedSinceTime": "2020-01-01T00:00:00Z",
+            "actor": actor,
+            "unassigned": true,
+            "labels": ["vip"],
+            "priorities": ["PRIORITY_NORMAL"],
+            "qualified": false,
+            "snoozed": false,
+            "unread": true,
             "orderBy": "create_time",
             "pageSize": 1,
         }),
@@ -281,7 +343,9 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "tenant": slug,
             "actor": actor,
             "conversationId": tenant.conversation,
-            "updateMask": "subject,priority,status,metadata",
+            "updateMask": "subject,priority,status,metadata,labels,snoozeUntilTime",
+            "labels": ["vip", "table"],
+            "snoozeUntilTime": "2100-01-01T00:00:00Z",
             "subject": "Changed",
             "priority": "PRIORITY_LOW",
             "status": "CONVERSATION_STATUS_OPEN",

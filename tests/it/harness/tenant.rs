@@ -64,6 +64,7 @@ impl TestTenant {
         let request = GetConversationRequest {
             tenant: self.slug(),
             conversation_id: conversation.id.clone(),
+            ..Default::default()
         };
         let answer = self.inbox.clone().get_conversation(request).await.unwrap();
         answer.into_inner().conversation.unwrap()

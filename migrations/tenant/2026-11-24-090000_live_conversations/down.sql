@@ -1,0 +1,25 @@
+ALTER TABLE channel_accounts
+    DROP COLUMN reopen_policy,
+    DROP COLUMN reopen_days;
+DROP INDEX inbox_conversations_priority_idx;
+DROP TABLE conversation_changes;
+DROP TABLE conversation_read_marks;
+ALTER TABLE inbox_conversations
+    DROP COLUMN assignee_id,
+    DROP COLUMN team_id,
+    DROP COLUMN assigned_at,
+    DROP COLUMN qualified_at,
+    DROP COLUMN qualified_by_kind,
+    DROP COLUMN qualified_by_id,
+    DROP COLUMN lead_score,
+    DROP COLUMN lead_notes,
+    DROP COLUMN labels,
+    DROP COLUMN snoozed_until,
+    DROP COLUMN waiting_since,
+    DROP COLUMN last_inbound_sequence,
+    DROP COLUMN read_sequence,
+    DROP COLUMN episode,
+    DROP COLUMN episode_started_at,
+    DROP COLUMN first_replied_at,
+    DROP COLUMN previous_conversation_id,
+    DROP COLUMN merged_into_id;

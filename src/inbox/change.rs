@@ -1,0 +1,369 @@
+//! Changes of a conversation that are no messages: one statement for all of them, and how every
+//! change enters the conversation's log.
+
+use std::marker::PhantomData;
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{self, Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz};
+use diesel_async::RunQueryDsl;
+use serde_json::Value;
+
+use super::conversation::{
+    Conversation, ConversationRow, Priority, Status, conversation_columns, conversation_of, etag,
+    is_replaced,
+};
+use crate::database::statement::statement;
+use crate::error::{Conflict, Error, Precondition};
+use crate::event::log::append_events;
+use crate::ids::ConversationId;
+use crate::stored_enum::stored_enum;
+use crate::tenant::TenantConn;
+
+stored_enum! {
+    /// What happened to a conversation.
+    ChangeKind {
+        /// It was made.
+        Created = "created",
+        /// A message changed its state.
+        Message = "message",
+        /// It was edited.
+        Updated = "updated",
+        /// It was given to somebody or nobody.
+        Assigned = "assigned",
+        /// It was qualified as a lead.
+        Qualified = "qualified",
+        /// Its qualification was withdrawn.
+        Disqualified = "disqualified",
+        /// It was archived.
+        Archived = "archived",
+        /// It was reopened by a caller.
+        Reopened = "reopened",
+        /// Somebody read it, as the first of the team.
+        Read = "read",
+        /// The time that it was put aside for is over.
+        Woken = "woken",
+        /// It was merged into another, or another into it.
+        Merged = "merged",
+        /// A merge was undone.
+        Unmerged = "unmerged",
+    }
+}
+
+/// CTE `moved`: what a statement has changed in a conversation, of the row before in `head` and the
+/// row after in `bumped`; empty where nothing that the log tells has changed. Takes SQL of `h`, `b`
+/// and `input`: the kind, the rule, the sequence of the message, since when the customer had waited
+/// for this answer, and further fields that may have changed, each with a comma behind.
+macro_rules! moved {
+    ($kind:literal, $rule:literal, $sequence:literal, $waited:literal, $further:literal) => {
+        concat!(
+            "
+        , moved AS (
+            SELECT * FROM (
+                SELECT b.id, b.version, ", $kind, " AS kind, ", $rule, " AS rule, ", $sequence, " AS sequence,
+                    array_remove(ARRAY[", $further, "
+                        CASE WHEN b.status <> h.status THEN 'status' END,
+                        CASE WHEN b.priority <> h.priority THEN 'priority' END,
+                        CASE WHEN b.assignee_id IS DISTINCT FROM h.assignee_id THEN 'assignee_id' END,
+                        CASE WHEN b.team_id IS DISTINCT FROM h.team_id THEN 'team_id' END,
+                        CASE WHEN b.labels <> h.labels THEN 'labels' END,
+                        CASE WHEN b.snoozed_until IS DISTINCT FROM h.snoozed_until THEN 'snooze_until_time' END,
+                        CASE WHEN (b.qualified_at, b.lead_score, b.lead_notes)
+                            IS DISTINCT FROM (h.qualified_at, h.lead_score, h.lead_notes) THEN 'qualification' END,
+                        CASE WHEN b.last_inbound_sequence > b.read_sequence
+                            IS DISTINCT FROM (h.last_inbound_sequence > h.read_sequence) THEN 'unread' END,
+                        CASE WHEN (b.waiting_since IS NULL) <> (h.waiting_since IS NULL) THEN 'waiting_since_time' END,
+                        CASE WHEN b.merged_into_id IS DISTINCT FROM h.merged_into_id THEN 'merged_into_id' END
+                    ]::text[], NULL) AS changed,
+                    h.status AS old_status, b.status, h.priority AS old_priority, b.priority,
+                    h.assignee_id AS old_assignee_id, b.assignee_id, h.team_id AS old_team_id, b.team_id,
+                    h.labels AS old_labels, b.labels, h.snoozed_until AS old_snoozed_until, b.snoozed_until,
+                    h.qualified_at IS NOT NULL AS was_qualified, b.qualified_at IS NOT NULL AS is_qualified,
+                    h.last_inbound_sequence > h.read_sequence AS was_unread,
+                    b.last_inbound_sequence > b.read_sequence AS is_unread,
+                    h.waiting_since IS NOT NULL AS was_waiting, b.waiting_since IS NOT NULL AS is_waiting,
+                    b.episode, coalesce(b.episode_started_at, b.created_at) AS episode_started_at,
+                    ", $waited, " AS waited_since, h.first_replied_at IS NULL AS is_first_response
+                FROM bumped b JOIN head h ON h.id = b.id, input
+            ) m WHERE m.changed <> '{}'
+        )"
+        )
+    };
+}
+
+/// CTE `logged`: appends `moved` to the log, under the ids of the events in `appended`.
+macro_rules! log_changes {
+    () => {
+        "
+        , logged AS (
+            INSERT INTO conversation_changes (id, conversation_id, kind, rule, sequence, changed,
+                actor_kind, actor_id, caller, correlation_id, at, old_status, status, old_priority,
+                priority, old_assignee_id, assignee_id, old_team_id, team_id, old_labels, labels,
+                old_snoozed_until, snoozed_until, was_qualified, is_qualified, was_unread, is_unread,
+                was_waiting, is_waiting, episode, episode_started_at, waited_since, is_first_response)
+            SELECT a.id, m.id, m.kind, m.rule, m.sequence, m.changed,
+                input.actor_kind, input.actor_id, input.caller, input.correlation_id, a.at,
+                m.old_status, m.status, m.old_priority, m.priority, m.old_assignee_id,
+                m.assignee_id, m.old_team_id, m.team_id, m.old_labels, m.labels,
+                m.old_snoozed_until, m.snoozed_until, m.was_qualified, m.is_qualified, m.was_unread,
+                m.is_unread, m.was_waiting, m.is_waiting, m.episode, m.episode_started_at,
+                m.waited_since, m.waited_since IS NOT NULL AND m.is_first_response
+            FROM moved m JOIN appended a ON a.resource_id = m.id, input
+        )"
+    };
+}
+
+pub(super) use {log_changes, moved};
+
+/// Who handles a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// The user.
+    pub assignee_id: Option<String>,
+    /// The team.
+    pub team_id: Option<String>,
+}
+
+/// What is said of a lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lead {
+    /// How promising it is, 0 to 100.
+    pub score: Option<i32>,
+    /// What was learned.
+    pub notes: String,
+}
+
+/// What to change in a conversation: what is `None` stays.
+#[derive(Debug)]
+pub struct Alteration {
+    /// Which.
+    pub id: ConversationId,
+    /// The etag that it must have.
+    pub etag: Option<String>,
+    /// What kind of change it is; some kinds change something of their own.
+    pub kind: ChangeKind,
+    /// The rule that wants it; empty for a caller's wish, which alone makes a new etag.
+    pub rule: &'static str,
+    /// What it is about.
+    pub subject: Option<String>,
+    /// How urgent it is.
+    pub priority: Option<Priority>,
+    /// Where it stands.
+    pub status: Option<Status>,
+    /// Free data.
+    pub metadata: Option<Value>,
+    /// All its labels.
+    pub labels: Option<Vec<String>>,
+    /// Until when it is put aside, if at all.
+    pub snooze: Option<Option<DateTime<Utc>>>,
+    /// Who handles it.
+    pub assignment: Option<Assignment>,
+    /// What is said of the lead.
+    pub lead: Option<Lead>,
+}
+
+impl Alteration {
+    /// A change of a kind that changes nothing else yet.
+    pub fn new(id: ConversationId, kind: ChangeKind) -> Self {
+        Self {
+            id,
+            etag: None,
+            kind,
+            rule: "",
+            subject: None,
+            priority: None,
+            status: None,
+            metadata: None,
+            labels: None,
+            snooze: None,
+            assignment: None,
+            lead: None,
+        }
+    }
+}
+
+statement! {
+    // No row = no such conversation. What would change nothing writes nothing.
+    /// Changes a conversation.
+    Alter<'a> -> (Nullable<Text>, ConversationRow) {
+        conversation_id: ConversationId => sql_types::Uuid,
+        edit_version: Option<i64> => Nullable<BigInt>,
+        kind: ChangeKind => Text,
+        rule: &'static str => Text,
+        subject: Option<&'a str> => Nullable<Text>,
+        priority: Option<Priority> => Nullable<Text>,
+        status: Option<Status> => Nullable<Text>,
+        metadata: Option<&'a Value> => Nullable<Jsonb>,
+        labels: Option<&'a [String]> => Nullable<Array<Text>>,
+        snoozes: bool => Bool,
+        snoozed_until: Option<DateTime<Utc>> => Nullable<Timestamptz>,
+        assigns: bool => Bool,
+        assignee_id: Option<&'a str> => Nullable<Text>,
+        team_id: Option<&'a str> => Nullable<Text>,
+        lead_score: Option<i32> => Nullable<Integer>,
+        lead_notes: Option<&'a str> => Nullable<Text>,
+        actor_kind: &'a str => Text,
+        actor_id: &'a str => Text,
+        caller: &'a str => Text,
+        correlation_id: &'a str => Text,
+        tenant_number: i32 => Integer,
+    }
+    concat!("
+        , head AS (
+            SELECT c.* FROM inbox_conversations c, input
+            WHERE c.id = input.conversation_id AND c.deleted_at IS NULL
+            FOR NO KEY UPDATE OF c
+        ), new AS (
+            SELECT h.id,
+                CASE
+                    WHEN input.edit_version <> h.edit_version THEN 'etag'
+                    WHEN input.kind = 'reopened' AND h.merged_into_id IS NOT NULL THEN 'merged'
+                    WHEN input.kind = 'woken' AND coalesce(h.snoozed_until, 'infinity') > directory.now() THEN 'asleep'
+                    WHEN h.archived_at IS NOT NULL AND (input.status IS NOT NULL
+                        OR input.snoozed_until IS NOT NULL OR input.kind = 'assigned') THEN 'archived'
+                END AS refusal,
+                CASE
+                    WHEN input.kind = 'archived' THEN 'archived'
+                    WHEN input.kind = 'reopened' AND h.status = 'archived' THEN 'open'
+                    WHEN input.kind = 'qualified' AND h.status <> 'archived' THEN 'qualified'
+                    WHEN input.kind = 'disqualified' AND h.status = 'qualified' THEN 'open'
+                    WHEN input.kind = 'assigned' AND h.status = 'new'
+                        AND coalesce(input.assignee_id, input.team_id) IS NOT NULL THEN 'open'
+                    ELSE coalesce(input.status, h.status)
+                END AS status,
+                input.kind = 'reopened' AND h.status = 'archived' AS reopens,
+                coalesce(input.subject, h.subject) AS subject,
+                coalesce(input.priority, h.priority) AS priority,
+                coalesce(input.metadata, h.metadata) AS metadata,
+                coalesce(input.labels, h.labels) AS labels,
+                CASE WHEN input.kind = 'archived' THEN NULL WHEN input.snoozes THEN input.snoozed_until
+                    ELSE h.snoozed_until END AS snoozed_until,
+                CASE WHEN input.assigns THEN input.assignee_id ELSE h.assignee_id END AS assignee_id,
+                CASE WHEN input.assigns THEN input.team_id ELSE h.team_id END AS team_id,
+                CASE input.kind WHEN 'qualified' THEN coalesce(h.qualified_at, directory.now())
+                    WHEN 'disqualified' THEN NULL ELSE h.qualified_at END AS qualified_at,
+                CASE input.kind WHEN 'qualified' THEN coalesce(h.qualified_by_kind, input.actor_kind)
+                    WHEN 'disqualified' THEN NULL ELSE h.qualified_by_kind END AS qualified_by_kind,
+                CASE input.kind WHEN 'qualified' THEN coalesce(h.qualified_by_id, input.actor_id)
+                    WHEN 'disqualified' THEN NULL ELSE h.qualified_by_id END AS qualified_by_id,
+                CASE input.kind WHEN 'qualified' THEN input.lead_score
+                    WHEN 'disqualified' THEN NULL ELSE h.lead_score END AS lead_score,
+                CASE input.kind WHEN 'qualified' THEN input.lead_notes
+                    WHEN 'disqualified' THEN NULL ELSE h.lead_notes END AS lead_notes
+            FROM head h, input
+        ), bumped AS (
+            UPDATE inbox_conversations c
+            SET status = new.status, subject = new.subject, priority = new.priority,
+                metadata = new.metadata, labels = new.labels, snoozed_until = new.snoozed_until,
+                assignee_id = new.assignee_id, team_id = new.team_id,
+                assigned_at = CASE
+                    WHEN (new.assignee_id, new.team_id) IS NOT DISTINCT FROM (c.assignee_id, c.team_id) THEN c.assigned_at
+                    WHEN coalesce(new.assignee_id, new.team_id) IS NOT NULL THEN directory.now() END,
+                qualified_at = new.qualified_at, qualified_by_kind = new.qualified_by_kind,
+                qualified_by_id = new.qualified_by_id, lead_score = new.lead_score,
+                lead_notes = new.lead_notes,
+                archived_at = CASE new.status WHEN 'archived' THEN coalesce(c.archived_at, directory.now()) END,
+                waiting_since = CASE WHEN new.status <> 'archived' THEN c.waiting_since END,
+                episode = c.episode + new.reopens::integer,
+                episode_started_at = CASE WHEN new.reopens THEN directory.now() ELSE c.episode_started_at END,
+                first_replied_at = CASE WHEN NOT new.reopens THEN c.first_replied_at END,
+                version = c.version + 1, edit_version = c.edit_version + (input.rule = '')::integer,
+                updated_at = directory.now()
+            FROM new, input
+            WHERE c.id = new.id AND new.refusal IS NULL
+                AND (new.status, new.subject, new.priority, new.metadata, new.labels, new.snoozed_until,
+                    new.assignee_id, new.team_id, new.qualified_at, new.lead_score, new.lead_notes)
+                    IS DISTINCT FROM (c.status, c.subject, c.priority, c.metadata, c.labels, c.snoozed_until,
+                    c.assignee_id, c.team_id, c.qualified_at, c.lead_score, c.lead_notes)
+            RETURNING c.*
+        )", moved!("input.kind", "input.rule", "NULL::bigint", "NULL::timestamptz", "
+                        CASE WHEN b.subject <> h.subject THEN 'subject' END,
+                        CASE WHEN b.metadata <> h.metadata THEN 'metadata' END,"), "
+        , changes AS (
+            SELECT 'conversation.updated' AS kind, 'conversation' AS resource_kind, m.id AS resource_id,
+                NULL::uuid AS parent_id, NULL::bigint AS sequence, m.version, m.changed
+            FROM moved m
+        )", append_events!(), log_changes!(), "
+        SELECT new.refusal, ", conversation_columns!(), "
+        FROM new, LATERAL (", conversation_of!("(
+            SELECT * FROM bumped UNION ALL SELECT * FROM head WHERE NOT EXISTS (SELECT FROM bumped)
+        )"), ") p")
+}
+
+/// Changes a conversation, and returns it as it is then.
+///
+/// # Errors
+/// There is no such conversation, its etag is another one, or it is in a state that does not allow
+/// the change.
+pub async fn alter(conn: &mut TenantConn, alteration: Alteration) -> Result<Conversation, Error> {
+    let facts = conn.facts().clone();
+    let assignment = alteration.assignment.as_ref();
+    let lead = alteration.lead.as_ref();
+    let statement = Alter {
+        conversation_id: alteration.id,
+        edit_version: alteration.etag.as_deref().map(edit_version),
+        kind: alteration.kind,
+        rule: alteration.rule,
+        subject: alteration.subject.as_deref(),
+        priority: alteration.priority,
+        status: alteration.status,
+        metadata: alteration.metadata.as_ref(),
+        labels: alteration.labels.as_deref(),
+        snoozes: alteration.snooze.is_some(),
+        snoozed_until: alteration.snooze.flatten(),
+        assigns: assignment.is_some(),
+        assignee_id: assignment.and_then(|assignment| assignment.assignee_id.as_deref()),
+        team_id: assignment.and_then(|assignment| assignment.team_id.as_deref()),
+        lead_score: lead.and_then(|lead| lead.score),
+        lead_notes: lead.map(|lead| lead.notes.as_str()),
+        actor_kind: facts.actor.kind(),
+        actor_id: facts.actor.id(),
+        caller: &facts.caller.service,
+        correlation_id: &facts.correlation_id,
+        tenant_number: conn.tenant_number(),
+        life: PhantomData,
+    };
+    let altered: QueryResult<(Option<String>, Conversation)> = statement.get_result(conn).await;
+    let id = alteration.id;
+    let (refusal, conversation) = match altered {
+        Ok(altered) => altered,
+        Err(diesel::result::Error::NotFound) => return Err(Error::not_found("conversation", id)),
+        Err(error) if is_replaced(&error) => {
+            let replaced = Precondition::ConversationReplaced(id.to_string());
+            return Err(Error::FailedPrecondition(replaced));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    match refusal.as_deref() {
+        // One that is not due any more was changed meanwhile, which is as good.
+        None | Some("asleep") => Ok(conversation),
+        Some("etag") => Err(Error::Aborted(Conflict::Etag {
+            given: alteration.etag.unwrap_or_default(),
+            current: etag(conversation.edit_version),
+        })),
+        Some("archived") => Err(Error::FailedPrecondition(
+            Precondition::ConversationArchived(id.to_string()),
+        )),
+        Some("merged") => Err(Error::FailedPrecondition(
+            Precondition::ConversationMerged {
+                id: id.to_string(),
+                merged_into_id: conversation
+                    .merged_into_id
+                    .map(Into::into)
+                    .unwrap_or_default(),
+            },
+        )),
+        Some(other) => Err(Error::internal(format!("`{other}` is no refusal"))),
+    }
+}
+
+/// The edit version that an etag stands for; one that no conversation has, if it is none of ours.
+fn edit_version(etag: &str) -> i64 {
+    let version = etag
+        .strip_prefix('"')
+        .and_then(|etag| etag.strip_suffix('"'));
+    version
+        .and_then(|version| version.parse().ok())
+        .filter(|version| self::etag(*version) == etag)
+        .unwrap_or(-1)
+}

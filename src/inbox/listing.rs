@@ -1,0 +1,335 @@
+//! Lists of conversations.
+
+use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{self, Array, BigInt, Integer, Nullable, Text, Timestamptz};
+use diesel_async::RunQueryDsl;
+use serde::{Deserialize, Serialize};
+
+use super::conversation::{
+    Conversation, ConversationRow, Priority, Seen, Status, conversation_columns, conversation_of,
+    unread_count,
+};
+use crate::channel::Channel;
+use crate::error::Error;
+use crate::ids::{ChannelAccountId, ContactId, ConversationId};
+use crate::page::PageSize;
+use crate::tenant::TenantConn;
+
+/// The order of a list of conversations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The one with the newest message first.
+    LastMessage,
+    /// The newest first.
+    NewestFirst,
+    /// The oldest first.
+    OldestFirst,
+    /// The most urgent first, of those the oldest.
+    Priority,
+    /// Who waits longest first, and nobody who does not wait.
+    WaitingLongest,
+}
+
+/// Which conversations to list.
+#[derive(Debug)]
+pub struct ConversationFilter {
+    /// With one of these statuses.
+    pub statuses: Vec<Status>,
+    /// On one of these channels.
+    pub channels: Option<Vec<Channel>>,
+    /// Of this channel account.
+    pub channel_account_id: Option<ChannelAccountId>,
+    /// Of this person.
+    pub contact_id: Option<ContactId>,
+    /// Changed at this time or later.
+    pub updated_since: Option<DateTime<Utc>>,
+    /// Given to this user.
+    pub assignee_id: Option<String>,
+    /// Given to this team.
+    pub team_id: Option<String>,
+    /// Given to no user, or to one.
+    pub unassigned: Option<bool>,
+    /// With each of these labels.
+    pub labels: Vec<String>,
+    /// With one of these priorities.
+    pub priorities: Option<Vec<Priority>>,
+    /// Leads, or none.
+    pub qualified: Option<bool>,
+    /// Put aside, or not.
+    pub snoozed: Option<bool>,
+    /// Whether nobody has read the customer's newest message.
+    pub unread: Option<bool>,
+}
+
+/// Where a page of conversations begins: beyond this one.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Position {
+    /// Its last message, or its creation.
+    pub last_message_at: DateTime<Utc>,
+    /// Its number.
+    pub number: i64,
+    /// Its id.
+    pub id: ConversationId,
+    /// Its priority.
+    pub priority: Priority,
+    /// Since when its customer waits.
+    pub waiting_since: Option<DateTime<Utc>>,
+}
+
+impl Conversation {
+    /// Where the page after this conversation begins.
+    pub fn position(&self) -> Position {
+        Position {
+            last_message_at: self.last_message_at,
+            number: self.number,
+            id: self.id,
+            priority: self.priority,
+            waiting_since: self.waiting_since,
+        }
+    }
+}
+
+/// How urgent a conversation is, as a number; the index by priority has these words.
+macro_rules! rank {
+    ($table:literal) => {
+        concat!(
+            "array_position('{low,normal,high,urgent}'::text[], ",
+            $table,
+            ".priority)"
+        )
+    };
+}
+
+/// A page of conversations.
+///
+/// Each status is a walk of its own down the index, and the walks are merged: over several statuses
+/// at once the database would read and sort them all. Filters that few conversations may pass are
+/// planned for their values, so that the database can begin with those few; without them the
+/// prepared plan is kept.
+#[derive(Debug)]
+struct Page<'a> {
+    filter: &'a ConversationFilter,
+    order: Order,
+    beyond: Option<Position>,
+    rows: i64,
+    reader: Option<&'a str>,
+}
+
+impl QueryId for Page<'_> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl Query for Page<'_> {
+    type SqlType = (ConversationRow, Nullable<Integer>);
+}
+
+impl QueryFragment<Pg> for Page<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        if self.filter.is_selective() {
+            out.unsafe_to_cache_prepared();
+        }
+        out.push_sql("WITH input AS (SELECT ");
+        out.push_bind_param::<Nullable<Text>, _>(&self.reader)?;
+        out.push_sql(" AS reader) SELECT ");
+        out.push_sql(conversation_columns!());
+        out.push_sql(match self.reader {
+            Some(_) => concat!(", ", unread_count!()),
+            None => ", NULL::integer",
+        });
+        out.push_sql(" FROM input CROSS JOIN (SELECT p.* FROM ");
+        match self.order {
+            Order::LastMessage | Order::Priority => {
+                out.push_sql("unnest(");
+                out.push_bind_param::<Array<Text>, _>(&self.filter.statuses)?;
+                out.push_sql(") AS wanted (status) CROSS JOIN LATERAL (");
+                out.push_sql(conversation_of!("inbox_conversations"));
+                out.push_sql(" WHERE c.status = wanted.status");
+            }
+            Order::NewestFirst | Order::OldestFirst | Order::WaitingLongest => {
+                out.push_sql("(");
+                out.push_sql(conversation_of!("inbox_conversations"));
+                out.push_sql(" WHERE c.status = ANY (");
+                out.push_bind_param::<Array<Text>, _>(&self.filter.statuses)?;
+                out.push_sql(")");
+            }
+        }
+        self.filter.walk(out.reborrow())?;
+        self.walk_beyond(out.reborrow())?;
+        out.push_sql(" ORDER BY ");
+        out.push_sql(self.order.of_conversations());
+        out.push_sql(" LIMIT ");
+        out.push_bind_param::<BigInt, _>(&self.rows)?;
+        out.push_sql(") p ORDER BY ");
+        out.push_sql(self.order.of_page());
+        out.push_sql(" LIMIT ");
+        out.push_bind_param::<BigInt, _>(&self.rows)?;
+        out.push_sql(") p ORDER BY ");
+        out.push_sql(self.order.of_page());
+        Ok(())
+    }
+}
+
+impl Page<'_> {
+    /// Leaves out what came on the pages before.
+    fn walk_beyond<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        if self.order == Order::WaitingLongest {
+            out.push_sql(" AND c.waiting_since IS NOT NULL AND c.archived_at IS NULL");
+        }
+        let Some(beyond) = &self.beyond else {
+            return Ok(());
+        };
+        match self.order {
+            Order::LastMessage => {
+                out.push_sql(" AND (c.last_message_at, c.id) < (");
+                out.push_bind_param::<Timestamptz, _>(&beyond.last_message_at)?;
+                out.push_sql(", ");
+                out.push_bind_param::<sql_types::Uuid, _>(&beyond.id)?;
+                out.push_sql(")");
+            }
+            Order::NewestFirst => {
+                out.push_sql(" AND c.number < ");
+                out.push_bind_param::<BigInt, _>(&beyond.number)?;
+            }
+            Order::OldestFirst => {
+                out.push_sql(" AND c.number > ");
+                out.push_bind_param::<BigInt, _>(&beyond.number)?;
+            }
+            Order::Priority => {
+                out.push_sql(concat!(
+                    " AND ",
+                    rank!("c"),
+                    " <= array_position('{low,normal,high,urgent}'::text[], "
+                ));
+                out.push_bind_param::<Text, _>(&beyond.priority)?;
+                out.push_sql(concat!(
+                    ") AND (",
+                    rank!("c"),
+                    " < array_position('{low,normal,high,urgent}'::text[], "
+                ));
+                out.push_bind_param::<Text, _>(&beyond.priority)?;
+                out.push_sql(") OR c.number > ");
+                out.push_bind_param::<BigInt, _>(&beyond.number)?;
+                out.push_sql(")");
+            }
+            Order::WaitingLongest => {
+                out.push_sql(" AND (c.waiting_since, c.id) > (");
+                out.push_bind_param::<Nullable<Timestamptz>, _>(&beyond.waiting_since)?;
+                out.push_sql(", ");
+                out.push_bind_param::<sql_types::Uuid, _>(&beyond.id)?;
+                out.push_sql(")");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Order {
+    fn of_conversations(self) -> &'static str {
+        match self {
+            Self::LastMessage => "c.last_message_at DESC, c.id DESC",
+            Self::NewestFirst => "c.number DESC",
+            Self::OldestFirst => "c.number",
+            Self::Priority => concat!(rank!("c"), " DESC, c.number"),
+            Self::WaitingLongest => "c.waiting_since, c.id",
+        }
+    }
+
+    fn of_page(self) -> &'static str {
+        match self {
+            Self::LastMessage => "p.last_message_at DESC, p.id DESC",
+            Self::NewestFirst => "p.number DESC",
+            Self::OldestFirst => "p.number",
+            Self::Priority => concat!(rank!("p"), " DESC, p.number"),
+            Self::WaitingLongest => "p.waiting_since, p.id",
+        }
+    }
+}
+
+impl ConversationFilter {
+    /// Tells whether few conversations of many may pass.
+    fn is_selective(&self) -> bool {
+        self.contact_id.is_some()
+            || self.assignee_id.is_some()
+            || self.team_id.is_some()
+            || !self.labels.is_empty()
+    }
+
+    fn walk<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(" AND c.deleted_at IS NULL");
+        // The indexes of what is at work leave the archived out.
+        if !self.statuses.contains(&Status::Archived) {
+            out.push_sql(" AND c.archived_at IS NULL");
+        }
+        if let Some(channels) = &self.channels {
+            out.push_sql(" AND c.channel = ANY (");
+            out.push_bind_param::<Array<Text>, _>(channels)?;
+            out.push_sql(")");
+        }
+        if let Some(account) = &self.channel_account_id {
+            out.push_sql(" AND i.channel_account_id = ");
+            out.push_bind_param::<sql_types::Uuid, _>(account)?;
+        }
+        if let Some(contact) = &self.contact_id {
+            out.push_sql(" AND i.contact_id = ");
+            out.push_bind_param::<sql_types::Uuid, _>(contact)?;
+        }
+        if let Some(since) = &self.updated_since {
+            out.push_sql(" AND c.updated_at >= ");
+            out.push_bind_param::<Timestamptz, _>(since)?;
+        }
+        if let Some(assignee) = &self.assignee_id {
+            out.push_sql(" AND c.assignee_id = ");
+            out.push_bind_param::<Text, _>(assignee)?;
+        }
+        if let Some(team) = &self.team_id {
+            out.push_sql(" AND c.team_id = ");
+            out.push_bind_param::<Text, _>(team)?;
+        }
+        if !self.labels.is_empty() {
+            out.push_sql(" AND c.labels <> '{}' AND c.labels @> ");
+            out.push_bind_param::<Array<Text>, _>(&self.labels)?;
+        }
+        if let Some(priorities) = &self.priorities {
+            out.push_sql(" AND c.priority = ANY (");
+            out.push_bind_param::<Array<Text>, _>(priorities)?;
+            out.push_sql(")");
+        }
+        let states = [
+            (self.unassigned, "c.assignee_id IS NULL"),
+            (self.qualified, "c.qualified_at IS NOT NULL"),
+            (self.snoozed, "c.snoozed_until IS NOT NULL"),
+            (self.unread, "c.last_inbound_sequence > c.read_sequence"),
+        ];
+        for (wanted, state) in states {
+            if let Some(wanted) = wanted {
+                out.push_sql(if wanted { " AND (" } else { " AND NOT (" });
+                out.push_sql(state);
+                out.push_sql(")");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lists conversations beyond a position, as the acting user sees them.
+pub async fn list(
+    conn: &mut TenantConn,
+    filter: &ConversationFilter,
+    order: Order,
+    beyond: Option<Position>,
+    size: PageSize,
+) -> Result<Vec<Seen>, Error> {
+    let facts = conn.facts().clone();
+    let page = Page {
+        filter,
+        order,
+        beyond,
+        rows: size.rows(),
+        reader: facts.actor.user_id(),
+    };
+    Ok(page.load(conn).await?)
+}
