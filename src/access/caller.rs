@@ -9,6 +9,8 @@ use crate::error::{Denial, Error};
 
 /// The longest id of an actor, in characters.
 const MAX_ID: usize = 128;
+/// What this service is called where it acts itself.
+const ITSELF: &str = "communication-service";
 
 /// A request, as the proto declares its call.
 pub trait Call {
@@ -112,6 +114,16 @@ impl Caller {
     pub fn provider(channel: &str) -> Self {
         Self {
             service: format!("webhook.{channel}"),
+            user_id: None,
+            scopes: Scopes::default().with(Scope::InboxWrite),
+            tenants: Tenants::Named(BTreeSet::new()),
+        }
+    }
+
+    /// This service itself, in the inbox of a tenant, when something is due.
+    pub fn itself() -> Self {
+        Self {
+            service: ITSELF.to_owned(),
             user_id: None,
             scopes: Scopes::default().with(Scope::InboxWrite),
             tenants: Tenants::Named(BTreeSet::new()),

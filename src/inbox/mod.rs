@@ -5,6 +5,7 @@ mod change;
 mod channel_account;
 mod contact;
 mod conversation;
+mod due;
 mod inbound;
 mod listing;
 mod message;
@@ -13,6 +14,7 @@ mod read_mark;
 mod service;
 mod wire;
 
+pub use due::work;
 pub use inbound::{Effect, Inbound, InboundMessage, NewIdentity, Origin, Person, Receipt, record};
 pub use message::{Direction, Location, MessageStatus, MessageType};
 pub use service::Inbox;

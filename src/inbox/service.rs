@@ -87,6 +87,9 @@ impl InboxService for Inbox {
     ) -> Result<Response<pb::UpdateConversationResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
         let change = Alteration::try_from(request)?;
+        if let Some(Some(until)) = change.snooze {
+            self.tenants.set_alarm(&tenant, until).await?;
+        }
         let conversation = change::alter(&mut tenant.conn().await?, change).await?;
         Ok(Response::new(pb::UpdateConversationResponse {
             conversation: Some(conversation.into()),

@@ -1,6 +1,14 @@
 // Made by `make schema` from migrations/directory; never edited.
 
 diesel::table! {
+    directory.alarms (tenant_id, due_at) {
+        tenant_id -> Uuid,
+        due_at -> Timestamptz,
+        leased_until -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     directory.channel_accounts (id) {
         id -> Uuid,
         tenant_id -> Uuid,
@@ -94,6 +102,7 @@ diesel::table! {
     }
 }
 
+diesel::joinable!(alarms -> tenants (tenant_id));
 diesel::joinable!(channel_accounts -> provider_apps (app_id));
 diesel::joinable!(channel_accounts -> tenants (tenant_id));
 diesel::joinable!(deliveries -> provider_apps (app_id));
@@ -102,6 +111,7 @@ diesel::joinable!(quarantine -> deliveries (delivery_id));
 diesel::joinable!(quarantine -> tenants (tenant_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
+    alarms,
     channel_accounts,
     deliveries,
     installation,

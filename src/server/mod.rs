@@ -35,6 +35,7 @@ use crate::call::CallLayer;
 use crate::config::{Config, Environment};
 use crate::database::dial::Dialer;
 use crate::database::private::{PrivateOptions, PrivateServer};
+use crate::inbox;
 use crate::master_key::MasterKey;
 use crate::sidecar::{self, Sidecar};
 use crate::telemetry::start_metrics;
@@ -231,6 +232,7 @@ impl Server {
             let webhooks = self.webhooks.clone();
             async move { webhooks.work().await }
         });
+        let waking = tokio::spawn(inbox::work(self.tenants.clone()));
         let (stopping, stopped) = watch::channel(false);
         let serving = async {
             let grpc = services::layered(public, &calls, &capacity, cors);
@@ -257,6 +259,7 @@ impl Server {
             tokio::join!(grpc, admin, http, metrics);
             // What is left of the deliveries is taken up at the next start, or by another node.
             working.abort();
+            waking.abort();
             self.webhooks.drain().await;
         };
         let grace = self.config.grace();

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 use tonic::Request;
+use uuid::Uuid;
 
+use super::alarm::Alarm;
 use super::budget::Budget;
 use super::channel_account::{
     self, AccountSealers, App, ChannelAccount, NewAccount, Provider, Route,
@@ -199,6 +201,25 @@ impl TenantDirectory {
             actor: Actor::Service(channel.as_str().to_owned()),
             caller: Arc::new(Caller::provider(channel.as_str())),
             correlation_id: correlation_id.into(),
+        };
+        Ok(TenantScope::new(known.tenant, known.pool, facts))
+    }
+
+    /// Lets in what is due in a tenant. The service itself acts.
+    ///
+    /// # Errors
+    /// The tenant is gone or not ready.
+    pub async fn enter_for_alarm(&self, alarm: &Alarm) -> Result<TenantScope, Error> {
+        let known = self.known(&alarm.slug).await?;
+        // The slug may be somebody else's by now.
+        if known.tenant.id != alarm.tenant_id {
+            return Err(Error::not_found("tenant", &alarm.slug));
+        }
+        let caller = Caller::itself();
+        let facts = Facts {
+            actor: Actor::Service(caller.service.clone()),
+            caller: Arc::new(caller),
+            correlation_id: Uuid::now_v7().simple().to_string().into(),
         };
         Ok(TenantScope::new(known.tenant, known.pool, facts))
     }

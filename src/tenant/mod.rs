@@ -1,6 +1,7 @@
 //! Tenants: who they are, the one door to each one's data, and their life.
 
 mod administration;
+mod alarm;
 mod budget;
 mod channel_account;
 mod conn;
@@ -18,6 +19,7 @@ mod service;
 mod tenant;
 mod wire;
 
+pub use alarm::Alarm;
 pub use channel_account::{AccountSealers, App, Provider, Route};
 pub use conn::PooledConn as DirectoryConn;
 pub use directory::{DirectoryOptions, FEWEST_CONNECTIONS, InTenant, TenantDirectory};

@@ -9,6 +9,7 @@ use super::pool::TenantPool;
 use super::tenant::Tenant;
 use crate::access::Facts;
 use crate::error::Error;
+use crate::ids::TenantId;
 
 /// Work inside one tenant, by one actor.
 #[derive(Clone)]
@@ -37,6 +38,11 @@ impl TenantScope {
             conn,
             scope: self.clone(),
         })
+    }
+
+    /// Which tenant it is.
+    pub(super) fn tenant_id(&self) -> TenantId {
+        self.tenant.id
     }
 
     /// The bytes that stand for the tenant where something is bound to it.

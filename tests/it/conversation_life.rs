@@ -7,12 +7,13 @@ use communication_service::pb::{
     ConversationActivity, ConversationActivityKind, ConversationStatus,
     DisqualifyConversationRequest, GetConversationRequest, ListConversationActivitiesRequest,
     ListConversationsRequest, MarkConversationReadRequest, MessageDirection, Priority,
-    QualifyConversationRequest, ReopenConversationRequest, UpdateConversationRequest,
+    QualifyConversationRequest, ReopenConversationRequest, ResumeTenantRequest,
+    SuspendTenantRequest, UpdateConversationRequest,
 };
 use prost_types::{FieldMask, Timestamp};
 use tonic::{Code, Status};
 
-use crate::harness::{TestServer, TestTenant, admin, now, refusal};
+use crate::harness::{TestServer, TestTenant, admin, eventually, now, refusal};
 
 fn user(id: &str) -> Option<Actor> {
     Some(Actor {
@@ -498,6 +499,89 @@ async fn reading_opens_a_new_conversation() {
             (ConversationActivityKind::Created, String::new()),
         ]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_put_aside_comes_back_by_itself() {
+    let (_server, tenant) = tenant().await;
+    let conversation = tenant.conversation().await;
+    let other = tenant.conversation().await;
+    let at = |seconds: u64| Timestamp {
+        seconds: i64::try_from(now() + seconds).unwrap(),
+        nanos: 0,
+    };
+    let later = tenant
+        .edit(&other, |r| r.snooze_until_time = Some(at(3600)))
+        .await;
+    let aside = tenant
+        .edit(&conversation, |r| r.snooze_until_time = Some(at(1)))
+        .await
+        .unwrap();
+    let woken = async || tenant.get(&conversation).await.snooze_until_time.is_none();
+    eventually("it is woken", woken).await;
+    let awake = tenant.get(&conversation).await;
+    // No caller's edit is spoiled by it.
+    assert_eq!(awake.etag, aside.etag);
+    assert_eq!(awake.version, aside.version + 1);
+    let activity = &tenant.activities(&conversation).await[0];
+    assert_eq!(activity.kind(), ConversationActivityKind::Woken);
+    assert_eq!(activity.rule, "snooze_due");
+    assert_eq!(activity.caller, "communication-service");
+    let before = activity.before.as_ref().unwrap();
+    assert_eq!(before.snooze_until_time, aside.snooze_until_time);
+    assert_eq!(tenant.get(&other).await, later.unwrap());
+    // The event log has heard of it.
+    let events = format!(
+        "SELECT count(*) FROM {}.events WHERE resource_id = '{}' AND changed = '{{snooze_until_time}}'",
+        tenant.tenant.schema_name, conversation.id
+    );
+    let count: i64 = admin().await.query_one(&events, &[]).await.unwrap().get(0);
+    assert_eq!(count, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_due_in_a_suspended_tenant_is_done_when_it_is_resumed() {
+    let (server, tenant) = tenant().await;
+    let conversation = tenant.conversation().await;
+    let until = Timestamp {
+        seconds: i64::try_from(now()).unwrap() + 1,
+        nanos: 0,
+    };
+    tenant
+        .edit(&conversation, |r| r.snooze_until_time = Some(until))
+        .await
+        .unwrap();
+    let slug = tenant.slug();
+    let suspend = SuspendTenantRequest {
+        tenant: slug.clone(),
+        ..Default::default()
+    };
+    server.tenant_admin().suspend_tenant(suspend).await.unwrap();
+    let leased =
+        "SELECT count(*) FROM directory.alarms a JOIN directory.tenants t ON t.id = a.tenant_id
+        WHERE t.slug = $1 AND a.due_at <= directory.now() AND a.leased_until > directory.now()";
+    let database = admin().await;
+    eventually("the alarm was put off", async || {
+        database
+            .query_one(leased, &[&slug])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+            == 1
+    })
+    .await;
+    let resume = ResumeTenantRequest {
+        tenant: slug.clone(),
+        ..Default::default()
+    };
+    server.tenant_admin().resume_tenant(resume).await.unwrap();
+    assert!(tenant.get(&conversation).await.snooze_until_time.is_some());
+    // Nobody waits for the minute to be over.
+    let hear = "UPDATE directory.alarms a SET leased_until = NULL FROM directory.tenants t
+        WHERE t.id = a.tenant_id AND t.slug = $1";
+    database.execute(hear, &[&slug]).await.unwrap();
+    let woken = async || tenant.get(&conversation).await.snooze_until_time.is_none();
+    eventually("it is woken", woken).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,79 @@
+//! What comes to its time by itself: conversations that were put aside.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::change::{self, Alteration, ChangeKind};
+use crate::error::{Chain, Error};
+use crate::ids::ConversationId;
+use crate::schema::tenant::inbox_conversations;
+use crate::tenant::{Alarm, TenantConn, TenantDirectory};
+
+/// How often alarms are listened for.
+const LISTEN_EVERY: Duration = Duration::from_secs(1);
+/// How many tenants are seen to in one step.
+const TAKEN: i64 = 16;
+/// How many conversations of a tenant are woken in one step.
+const WOKEN: i64 = 100;
+
+/// Does what is due in every tenant, until the service ends.
+pub async fn work(tenants: TenantDirectory) {
+    loop {
+        match tenants.take_alarms(TAKEN).await {
+            Ok(alarms) if alarms.is_empty() => tokio::time::sleep(LISTEN_EVERY).await,
+            Ok(alarms) => {
+                for alarm in &alarms {
+                    see_to(&tenants, alarm).await;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(error = %Chain(&error), "alarms cannot be heard");
+                tokio::time::sleep(LISTEN_EVERY).await;
+            }
+        }
+    }
+}
+
+async fn see_to(tenants: &TenantDirectory, alarm: &Alarm) {
+    let done = async {
+        let scope = tenants.enter_for_alarm(alarm).await?;
+        wake(&mut scope.conn().await?).await?;
+        tenants.end_alarm(alarm).await
+    };
+    let Err(error) = done.await else {
+        return;
+    };
+    let slug = &alarm.slug;
+    tracing::warn!(tenant.slug = slug, error = %Chain(&error), "what is due has to wait");
+    // Where this fails too, the lease ends by itself.
+    if let Err(error) = tenants.put_off_alarm(alarm).await {
+        tracing::debug!(error = %Chain(&error), "an alarm cannot be put off");
+    }
+}
+
+/// Wakes the conversations whose time has come.
+async fn wake(conn: &mut TenantConn) -> Result<(), Error> {
+    loop {
+        let due: Vec<ConversationId> = inbox_conversations::table
+            .filter(inbox_conversations::snoozed_until.le(diesel::dsl::sql("directory.now()")))
+            .filter(inbox_conversations::deleted_at.is_null())
+            .order(inbox_conversations::snoozed_until)
+            .limit(WOKEN)
+            .select(inbox_conversations::id)
+            .load(conn)
+            .await?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        for id in due {
+            let wake = Alteration {
+                rule: "snooze_due",
+                snooze: Some(None),
+                ..Alteration::new(id, ChangeKind::Woken)
+            };
+            change::alter(conn, wake).await?;
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! When something in a tenant is due: so that nobody has to look into every tenant to find out.
+//!
+//! An alarm is set before what is due is stored. A crash in between leaves an alarm too many, which
+//! finds nothing to do; there is never one too few.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{self, BigInt, Double, Text, Timestamptz};
+use diesel_async::RunQueryDsl;
+
+use super::directory::TenantDirectory;
+use super::scope::TenantScope;
+use crate::error::Error;
+use crate::ids::TenantId;
+
+/// How long after an alarm what it is for may be stored: longer than any call takes. A second
+/// alarm finds what came too late for the first.
+const LATEST_SECONDS: f64 = 120.0;
+/// How long an alarm is had by who took it, in seconds.
+const LEASE_SECONDS: f64 = 60.0;
+/// How long until an alarm is heard again of whose tenant nothing could be done, in seconds.
+const LATER_SECONDS: f64 = 60.0;
+
+/// Something is due in a tenant.
+#[derive(Debug, QueryableByName)]
+pub struct Alarm {
+    /// The tenant.
+    #[diesel(sql_type = sql_types::Uuid)]
+    pub tenant_id: TenantId,
+    /// Its slug.
+    #[diesel(sql_type = Text)]
+    pub slug: String,
+    /// Since when.
+    #[diesel(sql_type = Timestamptz)]
+    pub due_at: DateTime<Utc>,
+}
+
+impl TenantDirectory {
+    /// Sets an alarm for something that the caller is about to store.
+    pub async fn set_alarm(&self, scope: &TenantScope, at: DateTime<Utc>) -> Result<(), Error> {
+        diesel::sql_query(
+            "INSERT INTO directory.alarms (tenant_id, due_at)
+            SELECT $1, due FROM unnest(ARRAY[$2,
+                CASE WHEN $2 < directory.now() + make_interval(secs => $3)
+                    THEN directory.now() + make_interval(secs => $3) END]) AS due
+            WHERE due IS NOT NULL
+            ON CONFLICT DO NOTHING",
+        )
+        .bind::<sql_types::Uuid, _>(scope.tenant_id())
+        .bind::<Timestamptz, _>(at)
+        .bind::<Double, _>(LATEST_SECONDS)
+        .execute(&mut self.directory_conn().await?)
+        .await?;
+        Ok(())
+    }
+
+    /// Takes alarms whose time has come, the earliest first.
+    pub async fn take_alarms(&self, most: i64) -> Result<Vec<Alarm>, Error> {
+        let taken = diesel::sql_query(
+            "UPDATE directory.alarms a SET leased_until = directory.now() + make_interval(secs => $2)
+            FROM directory.tenants t
+            WHERE t.id = a.tenant_id AND (a.tenant_id, a.due_at) IN (
+                SELECT due.tenant_id, due.due_at FROM directory.alarms due
+                WHERE due.due_at <= directory.now()
+                    AND (due.leased_until IS NULL OR due.leased_until < directory.now())
+                ORDER BY due.due_at LIMIT $1
+                FOR UPDATE SKIP LOCKED
+            )
+            RETURNING a.tenant_id, t.slug, a.due_at",
+        )
+        .bind::<BigInt, _>(most)
+        .bind::<Double, _>(LEASE_SECONDS)
+        .load(&mut self.directory_conn().await?)
+        .await?;
+        Ok(taken)
+    }
+
+    /// Ends an alarm that was seen to.
+    pub async fn end_alarm(&self, alarm: &Alarm) -> Result<(), Error> {
+        diesel::sql_query("DELETE FROM directory.alarms WHERE tenant_id = $1 AND due_at = $2")
+            .bind::<sql_types::Uuid, _>(alarm.tenant_id)
+            .bind::<Timestamptz, _>(alarm.due_at)
+            .execute(&mut self.directory_conn().await?)
+            .await?;
+        Ok(())
+    }
+
+    /// Lets an alarm be heard again later.
+    pub async fn put_off_alarm(&self, alarm: &Alarm) -> Result<(), Error> {
+        diesel::sql_query(
+            "UPDATE directory.alarms SET leased_until = directory.now() + make_interval(secs => $3)
+            WHERE tenant_id = $1 AND due_at = $2",
+        )
+        .bind::<sql_types::Uuid, _>(alarm.tenant_id)
+        .bind::<Timestamptz, _>(alarm.due_at)
+        .bind::<Double, _>(LATER_SECONDS)
+        .execute(&mut self.directory_conn().await?)
+        .await?;
+        Ok(())
+    }
+}
