@@ -69,6 +69,8 @@ ids! {
     ContactIdentityId,
     /// Of a conversation.
     ConversationId,
+    /// Of a user who takes conversations.
+    AgentId,
     /// Of a message.
     MessageId,
     /// Of a provider's app.

@@ -78,10 +78,6 @@ statement! {
         SELECT at FROM appended")
 }
 
-#[expect(
-    dead_code,
-    reason = "for changes of what no statement of its own writes: accounts, contacts"
-)]
 /// Appends a change that an earlier statement of the open transaction made. It comes last in its
 /// transaction, because it holds up the readers of the log until the commit.
 pub async fn append(conn: &mut TenantConn, change: Change<'_>) -> Result<(), Error> {

@@ -142,7 +142,7 @@ pub struct Alteration {
     pub etag: Option<String>,
     /// What kind of change it is; some kinds change something of their own.
     pub kind: ChangeKind,
-    /// The rule that wants it; empty for a caller's wish, which alone makes a new etag.
+    /// The rule that wants it; empty for a caller's wish.
     pub rule: &'static str,
     /// What it is about.
     pub subject: Option<String>,
@@ -267,7 +267,7 @@ statement! {
                 episode = c.episode + new.reopens::integer,
                 episode_started_at = CASE WHEN new.reopens THEN directory.now() ELSE c.episode_started_at END,
                 first_replied_at = CASE WHEN NOT new.reopens THEN c.first_replied_at END,
-                version = c.version + 1, edit_version = c.edit_version + (input.rule = '')::integer,
+                version = c.version + 1, edit_version = c.edit_version + (input.kind <> 'woken')::integer,
                 updated_at = directory.now()
             FROM new, input
             WHERE c.id = new.id AND new.refusal IS NULL

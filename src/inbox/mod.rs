@@ -1,6 +1,7 @@
 //! The inbox: conversations and messages with customers.
 
 mod activity;
+mod agent;
 mod change;
 mod channel_account;
 mod contact;
@@ -10,7 +11,9 @@ mod inbound;
 mod listing;
 mod message;
 mod opening;
+mod policy;
 mod read_mark;
+mod routing;
 mod service;
 mod wire;
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::change::log_changes;
 use super::conversation::{self, Conversation, Priority};
 use super::message::{self, Direction, Message, MessageType, NewMessage};
-use super::{channel_account, contact};
+use super::{channel_account, contact, routing};
 use crate::channel::Channel;
 use crate::database::statement::statement;
 use crate::error::{Conflict, Error};
@@ -225,6 +225,9 @@ statement! {
         subject: &'a str => Text,
         metadata: &'a Value => Jsonb,
         previous: Option<ConversationId> => Nullable<sql_types::Uuid>,
+        assignee_id: Option<&'a str> => Nullable<Text>,
+        team_id: Option<&'a str> => Nullable<Text>,
+        rule: &'a str => Text,
         actor_kind: &'a str => Text,
         actor_id: &'a str => Text,
         caller: &'a str => Text,
@@ -235,16 +238,18 @@ statement! {
         , bumped AS (
             INSERT INTO inbox_conversations (id, number, contact_identity_id, channel, thread_key,
                 status, priority, subject, metadata, last_message_at, created_at, updated_at,
-                previous_conversation_id)
+                previous_conversation_id, assignee_id, team_id, assigned_at)
             SELECT input.id, nextval('inbox_conversations_number_seq'), input.identity,
-                input.channel, input.thread_key, 'new', input.priority, input.subject,
-                input.metadata, directory.now(), directory.now(), directory.now(), input.previous
+                input.channel, input.thread_key,
+                CASE WHEN coalesce(input.assignee_id, input.team_id) IS NULL THEN 'new' ELSE 'open' END,
+                input.priority, input.subject, input.metadata, directory.now(), directory.now(),
+                directory.now(), input.previous, input.assignee_id, input.team_id,
+                CASE WHEN coalesce(input.assignee_id, input.team_id) IS NOT NULL THEN directory.now() END
             FROM input
             ON CONFLICT DO NOTHING
             RETURNING *
         ), moved AS (
-            SELECT b.id, b.version, 'created' AS kind,
-                CASE WHEN b.previous_conversation_id IS NULL THEN '' ELSE 'continued' END AS rule,
+            SELECT b.id, b.version, 'created' AS kind, input.rule,
                 NULL::bigint AS sequence, '{}'::text[] AS changed, NULL::text AS old_status, b.status,
                 NULL::text AS old_priority, b.priority, NULL::text AS old_assignee_id, b.assignee_id,
                 NULL::text AS old_team_id, b.team_id, NULL::text[] AS old_labels, b.labels,
@@ -252,7 +257,7 @@ statement! {
                 false AS is_qualified, false AS was_unread, false AS is_unread, false AS was_waiting,
                 false AS is_waiting, b.episode, b.created_at AS episode_started_at,
                 NULL::timestamptz AS waited_since, false AS is_first_response
-            FROM bumped b
+            FROM bumped b, input
         ), changes AS (
             SELECT 'conversation.created' AS kind, 'conversation' AS resource_kind, m.id AS resource_id,
                 NULL::uuid AS parent_id, NULL::bigint AS sequence, m.version, m.changed
@@ -261,11 +266,15 @@ statement! {
         SELECT id FROM bumped")
 }
 
-/// Makes the conversation of a person, unless there is one that is not archived.
+/// Makes the conversation of a person, unless there is one that is not archived, and gives it to
+/// whom the routing of its account says. To be called in a transaction.
 pub async fn begin(
     conn: &mut TenantConn,
     new: Beginning<'_>,
 ) -> Result<Option<ConversationId>, Error> {
+    // Before the event, which holds up the readers of the log until the commit.
+    let choice = routing::choose(conn, new.identity).await?;
+    let assignment = choice.as_ref().map(|choice| &choice.assignment);
     let facts = conn.facts().clone();
     let statement = Begin {
         id: ConversationId::new(),
@@ -276,6 +285,13 @@ pub async fn begin(
         subject: new.subject,
         metadata: new.metadata,
         previous: new.previous,
+        assignee_id: assignment.and_then(|assignment| assignment.assignee_id.as_deref()),
+        team_id: assignment.and_then(|assignment| assignment.team_id.as_deref()),
+        rule: match (&choice, new.previous) {
+            (Some(choice), _) => choice.rule,
+            (None, Some(_)) => "continued",
+            (None, None) => "",
+        },
         actor_kind: facts.actor.kind(),
         actor_id: facts.actor.id(),
         caller: &facts.caller.service,
@@ -283,7 +299,11 @@ pub async fn begin(
         tenant_number: conn.tenant_number(),
         life: PhantomData,
     };
-    Ok(statement.get_result(conn).await.optional()?)
+    let begun = statement.get_result(conn).await.optional()?;
+    if let (Some(choice), Some(_)) = (&choice, begun) {
+        routing::took(conn, choice).await?;
+    }
+    Ok(begun)
 }
 
 /// Finds where what is meant for an archived conversation goes that does not go on: the one it was

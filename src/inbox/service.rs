@@ -2,14 +2,16 @@
 
 use tonic::{Request, Response, Status};
 
+use super::agent::{self, AgentPatch};
 use super::change::{self, Alteration};
 use super::listing::{self, Position};
 use super::message::{self, NewMessage, StatusReport};
 use super::opening::{self, NewConversation};
 use super::wire::{
-    ActivitiesPage, ConversationsPage, MessagesPage, ReadMark, conversation_id, message_id,
+    ActivitiesPage, AgentsPage, AutoAssign, ConversationsPage, MessagesPage, PolicyEdit, ReadMark,
+    conversation_id, message_id, policy_account,
 };
-use super::{activity, conversation, read_mark};
+use super::{activity, conversation, policy, read_mark, routing};
 use crate::access::Call as _;
 use crate::error::Error;
 use crate::page::{List, cut};
@@ -108,6 +110,20 @@ impl InboxService for Inbox {
         }))
     }
 
+    async fn auto_assign_conversation(
+        &self,
+        request: Request<pb::AutoAssignConversationRequest>,
+    ) -> Result<Response<pb::AutoAssignConversationResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let AutoAssign { id, etag, reassign } = AutoAssign::try_from(request)?;
+        let mut conn = tenant.conn().await?;
+        let (conversation, assigned) = routing::auto_assign(&mut conn, id, etag, reassign).await?;
+        Ok(Response::new(pb::AutoAssignConversationResponse {
+            conversation: Some(conversation.into()),
+            assigned,
+        }))
+    }
+
     async fn qualify_conversation(
         &self,
         request: Request<pb::QualifyConversationRequest>,
@@ -188,6 +204,66 @@ impl InboxService for Inbox {
         let next_page_token = cut(&mut rows, page.size, &list, sealer, |activity| activity.id)?;
         Ok(Response::new(pb::ListConversationActivitiesResponse {
             activities: rows.into_iter().map(Into::into).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn get_account_policy(
+        &self,
+        request: Request<pb::GetAccountPolicyRequest>,
+    ) -> Result<Response<pb::GetAccountPolicyResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let id = policy_account(&request)?;
+        let policy = policy::find(&mut tenant.conn().await?, id).await?;
+        let policy = policy.ok_or_else(|| Error::not_found("channel_account", id))?;
+        Ok(Response::new(pb::GetAccountPolicyResponse {
+            policy: Some(policy.into()),
+        }))
+    }
+
+    async fn update_account_policy(
+        &self,
+        request: Request<pb::UpdateAccountPolicyRequest>,
+    ) -> Result<Response<pb::UpdateAccountPolicyResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let edit = PolicyEdit::try_from(request)?;
+        let mut conn = tenant.conn().await?;
+        let policy =
+            policy::update(&mut conn, edit.id, edit.etag, edit.patch, edit.agent_ids).await?;
+        Ok(Response::new(pb::UpdateAccountPolicyResponse {
+            policy: Some(policy.into()),
+        }))
+    }
+
+    async fn update_agent(
+        &self,
+        request: Request<pb::UpdateAgentRequest>,
+    ) -> Result<Response<pb::UpdateAgentResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let patch = AgentPatch::try_from(request)?;
+        let agent = agent::update(&mut tenant.conn().await?, patch).await?;
+        Ok(Response::new(pb::UpdateAgentResponse {
+            agent: Some(agent.into()),
+        }))
+    }
+
+    async fn list_agents(
+        &self,
+        request: Request<pb::ListAgentsRequest>,
+    ) -> Result<Response<pb::ListAgentsResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let page = AgentsPage::try_from(request)?;
+        let path = pb::ListAgentsRequest::PATH.as_bytes();
+        let list = List::new(&[path, tenant.binding(), &page.binding]);
+        let sealer = self.tenants.page_sealer();
+        let after: Option<String> = list.position(sealer, &page.token)?;
+        let mut conn = tenant.conn().await?;
+        let mut rows = agent::list(&mut conn, page.available, after, page.size).await?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, |agent| {
+            agent.user_id.clone()
+        })?;
+        Ok(Response::new(pb::ListAgentsResponse {
+            agents: rows.into_iter().map(Into::into).collect(),
             next_page_token,
         }))
     }

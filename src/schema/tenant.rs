@@ -1,6 +1,27 @@
 // Made by `make schema` from migrations/tenant; never edited.
 
 diesel::table! {
+    agents (id) {
+        id -> Uuid,
+        user_id -> Text,
+        is_available -> Bool,
+        capacity -> Nullable<Int4>,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    channel_account_agents (channel_account_id, agent_id) {
+        channel_account_id -> Uuid,
+        agent_id -> Uuid,
+        position -> Int4,
+        turn -> Int8,
+    }
+}
+
+diesel::table! {
     channel_accounts (id) {
         id -> Uuid,
         channel -> Text,
@@ -12,6 +33,10 @@ diesel::table! {
         deleted_at -> Nullable<Timestamptz>,
         reopen_policy -> Text,
         reopen_days -> Nullable<Int4>,
+        routing -> Text,
+        routing_assignee_id -> Nullable<Text>,
+        routing_team_id -> Nullable<Text>,
+        policy_version -> Int8,
     }
 }
 
@@ -277,6 +302,8 @@ diesel::table! {
     }
 }
 
+diesel::joinable!(channel_account_agents -> agents (agent_id));
+diesel::joinable!(channel_account_agents -> channel_accounts (channel_account_id));
 diesel::joinable!(channel_members -> channels (channel_id));
 diesel::joinable!(chat_entries -> channels (channel_id));
 diesel::joinable!(contact_identities -> channel_accounts (channel_account_id));
@@ -291,6 +318,8 @@ diesel::joinable!(provider_events -> channel_accounts (channel_account_id));
 diesel::joinable!(provider_events -> inbox_messages (message_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
+    agents,
+    channel_account_agents,
     channel_accounts,
     channel_members,
     channels,

@@ -28,6 +28,7 @@ mod migration;
 mod prove;
 mod readme;
 mod redelivery;
+mod routing;
 mod schema;
 mod tenant_admin;
 mod tenant_life;

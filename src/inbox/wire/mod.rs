@@ -2,9 +2,11 @@
 
 mod conversation;
 mod message;
+mod routing;
 
 pub use conversation::{ActivitiesPage, ConversationsPage, ReadMark, conversation_id};
 pub use message::{MessagesPage, message_id};
+pub use routing::{AgentsPage, AutoAssign, PolicyEdit, policy_account};
 
 use crate::field::Most;
 

@@ -118,6 +118,13 @@ impl Filled {
             let sent = call("CreateMessage", new).await;
             filled.message = text(&sent["message"]["id"]);
         }
+        for user in ["user-1", "user-2"] {
+            call(
+                "UpdateAgent",
+                json!({"tenant": filled.slug, "userId": user}),
+            )
+            .await;
+        }
         // Two accounts, and two items in quarantine.
         let connect = example("ConnectChannelAccount", &filled);
         let account = call("ConnectChannelAccount", connect.clone()).await;
@@ -178,15 +185,28 @@ impl Filled {
             ("CreateConversation" | "CreateMessage", "request_id") => {
                 Named::Request(self.request_id.clone())
             }
-            ("CreateConversation" | "ListConversations", "channel_account_id") => {
-                thing(&self.channel_account)
-            }
+            (
+                "CreateConversation"
+                | "ListConversations"
+                | "GetAccountPolicy"
+                | "UpdateAccountPolicy",
+                "channel_account_id",
+            ) => thing(&self.channel_account),
             ("ListConversations", "contact_id") => thing(&self.contact),
-            (_, "assignee_id" | "team_id") => Named::Stranger,
+            (
+                _,
+                "assignee_id"
+                | "team_id"
+                | "routing_assignee_id"
+                | "routing_team_id"
+                | "agent_ids"
+                | "user_id",
+            ) => Named::Stranger,
             (
                 "GetConversation"
                 | "UpdateConversation"
                 | "AssignConversation"
+                | "AutoAssignConversation"
                 | "QualifyConversation"
                 | "DisqualifyConversation"
                 | "ArchiveConversation"
@@ -298,6 +318,36 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "assigneeId": "user-2",
             "teamId": "team-1",
         }),
+        "AutoAssignConversation" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "conversationId": tenant.conversation,
+            "reassign": true,
+        }),
+        "GetAccountPolicy" => {
+            json!({"tenant": slug, "channelAccountId": tenant.channel_account})
+        }
+        "UpdateAccountPolicy" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "channelAccountId": tenant.channel_account,
+            "updateMask": "reopenPolicy,reopenDays,routing,routingAssigneeId,routingTeamId,agentIds",
+            "reopenPolicy": "REOPEN_POLICY_WITHIN",
+            "reopenDays": 30,
+            "routing": "ROUTING_NONE",
+            "routingAssigneeId": "user-1",
+            "routingTeamId": "team-1",
+            "agentIds": ["user-2"],
+        }),
+        "UpdateAgent" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "userId": "user-2",
+            "updateMask": "available,capacity",
+            "available": true,
+            "capacity": 5,
+        }),
+        "ListAgents" => json!({"tenant": slug, "available": true, "pageSize": 1}),
         "QualifyConversation" => json!({
             "tenant": slug,
             "actor": actor,
