@@ -39,7 +39,7 @@ pub struct Config {
     #[arg(long, env = "COMM_ENV", value_enum, value_name = "ENVIRONMENT")]
     pub env: Option<Environment>,
 
-    /// The address to listen on; beyond loopback, gRPC and metrics need authentication and TLS first
+    /// The address to listen on; beyond loopback, gRPC, REST and metrics need authentication and TLS first
     #[arg(
         long,
         env = "COMM_HOST",
@@ -164,7 +164,7 @@ pub struct Config {
     #[arg(long, env = "COMM_TLS_TERMINATED", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new(), value_name = "BOOL")]
     pub tls_terminated: bool,
 
-    /// Expose every port as it is: without TLS whoever listens reads along, without keys whoever reaches gRPC may do everything
+    /// Expose every port as it is: without TLS whoever listens reads along, without keys whoever reaches gRPC or REST may do everything
     #[arg(long, env = "COMM_INSECURE", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new(), value_name = "BOOL")]
     pub insecure: bool,
 
@@ -176,7 +176,7 @@ pub struct Config {
     #[arg(long, env = "COMM_QUARANTINE_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650), value_name = "DAYS")]
     pub quarantine_days: u32,
 
-    /// The loopback port of `/metrics` where the sidecar must not show them; 0 for any free one
+    /// The loopback port of `/metrics` and `/api/v1` where the sidecar must not show them; 0 for any free one
     #[arg(
         long,
         env = "COMM_METRICS_PORT",
@@ -185,11 +185,11 @@ pub struct Config {
     )]
     pub metrics_port: u16,
 
-    /// Offer reflection, to callers with a credential
+    /// Offer reflection and `/api/v1/openapi.json`, to callers with a credential
     #[arg(long, env = "COMM_REFLECTION", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new(), value_name = "BOOL")]
     pub reflection: bool,
 
-    /// The port of `TenantAdminService`, which is then offered nowhere else; without it, on the port of gRPC
+    /// The port of `TenantAdminService`, which is then offered nowhere else, by REST neither; without it, on the port of gRPC
     #[arg(long, env = "COMM_ADMIN_PORT", value_name = "PORT")]
     pub admin_port: Option<u16>,
 
@@ -202,7 +202,7 @@ pub struct Config {
     )]
     pub admin_host: IpAddr,
 
-    /// The origins, as `https://app.example.com`, whose pages may call by gRPC-Web, separated by commas
+    /// The origins, as `https://app.example.com`, whose pages may call by gRPC-Web and REST, separated by commas
     #[arg(long, env = "COMM_CORS_ORIGINS", value_delimiter = ',', value_parser = origin, value_name = "ORIGINS")]
     pub cors_origins: Vec<HeaderValue>,
 
@@ -210,7 +210,7 @@ pub struct Config {
     #[arg(long, env = "COMM_CONNECTIONS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..), value_name = "NUMBER")]
     pub connections: u32,
 
-    /// The most gRPC calls under way at once; more are refused with `RESOURCE_EXHAUSTED`
+    /// The most calls under way at once, by gRPC and REST; more are refused with `RESOURCE_EXHAUSTED`
     #[arg(long, env = "COMM_CALLS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..), value_name = "NUMBER")]
     pub calls: u32,
 

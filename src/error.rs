@@ -49,6 +49,13 @@ pub enum Error {
     },
     /// Too many calls are under way.
     TooManyCalls,
+    /// A path that has no such method.
+    MethodNotAllowed {
+        /// The HTTP method.
+        method: String,
+        /// Those that it has, separated by commas.
+        allowed: String,
+    },
     /// The database cannot be reached.
     Unavailable(Source),
     /// The server is shutting down.
@@ -77,6 +84,8 @@ pub enum InvalidRequest {
     PageToken,
     /// Bytes that are no message of that type.
     Undecodable(String),
+    /// A body that says of itself that it is something else.
+    ContentType(String),
     /// More bytes than a request may have.
     TooLarge,
     /// Several channel accounts could be meant.
@@ -212,6 +221,7 @@ impl Error {
             Self::FailedPrecondition(_) => Code::FailedPrecondition,
             Self::Aborted(_) => Code::Aborted,
             Self::ResourceExhausted { .. } | Self::TooManyCalls => Code::ResourceExhausted,
+            Self::MethodNotAllowed { .. } => Code::Unimplemented,
             Self::Unavailable(_) | Self::Draining => Code::Unavailable,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::Cancelled => Code::Cancelled,
@@ -240,6 +250,7 @@ impl StdError for Error {
             | Self::Aborted(_)
             | Self::ResourceExhausted { .. }
             | Self::TooManyCalls
+            | Self::MethodNotAllowed { .. }
             | Self::Draining
             | Self::DeadlineExceeded
             | Self::Cancelled => None,
@@ -334,7 +345,12 @@ impl From<Error> for Status {
             Error::TooManyCalls | Error::Unavailable(_) | Error::Draining => {
                 details.set_retry_info(Some(Duration::from_secs(1)));
             }
-            Error::InvalidRequest(InvalidRequest::Undecodable(_) | InvalidRequest::TooLarge)
+            Error::InvalidRequest(
+                InvalidRequest::Undecodable(_)
+                | InvalidRequest::ContentType(_)
+                | InvalidRequest::TooLarge,
+            )
+            | Error::MethodNotAllowed { .. }
             | Error::Unauthenticated
             | Error::PermissionDenied(_)
             | Error::AlreadyExists(_)

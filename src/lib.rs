@@ -20,6 +20,7 @@ mod page;
 pub mod pb;
 mod provider;
 mod request_id;
+mod rest;
 mod schema;
 pub mod server;
 mod sidecar;

@@ -1,4 +1,4 @@
-//! The HTTP sidecar: health, readiness, metrics, webhooks.
+//! The HTTP sidecar: health, readiness, metrics, webhooks, and REST beside them.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub fn routes(sidecar: Sidecar, metrics: Metrics, webhooks: Router) -> Router {
     limited(routes.with_state(sidecar).merge(webhooks))
 }
 
-/// The metrics and nothing else.
+/// The metrics, where the sidecar must not show them.
 pub fn metrics_alone(sidecar: Sidecar) -> Router {
     let routes = Router::new().route("/metrics", get(open_metrics));
     limited(routes.with_state(sidecar))

@@ -52,10 +52,10 @@ fn banner(server: &Server) -> String {
     };
     let metrics = match server.metrics_address() {
         None => String::new(),
-        Some(address) => format!("\n  metrics   http://{address}/metrics"),
+        Some(address) => format!("\n  loopback  http://{address}  (/api/v1, /metrics)"),
     };
     let here = match server.metrics_address() {
-        None => "/health, /ready, /metrics, /webhooks",
+        None => "/api/v1, /health, /ready, /metrics, /webhooks",
         Some(_) => "/health, /ready, /webhooks",
     };
     let (grpc_scheme, http_scheme) = server.schemes();

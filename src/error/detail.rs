@@ -67,6 +67,12 @@ impl Error {
                 ErrorReason::TooManyCalls,
                 "the server has too many calls under way, try again",
             ),
+            Self::MethodNotAllowed { method, allowed } => Detail::new(
+                ErrorReason::MethodNotAllowed,
+                format!("this path has no `{method}`, only `{allowed}`"),
+            )
+            .with("method", method.clone())
+            .with("allowed", allowed.clone()),
             Self::Unavailable(_) => Detail::new(
                 ErrorReason::DatabaseUnavailable,
                 "the database cannot be reached, try again",
@@ -100,6 +106,11 @@ impl InvalidRequest {
                 format!("the request cannot be decoded: {why}"),
             )
             .with("cause", why.clone()),
+            Self::ContentType(given) => Detail::new(
+                ErrorReason::ContentTypeUnsupported,
+                format!("a body must be `application/json`, not `{given}`"),
+            )
+            .with("content_type", given.clone()),
             Self::TooLarge => Detail::new(
                 ErrorReason::RequestTooLarge,
                 format!("the request is larger than `{MAX_REQUEST_BYTES}` bytes"),

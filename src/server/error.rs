@@ -8,6 +8,7 @@ use crate::access::{DevelopmentKeyError, KeyringError};
 use crate::database::private::PrivateError;
 use crate::error::Error;
 use crate::master_key::MasterKeyError;
+use crate::rest::BindingError;
 use crate::tenant::InstallationError;
 
 /// Why the server cannot start.
@@ -52,6 +53,9 @@ pub enum ServerError {
     /// The descriptors of this binary are not in order.
     #[error("reflection cannot be offered")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// The annotations of this binary are not in order.
+    #[error("REST cannot be offered")]
+    Rest(#[from] BindingError),
     /// A port cannot speak TLS.
     #[error("TLS cannot be spoken")]
     Tls(#[from] TlsError),

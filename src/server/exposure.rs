@@ -48,6 +48,15 @@ pub enum Metrics {
     Loopback,
 }
 
+/// Where REST is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// On the sidecar, to callers of gRPC.
+    Sidecar,
+    /// On the port of loopback that has the metrics.
+    Loopback,
+}
+
 /// What follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exposure {
@@ -55,6 +64,8 @@ pub struct Exposure {
     pub grpc_host: IpAddr,
     /// Where metrics are shown.
     pub metrics: Metrics,
+    /// Where REST is offered.
+    pub rest: Rest,
     /// Whether a call without a credential is let in, as the service `local`.
     pub anonymous: bool,
     /// Whether tokens of the data folder's own key are believed.
@@ -81,24 +92,31 @@ impl Setting {
         } else {
             Metrics::Loopback
         };
+        // As gRPC, but by the TLS of this port.
+        let rest = if local || self.insecure || protected(self.http) {
+            Rest::Sidecar
+        } else {
+            Rest::Loopback
+        };
         let development = local && self.environment == Environment::Development;
         let anonymous = !self.authentication && (development || self.insecure);
         // Beyond this machine, a key that lies in a folder is nobody's credential.
         let development_key = !self.authentication && grpc_host.is_loopback() && !self.proxied;
         let warning = if anonymous && !(local && grpc_host.is_loopback()) {
-            Some("INSECURE: whoever reaches the gRPC port may do everything")
+            Some("INSECURE: whoever reaches the ports may do everything")
         } else if anonymous && !development {
             Some("INSECURE: whoever is on this machine may do everything")
         } else if !grpc_host.is_loopback() && self.grpc == Protection::None {
             Some("INSECURE: tokens and messages pass the gRPC port in plain text")
         } else if metrics == Metrics::WithToken && self.http == Protection::None {
-            Some("INSECURE: tokens for metrics pass the HTTP port in plain text")
+            Some("INSECURE: tokens and messages pass the HTTP port in plain text")
         } else {
             None
         };
         Exposure {
             grpc_host,
             metrics,
+            rest,
             anonymous,
             development_key,
             warning,
@@ -149,11 +167,12 @@ mod tests {
                         let exposure = setting.exposure();
                         writeln!(
                             table,
-                            "{host:9} {environment:?} {} {tls:8} {} -> {:9} {:?} {} {} {}",
+                            "{host:9} {environment:?} {} {tls:8} {} -> {:9} {:?} {:?} {} {} {}",
                             if authentication { "keys" } else { "----" },
                             if insecure { "insecure" } else { "--------" },
                             exposure.grpc_host,
                             exposure.metrics,
+                            exposure.rest,
                             if exposure.anonymous {
                                 "anonymous"
                             } else {
@@ -181,66 +200,66 @@ mod tests {
     #[test]
     fn each_configuration_exposes_what_is_documented_and_nothing_more() {
         insta::assert_snapshot!(matrix(), @r"
-        127.0.0.1 Development ---- plain    -------- -> 127.0.0.1 Open anonymous own-key -
-        127.0.0.1 Development ---- plain    insecure -> 127.0.0.1 Open anonymous own-key -
-        127.0.0.1 Development ---- tls      -------- -> 127.0.0.1 Open anonymous own-key -
-        127.0.0.1 Development ---- tls      insecure -> 127.0.0.1 Open anonymous own-key -
-        127.0.0.1 Development ---- tls+http -------- -> 127.0.0.1 Open anonymous own-key -
-        127.0.0.1 Development ---- tls+http insecure -> 127.0.0.1 Open anonymous own-key -
-        127.0.0.1 Development ---- proxy    -------- -> 127.0.0.1 Loopback token - -
-        127.0.0.1 Development ---- proxy    insecure -> 127.0.0.1 Open anonymous - warned
-        127.0.0.1 Development ---- both     -------- -> 127.0.0.1 Loopback token - -
-        127.0.0.1 Development ---- both     insecure -> 127.0.0.1 Open anonymous - warned
-        127.0.0.1 Development keys plain    -------- -> 127.0.0.1 Open token - -
-        127.0.0.1 Development keys plain    insecure -> 127.0.0.1 Open token - -
-        127.0.0.1 Development keys tls      -------- -> 127.0.0.1 Open token - -
-        127.0.0.1 Development keys tls      insecure -> 127.0.0.1 Open token - -
-        127.0.0.1 Development keys tls+http -------- -> 127.0.0.1 Open token - -
-        127.0.0.1 Development keys tls+http insecure -> 127.0.0.1 Open token - -
-        127.0.0.1 Development keys proxy    -------- -> 127.0.0.1 WithToken token - -
-        127.0.0.1 Development keys proxy    insecure -> 127.0.0.1 WithToken token - -
-        127.0.0.1 Development keys both     -------- -> 127.0.0.1 WithToken token - -
-        127.0.0.1 Development keys both     insecure -> 127.0.0.1 WithToken token - -
-        127.0.0.1 Production ---- plain    -------- -> 127.0.0.1 Open token own-key -
-        127.0.0.1 Production ---- plain    insecure -> 127.0.0.1 Open anonymous own-key warned
-        127.0.0.1 Production ---- tls      -------- -> 127.0.0.1 Open token own-key -
-        127.0.0.1 Production ---- tls      insecure -> 127.0.0.1 Open anonymous own-key warned
-        127.0.0.1 Production ---- tls+http -------- -> 127.0.0.1 Open token own-key -
-        127.0.0.1 Production ---- tls+http insecure -> 127.0.0.1 Open anonymous own-key warned
-        127.0.0.1 Production ---- proxy    -------- -> 127.0.0.1 Loopback token - -
-        127.0.0.1 Production ---- proxy    insecure -> 127.0.0.1 Open anonymous - warned
-        127.0.0.1 Production ---- both     -------- -> 127.0.0.1 Loopback token - -
-        127.0.0.1 Production ---- both     insecure -> 127.0.0.1 Open anonymous - warned
-        127.0.0.1 Production keys plain    -------- -> 127.0.0.1 Open token - -
-        127.0.0.1 Production keys plain    insecure -> 127.0.0.1 Open token - -
-        127.0.0.1 Production keys tls      -------- -> 127.0.0.1 Open token - -
-        127.0.0.1 Production keys tls      insecure -> 127.0.0.1 Open token - -
-        127.0.0.1 Production keys tls+http -------- -> 127.0.0.1 Open token - -
-        127.0.0.1 Production keys tls+http insecure -> 127.0.0.1 Open token - -
-        127.0.0.1 Production keys proxy    -------- -> 127.0.0.1 WithToken token - -
-        127.0.0.1 Production keys proxy    insecure -> 127.0.0.1 WithToken token - -
-        127.0.0.1 Production keys both     -------- -> 127.0.0.1 WithToken token - -
-        127.0.0.1 Production keys both     insecure -> 127.0.0.1 WithToken token - -
-        0.0.0.0   Production ---- plain    -------- -> 127.0.0.1 Loopback token own-key -
-        0.0.0.0   Production ---- plain    insecure -> 0.0.0.0   Open anonymous - warned
-        0.0.0.0   Production ---- tls      -------- -> 127.0.0.1 Loopback token own-key -
-        0.0.0.0   Production ---- tls      insecure -> 0.0.0.0   Open anonymous - warned
-        0.0.0.0   Production ---- tls+http -------- -> 127.0.0.1 Loopback token own-key -
-        0.0.0.0   Production ---- tls+http insecure -> 0.0.0.0   Open anonymous - warned
-        0.0.0.0   Production ---- proxy    -------- -> 127.0.0.1 Loopback token - -
-        0.0.0.0   Production ---- proxy    insecure -> 0.0.0.0   Open anonymous - warned
-        0.0.0.0   Production ---- both     -------- -> 127.0.0.1 Loopback token - -
-        0.0.0.0   Production ---- both     insecure -> 0.0.0.0   Open anonymous - warned
-        0.0.0.0   Production keys plain    -------- -> 127.0.0.1 Loopback token - -
-        0.0.0.0   Production keys plain    insecure -> 0.0.0.0   WithToken token - warned
-        0.0.0.0   Production keys tls      -------- -> 0.0.0.0   Loopback token - -
-        0.0.0.0   Production keys tls      insecure -> 0.0.0.0   WithToken token - warned
-        0.0.0.0   Production keys tls+http -------- -> 0.0.0.0   WithToken token - -
-        0.0.0.0   Production keys tls+http insecure -> 0.0.0.0   WithToken token - -
-        0.0.0.0   Production keys proxy    -------- -> 0.0.0.0   WithToken token - -
-        0.0.0.0   Production keys proxy    insecure -> 0.0.0.0   WithToken token - -
-        0.0.0.0   Production keys both     -------- -> 0.0.0.0   WithToken token - -
-        0.0.0.0   Production keys both     insecure -> 0.0.0.0   WithToken token - -
+        127.0.0.1 Development ---- plain    -------- -> 127.0.0.1 Open Sidecar anonymous own-key -
+        127.0.0.1 Development ---- plain    insecure -> 127.0.0.1 Open Sidecar anonymous own-key -
+        127.0.0.1 Development ---- tls      -------- -> 127.0.0.1 Open Sidecar anonymous own-key -
+        127.0.0.1 Development ---- tls      insecure -> 127.0.0.1 Open Sidecar anonymous own-key -
+        127.0.0.1 Development ---- tls+http -------- -> 127.0.0.1 Open Sidecar anonymous own-key -
+        127.0.0.1 Development ---- tls+http insecure -> 127.0.0.1 Open Sidecar anonymous own-key -
+        127.0.0.1 Development ---- proxy    -------- -> 127.0.0.1 Loopback Loopback token - -
+        127.0.0.1 Development ---- proxy    insecure -> 127.0.0.1 Open Sidecar anonymous - warned
+        127.0.0.1 Development ---- both     -------- -> 127.0.0.1 Loopback Loopback token - -
+        127.0.0.1 Development ---- both     insecure -> 127.0.0.1 Open Sidecar anonymous - warned
+        127.0.0.1 Development keys plain    -------- -> 127.0.0.1 Open Sidecar token - -
+        127.0.0.1 Development keys plain    insecure -> 127.0.0.1 Open Sidecar token - -
+        127.0.0.1 Development keys tls      -------- -> 127.0.0.1 Open Sidecar token - -
+        127.0.0.1 Development keys tls      insecure -> 127.0.0.1 Open Sidecar token - -
+        127.0.0.1 Development keys tls+http -------- -> 127.0.0.1 Open Sidecar token - -
+        127.0.0.1 Development keys tls+http insecure -> 127.0.0.1 Open Sidecar token - -
+        127.0.0.1 Development keys proxy    -------- -> 127.0.0.1 WithToken Sidecar token - -
+        127.0.0.1 Development keys proxy    insecure -> 127.0.0.1 WithToken Sidecar token - -
+        127.0.0.1 Development keys both     -------- -> 127.0.0.1 WithToken Sidecar token - -
+        127.0.0.1 Development keys both     insecure -> 127.0.0.1 WithToken Sidecar token - -
+        127.0.0.1 Production ---- plain    -------- -> 127.0.0.1 Open Sidecar token own-key -
+        127.0.0.1 Production ---- plain    insecure -> 127.0.0.1 Open Sidecar anonymous own-key warned
+        127.0.0.1 Production ---- tls      -------- -> 127.0.0.1 Open Sidecar token own-key -
+        127.0.0.1 Production ---- tls      insecure -> 127.0.0.1 Open Sidecar anonymous own-key warned
+        127.0.0.1 Production ---- tls+http -------- -> 127.0.0.1 Open Sidecar token own-key -
+        127.0.0.1 Production ---- tls+http insecure -> 127.0.0.1 Open Sidecar anonymous own-key warned
+        127.0.0.1 Production ---- proxy    -------- -> 127.0.0.1 Loopback Loopback token - -
+        127.0.0.1 Production ---- proxy    insecure -> 127.0.0.1 Open Sidecar anonymous - warned
+        127.0.0.1 Production ---- both     -------- -> 127.0.0.1 Loopback Loopback token - -
+        127.0.0.1 Production ---- both     insecure -> 127.0.0.1 Open Sidecar anonymous - warned
+        127.0.0.1 Production keys plain    -------- -> 127.0.0.1 Open Sidecar token - -
+        127.0.0.1 Production keys plain    insecure -> 127.0.0.1 Open Sidecar token - -
+        127.0.0.1 Production keys tls      -------- -> 127.0.0.1 Open Sidecar token - -
+        127.0.0.1 Production keys tls      insecure -> 127.0.0.1 Open Sidecar token - -
+        127.0.0.1 Production keys tls+http -------- -> 127.0.0.1 Open Sidecar token - -
+        127.0.0.1 Production keys tls+http insecure -> 127.0.0.1 Open Sidecar token - -
+        127.0.0.1 Production keys proxy    -------- -> 127.0.0.1 WithToken Sidecar token - -
+        127.0.0.1 Production keys proxy    insecure -> 127.0.0.1 WithToken Sidecar token - -
+        127.0.0.1 Production keys both     -------- -> 127.0.0.1 WithToken Sidecar token - -
+        127.0.0.1 Production keys both     insecure -> 127.0.0.1 WithToken Sidecar token - -
+        0.0.0.0   Production ---- plain    -------- -> 127.0.0.1 Loopback Loopback token own-key -
+        0.0.0.0   Production ---- plain    insecure -> 0.0.0.0   Open Sidecar anonymous - warned
+        0.0.0.0   Production ---- tls      -------- -> 127.0.0.1 Loopback Loopback token own-key -
+        0.0.0.0   Production ---- tls      insecure -> 0.0.0.0   Open Sidecar anonymous - warned
+        0.0.0.0   Production ---- tls+http -------- -> 127.0.0.1 Loopback Loopback token own-key -
+        0.0.0.0   Production ---- tls+http insecure -> 0.0.0.0   Open Sidecar anonymous - warned
+        0.0.0.0   Production ---- proxy    -------- -> 127.0.0.1 Loopback Loopback token - -
+        0.0.0.0   Production ---- proxy    insecure -> 0.0.0.0   Open Sidecar anonymous - warned
+        0.0.0.0   Production ---- both     -------- -> 127.0.0.1 Loopback Loopback token - -
+        0.0.0.0   Production ---- both     insecure -> 0.0.0.0   Open Sidecar anonymous - warned
+        0.0.0.0   Production keys plain    -------- -> 127.0.0.1 Loopback Loopback token - -
+        0.0.0.0   Production keys plain    insecure -> 0.0.0.0   WithToken Sidecar token - warned
+        0.0.0.0   Production keys tls      -------- -> 0.0.0.0   Loopback Loopback token - -
+        0.0.0.0   Production keys tls      insecure -> 0.0.0.0   WithToken Sidecar token - warned
+        0.0.0.0   Production keys tls+http -------- -> 0.0.0.0   WithToken Sidecar token - -
+        0.0.0.0   Production keys tls+http insecure -> 0.0.0.0   WithToken Sidecar token - -
+        0.0.0.0   Production keys proxy    -------- -> 0.0.0.0   WithToken Sidecar token - -
+        0.0.0.0   Production keys proxy    insecure -> 0.0.0.0   WithToken Sidecar token - -
+        0.0.0.0   Production keys both     -------- -> 0.0.0.0   WithToken Sidecar token - -
+        0.0.0.0   Production keys both     insecure -> 0.0.0.0   WithToken Sidecar token - -
         ");
     }
 

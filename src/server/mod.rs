@@ -14,11 +14,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 pub use self::error::ServerError;
-pub use self::exposure::{Exposure, Metrics};
+pub use self::exposure::{Exposure, Metrics, Rest};
 pub use self::limits::HTTP_REQUEST;
 pub use self::readiness::Readiness;
 pub use self::tls::TlsError;
@@ -37,6 +38,7 @@ use crate::database::dial::Dialer;
 use crate::database::private::{PrivateOptions, PrivateServer};
 use crate::inbox;
 use crate::master_key::MasterKey;
+use crate::rest::Gateway;
 use crate::sidecar::{self, Sidecar};
 use crate::telemetry::start_metrics;
 use crate::tenant::{AccountSealers, DirectoryOptions, Isolation, TenantDirectory, prepare};
@@ -207,20 +209,36 @@ impl Server {
             let described = self.config.reflection.then_some(services);
             services::about(health.clone(), described)
         };
-        let (public, admin) = match self.ports.admin {
+        let (offered, public, admin) = match self.ports.admin {
             None => {
                 let both = [services::PUBLIC, services::ADMIN].concat();
                 let routes = services::public(about(&both)?, &self.tenants);
-                (services::admin(routes, &self.tenants, &self.webhooks), None)
+                let routes = services::admin(routes, &self.tenants, &self.webhooks);
+                (both, routes, None)
             }
             Some(port) => {
                 let public = services::public(about(services::PUBLIC)?, &self.tenants);
                 let admin = about(services::ADMIN)?;
                 let admin = services::admin(admin, &self.tenants, &self.webhooks);
-                (public, Some((port, admin)))
+                (services::PUBLIC.to_vec(), public, Some((port, admin)))
             }
         };
         let cors = services::cors(&self.config.cors_origins);
+        let rest = services::rest(
+            Gateway {
+                services: offered,
+                routes: public.clone(),
+                readers: self.config.reflection.then(|| self.authenticator.clone()),
+                any_host: self.config.insecure,
+            },
+            &calls,
+            &capacity,
+            &self.config.cors_origins,
+        )?;
+        let (rest_here, rest_on_loopback) = match self.exposure.rest {
+            Rest::Sidecar => (rest, Router::new()),
+            Rest::Loopback => (Router::new(), rest),
+        };
         let sidecar = Sidecar {
             readiness: readiness.clone(),
             metrics,
@@ -249,10 +267,12 @@ impl Server {
                 self.exposure.metrics,
                 webhook::routes(self.webhooks.clone()),
             );
+            // Its calls have the limits of calls.
+            let http = http.merge(rest_here);
             let http = self.ports.http.serve(http, stopped.clone());
             let metrics = async {
                 if let Some(port) = self.ports.metrics {
-                    let metrics = sidecar::metrics_alone(sidecar);
+                    let metrics = sidecar::metrics_alone(sidecar).merge(rest_on_loopback);
                     port.serve(metrics, stopped.clone()).await;
                 }
             };

@@ -3,26 +3,39 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::Router;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_web::GrpcWebLayer;
+use tower::layer::util::Stack;
 use tower::util::option_layer;
 use tower::{Layer as _, Service, ServiceExt as _};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::capacity::Capacity;
+use super::error::ServerError;
 use crate::call::CallLayer;
 use crate::error::MAX_REQUEST_BYTES;
 use crate::inbox::Inbox;
 use crate::pb;
 use crate::pb::inbox_service_server::InboxServiceServer;
 use crate::pb::tenant_admin_service_server::TenantAdminServiceServer;
+use crate::rest::Gateway;
 use crate::tenant::{TenantAdmin, TenantDirectory};
 use crate::webhook::Webhooks;
 
+/// The methods that a page may use by gRPC-Web, and by REST.
+const CORS_GRPC: [Method; 1] = [Method::POST];
+const CORS_REST: [Method; 5] = [
+    Method::GET,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+];
 /// The headers that a page may send beside those that every page may.
 const CORS_REQUEST: &[&str] = &[
     "authorization",
@@ -38,6 +51,7 @@ const CORS_ANSWER: &[&str] = &[
     "grpc-message",
     "grpc-status",
     "grpc-status-details-bin",
+    "retry-after",
     "x-request-id",
 ];
 /// How long a browser may remember what it was told.
@@ -88,8 +102,12 @@ pub fn about<T: Health>(
         .add_service(builder().build_v1alpha()?))
 }
 
-/// Lets pages of some origins call, if there are any.
+/// Lets pages of some origins call by gRPC-Web, if there are any.
 pub fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
+    cors_by(origins, &CORS_GRPC)
+}
+
+fn cors_by(origins: &[HeaderValue], methods: &[Method]) -> Option<CorsLayer> {
     let headers = |names: &[&'static str]| -> Vec<HeaderName> {
         names
             .iter()
@@ -99,10 +117,27 @@ pub fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
     (!origins.is_empty()).then(|| {
         CorsLayer::new()
             .allow_origin(AllowOrigin::list(origins.iter().cloned()))
-            .allow_methods([Method::POST])
+            .allow_methods(methods.to_vec())
             .allow_headers(headers(CORS_REQUEST))
             .expose_headers(headers(CORS_ANSWER))
             .max_age(CORS_AGE)
+    })
+}
+
+/// Offers services by REST too, behind the same layers.
+///
+/// # Errors
+/// Their annotations are not in order.
+pub fn rest(
+    gateway: Gateway,
+    calls: &CallLayer,
+    capacity: &Capacity,
+    origins: &[HeaderValue],
+) -> Result<Router, ServerError> {
+    let routes = gateway.router(Stack::new(capacity.clone(), calls.clone()))?;
+    Ok(match cors_by(origins, &CORS_REST) {
+        Some(cors) => routes.layer(cors),
+        None => routes,
     })
 }
 

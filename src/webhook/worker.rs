@@ -356,6 +356,7 @@ fn may_pass(error: &Error) -> bool {
         | Error::PermissionDenied(_)
         | Error::NotFound { .. }
         | Error::AlreadyExists(_)
+        | Error::MethodNotAllowed { .. }
         | Error::Internal(_) => false,
     }
 }

@@ -1,9 +1,9 @@
-//! Pages that call by gRPC-Web.
+//! Pages that call by gRPC-Web and by REST.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::TestServer;
+use crate::harness::{TestServer, exchange};
 
 const PATH: &str = "/communication.v1.TenantAdminService/ListTenants";
 /// An empty message, uncompressed.
@@ -84,4 +84,48 @@ async fn without_origins_no_page_may_call() {
     let neighbour = "origin: http://evil.example.com:50051\r\ncontent-type: application/grpc-web+proto\r\nx-grpc-web: 1\r\n";
     let answered = ask(&server, "POST", neighbour, EMPTY).await;
     assert!(answered.contains("grpc-status: 16"), "{answered}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_a_named_origin_may_call_by_rest_and_no_other() {
+    let server = TestServer::start_with(|config| {
+        config.cors_origins = vec!["https://app.example.com".parse().unwrap()];
+    })
+    .await;
+    let ask = async |method: &str, origin: &str, path: &str| {
+        let headers = [
+            ("origin", origin),
+            ("access-control-request-method", "PATCH"),
+            (
+                "access-control-request-headers",
+                "authorization,content-type",
+            ),
+        ];
+        let answer = exchange(server.http, method, path, &headers, b"").await;
+        let answer = answer.unwrap();
+        let allowed = answer.headers.get("access-control-allow-origin").cloned();
+        (answer, allowed)
+    };
+    let (ours, theirs) = ("https://app.example.com", "https://evil.example.com");
+    let (preflight, allowed) = ask("OPTIONS", ours, "/api/v1/tenants/acme/conversations/1").await;
+    assert_eq!((preflight.status, allowed.as_deref()), (200, Some(ours)));
+    let methods = &preflight.headers["access-control-allow-methods"];
+    for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+        assert!(methods.contains(method), "{methods}");
+    }
+    let headers = &preflight.headers["access-control-allow-headers"];
+    assert!(headers.contains("authorization") && headers.contains("content-type"));
+    assert_eq!(ask("OPTIONS", theirs, "/api/v1/tenants").await.1, None);
+
+    let (answer, allowed) = ask("GET", ours, "/api/v1/tenants").await;
+    assert_eq!((answer.status, allowed.as_deref()), (200, Some(ours)));
+    let exposed = &answer.headers["access-control-expose-headers"];
+    assert!(exposed.contains("x-request-id") && exposed.contains("retry-after"));
+    // An error has to be read too.
+    let (answer, allowed) = ask("GET", ours, "/api/v1/nowhere").await;
+    assert_eq!((answer.status, allowed.as_deref()), (404, Some(ours)));
+    let (answer, allowed) = ask("GET", theirs, "/api/v1/tenants").await;
+    assert_eq!((answer.status, allowed), (401, None));
+    // The webhooks are none of a page's business.
+    assert_eq!(ask("OPTIONS", ours, "/webhooks/whatsapp").await.1, None);
 }

@@ -29,6 +29,7 @@ mod prove;
 mod readme;
 mod redelivery;
 mod routing;
+mod rest;
 mod schema;
 mod tenant_admin;
 mod tenant_life;

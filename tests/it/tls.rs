@@ -16,6 +16,9 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::harness::{Certificates, Keys, TestServer, eventually, http_get};
 
+/// A call by REST.
+const TENANTS: &str = "/api/v1/tenants";
+
 fn with_tls(config: &mut Config, certificates: &Certificates) {
     config.tls_cert_file = Some(certificates.certificate("server"));
     config.tls_key_file = Some(certificates.key("server"));
@@ -210,6 +213,30 @@ async fn without_keys_and_tls_only_health_leaves_this_machine() {
     assert_eq!(status, 200);
     assert!(text.contains("service_insecure 0"), "{text}");
     assert_eq!(http_get(metrics, "/health", &[]).await.0, 404);
+    // REST goes where the metrics go, and asks what gRPC asks.
+    assert_eq!(server.http_get(TENANTS).await, (404, String::new()));
+    assert_eq!(http_get(metrics, TENANTS, &[]).await.0, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_and_tls_of_grpc_alone_leave_rest_on_loopback() {
+    let certificates = Certificates::new();
+    let keys = Keys::new();
+    let change = |config: &mut Config| {
+        with_tls(config, &certificates);
+        config.host = [0, 0, 0, 0].into();
+        config.jwks_file = Some(keys.jwks_file.clone());
+    };
+    let tls = Some(certificates.client(None));
+    let server = start(change, "https", tls).await;
+    assert!(server.grpc.ip().is_unspecified());
+    assert_eq!(server.http_get(TENANTS).await.0, 404);
+    let loopback = server.metrics.unwrap();
+    assert!(loopback.ip().is_loopback());
+    assert_eq!(http_get(loopback, TENANTS, &[]).await.0, 401);
+    let bearer = format!("Bearer {}", keys.token(json!({"scope": "tenant.admin"})));
+    let bearer = [("authorization", bearer.as_str())];
+    assert_eq!(http_get(loopback, TENANTS, &bearer).await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,6 +260,15 @@ async fn keys_and_a_proxy_open_the_ports_and_metrics_want_a_token() {
     };
     assert_eq!(get(json!({"tenants": ["acme"]})).await, 403);
     assert_eq!(get(json!({})).await, 200);
+
+    assert_eq!(server.http_get(TENANTS).await.0, 401);
+    let bearer = format!("Bearer {}", keys.token(json!({"scope": "tenant.admin"})));
+    // A proxy is called by a name.
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("host", "api.example.com"),
+    ];
+    assert_eq!(http_get(server.http, TENANTS, &headers).await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,6 +282,7 @@ async fn insecurity_has_to_be_asked_for_and_is_told() {
     list(&server).await.unwrap();
     let (_, metrics) = server.http_get("/metrics").await;
     assert!(metrics.contains("service_insecure 1"), "{metrics}");
+    assert_eq!(server.http_get(TENANTS).await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -254,4 +291,5 @@ async fn in_production_loopback_needs_a_token_too() {
     let server = start(change, "http", None).await;
     let refused = list(&server).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
+    assert_eq!(server.http_get(TENANTS).await.0, 401);
 }

@@ -161,6 +161,11 @@ impl Method {
         self.fields().into_iter().find(|field| field.path() == path)
     }
 
+    /// Its description.
+    pub fn descriptor(&self) -> &MethodDescriptor {
+        &self.0
+    }
+
     /// Makes a request of JSON.
     pub fn request(&self, json: Json) -> DynamicMessage {
         DynamicMessage::deserialize(self.0.input(), json)

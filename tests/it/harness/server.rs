@@ -1,5 +1,6 @@
 //! A server of a test's own.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use clap::Parser as _;
@@ -153,19 +154,33 @@ impl TestServer {
     }
 }
 
-/// Speaks HTTP; returns the status and the body, or nothing where nobody answers.
-pub async fn http(
+/// An answer by HTTP.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its headers, by their names in small letters.
+    pub headers: BTreeMap<String, String>,
+    /// Its body.
+    pub body: String,
+}
+
+/// Speaks HTTP; returns the answer, or nothing where nobody answers.
+pub async fn exchange(
     address: SocketAddr,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
     body: &[u8],
-) -> Option<(u16, String)> {
+) -> Option<Answer> {
     let mut socket = TcpStream::connect(address).await.ok()?;
     let mut request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n",
+        "{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n",
         body.len()
     );
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        request.push_str("host: localhost\r\n");
+    }
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -177,8 +192,27 @@ pub async fn http(
     let _ = socket.read_to_end(&mut answer).await;
     let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some((status, body.to_owned()))
+    let mut lines = head.lines();
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let headers = lines.filter_map(|line| line.split_once(": "));
+    let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned()));
+    Some(Answer {
+        status,
+        headers: headers.collect(),
+        body: body.to_owned(),
+    })
+}
+
+/// Speaks HTTP; returns the status and the body, or nothing where nobody answers.
+pub async fn http(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<(u16, String)> {
+    let answer = exchange(address, method, path, headers, body).await?;
+    Some((answer.status, answer.body))
 }
 
 /// Asks an HTTP port; returns the status and the body.
