@@ -160,7 +160,8 @@ fn text(rule: &DynamicMessage, field: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-fn wrong(call: &str, why: &str) -> BindingError {
+/// What is wrong with the annotation of a call.
+pub fn wrong(call: &str, why: &str) -> BindingError {
     BindingError::Annotation {
         call: call.to_owned(),
         why: why.to_owned(),

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::rejection::{QueryRejection, RawPathParamsRejection};
 use axum::extract::{Query, RawPathParams, Request, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{any, get};
+use axum::routing::any;
 use bytes::Bytes;
 use http::header::{
     ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, ORIGIN,
@@ -25,7 +25,7 @@ use tonic::{Code, Status};
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceExt as _};
 
-use super::binding::{Binding, BindingError};
+use super::binding::{Binding, BindingError, wrong};
 use super::openapi::document;
 use super::refusal::{JSON, refusal};
 use super::request::Asked;
@@ -48,6 +48,7 @@ const PASSED: [HeaderName; 7] = [
     HeaderName::from_static(CORRELATION),
 ];
 
+/// Calls as they go through the checks.
 type Calls = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Infallible>;
 
 /// What the gateway offers, and through what.
@@ -76,7 +77,7 @@ impl Gateway {
     /// The annotations of this binary are not in order.
     pub fn router<L>(self, checks: L) -> Result<Router, BindingError>
     where
-        L: Layer<BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Infallible>>,
+        L: Layer<Calls>,
         L::Service: Service<
                 http::Request<Body>,
                 Response = http::Response<Body>,
@@ -89,7 +90,7 @@ impl Gateway {
     {
         let pool = DescriptorPool::decode(crate::pb::DESCRIPTORS)?;
         let bindings = Binding::all(&pool, &self.services)?;
-        let calls = BoxCloneSyncService::new(transcoder(self.routes.prepare()));
+        let calls = Calls::new(transcoder(self.routes.prepare()));
         let calls = Calls::new(checks.layer(calls));
         let mut router = Router::new();
         if let Some(readers) = self.readers {
@@ -97,15 +98,16 @@ impl Gateway {
             let description = (Bytes::from(description), readers);
             router = router.route(
                 "/openapi.json",
-                get(describe).with_state(Arc::new(description)),
+                any(describe).with_state(Arc::new(description)),
             );
         }
         let mut offers: BTreeMap<String, Vec<Arc<Binding>>> = BTreeMap::new();
         for binding in bindings {
-            offers
-                .entry(pattern(&binding.template))
-                .or_default()
-                .push(Arc::new(binding));
+            let here = offers.entry(pattern(&binding.template)).or_default();
+            if here.iter().any(|other| other.verb == binding.verb) {
+                return Err(wrong(binding.call.full_name(), "another call has its path"));
+            }
+            here.push(Arc::new(binding));
         }
         for (pattern, bindings) in offers {
             let offer = Arc::new(Offer {
@@ -136,28 +138,31 @@ fn pattern(template: &str) -> String {
 async fn call(
     State(offer): State<Arc<Offer>>,
     segments: Result<RawPathParams, RawPathParamsRejection>,
-    Query(query): Query<Vec<(String, String)>>,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
     request: Request,
 ) -> Response {
     let wanted = match request.method() {
         &Method::HEAD => &Method::GET,
         wanted => wanted,
     };
-    let Some(binding) = offer
-        .bindings
-        .iter()
-        .find(|binding| binding.verb == *wanted)
-    else {
-        return not_offered(&offer, &request);
+    let mut bindings = offer.bindings.iter();
+    let Some(binding) = bindings.find(|binding| binding.verb == *wanted) else {
+        let verbs = offer.bindings.iter().map(|binding| binding.verb.as_str());
+        return not_offered(verbs.collect(), &request);
     };
     let segments = match segments {
-        Ok(segments) => segments.iter().map(|(_, text)| text.to_owned()).collect(),
-        Err(RawPathParamsRejection::InvalidUtf8InPathParam(_)) => {
-            let why = "the path is no UTF-8".to_owned();
-            let error = Error::InvalidRequest(InvalidRequest::Undecodable(why));
+        Ok(segments) => Ok(segments.iter().map(|(_, text)| text.to_owned()).collect()),
+        Err(RawPathParamsRejection::InvalidUtf8InPathParam(_)) => Err("the path is no UTF-8"),
+        // A path without fields.
+        Err(_) => Ok(Vec::new()),
+    };
+    let query = query.map_err(|_| "the query is none");
+    let (segments, Query(query)) = match segments.and_then(|it| Ok((it, query?))) {
+        Ok(read) => read,
+        Err(why) => {
+            let error = Error::InvalidRequest(InvalidRequest::Undecodable(why.to_owned()));
             return labelled(refusal(&error.into()), request.headers());
         }
-        Err(_) => Vec::new(),
     };
     let asked = Asked {
         binding: binding.clone(),
@@ -232,13 +237,8 @@ fn written(asked: &Asked, frame: Bytes) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(&Written(&message)).map_err(Error::internal)
 }
 
-/// Answers a method that there is no call for.
-fn not_offered(offer: &Offer, request: &Request) -> Response {
-    let mut verbs: Vec<_> = offer
-        .bindings
-        .iter()
-        .map(|binding| binding.verb.as_str())
-        .collect();
+/// Answers a method that a path does not have.
+fn not_offered(mut verbs: Vec<&str>, request: &Request) -> Response {
     if verbs.contains(&"GET") {
         verbs.push("HEAD");
     }
@@ -269,15 +269,18 @@ async fn nowhere(request: Request) -> Response {
 /// The description of the API, for who may call.
 async fn describe(
     State(description): State<Arc<(Bytes, Arc<Authenticator>)>>,
-    headers: HeaderMap,
+    request: Request,
 ) -> Response {
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        return not_offered(vec!["GET"], &request);
+    }
     let (document, readers) = &*description;
-    let caller = sole_credential(&headers).and_then(|it| readers.authenticate(it));
+    let caller = sole_credential(request.headers()).and_then(|it| readers.authenticate(it));
     let response = match caller {
         Ok(_) => ([(CONTENT_TYPE, JSON)], document.clone()).into_response(),
         Err(error) => refusal(&error.into()),
     };
-    labelled(response, &headers)
+    labelled(response, request.headers())
 }
 
 /// Labels what no call was made for with the correlation id that it would have had.

@@ -103,7 +103,7 @@ fn operation(
         Body::None => {}
         Body::Field(field) => operation["requestBody"] = content(schemas.field(field)),
         Body::Whole => {
-            let name = format!("{id}Body");
+            let name = format!("{}Body", call.name());
             let schema = schemas.body(&name, &call.input(), &binding.segments);
             operation["requestBody"] = content(schema);
         }

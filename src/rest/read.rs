@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json};
 
 use super::binding;
 use super::short_name::{short_name, value_of};
-use crate::field::Fields;
+use crate::field::{Fields, MAX_METADATA_BYTES};
 
 /// The spellings of bytes that are understood.
 const BASE64: [GeneralPurpose; 2] = [STANDARD, URL_SAFE_NO_PAD];
@@ -228,6 +228,14 @@ fn of_message(
         return Some(Value::Message(mask(descriptor, paths)?));
     }
     if descriptor.package_name() == "google.protobuf" {
+        // Each value has a byte at least; read, it has hundreds.
+        if count(value) > MAX_METADATA_BYTES {
+            fields.refuse(
+                path,
+                format!("must have at most {MAX_METADATA_BYTES} bytes as JSON"),
+            );
+            return None;
+        }
         let read = DynamicMessage::deserialize(descriptor.clone(), value);
         if read.is_err() {
             let wanted = match descriptor.name() {
@@ -246,6 +254,15 @@ fn of_message(
         return None;
     };
     Some(Value::Message(message(descriptor, object, path, fields)))
+}
+
+/// How many values there are in free data.
+fn count(value: &Json) -> usize {
+    match value {
+        Json::Array(values) => 1 + values.iter().map(count).sum::<usize>(),
+        Json::Object(object) => 1 + object.values().map(count).sum::<usize>(),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => 1,
+    }
 }
 
 /// Reads a mask, its names as the proto spells them or as JSON does by custom.

@@ -144,6 +144,47 @@ fn every_unary_call_is_annotated_and_every_path_begins_with_its_version() {
     }
 }
 
+/// Every path of the product's first description, and the call that it leads to.
+const FIRST_PATHS: [(&str, &str, &str); 17] = [
+    ("POST", "conversations", "CreateConversation"),
+    ("GET", "conversations", "ListConversations"),
+    ("GET", "conversations/{}", "GetConversation"),
+    ("PUT", "conversations/{}", "UpdateConversation"),
+    ("POST", "conversations/{}/assign", "AssignConversation"),
+    ("POST", "conversations/{}/qualify", "QualifyConversation"),
+    ("DELETE", "conversations/{}", "ArchiveConversation"),
+    ("GET", "conversations/stats", "GetConversationStats"),
+    ("POST", "messages", "CreateMessage"),
+    ("GET", "messages/conversation/{}", "ListMessages"),
+    ("PUT", "messages/{}/status", "UpdateMessageStatus"),
+    ("POST", "quick-replies", "CreateQuickReply"),
+    ("GET", "quick-replies", "ListQuickReplies"),
+    ("PUT", "quick-replies/{}", "UpdateQuickReply"),
+    ("POST", "quick-replies/{}/use", "UseQuickReply"),
+    ("DELETE", "quick-replies/{}", "DeleteQuickReply"),
+    ("POST", "initialize", "InitializeTenant"),
+];
+
+#[test]
+fn every_path_of_the_first_description_leads_to_its_call() {
+    let methods = Method::all();
+    let mut found = 0;
+    for (verb, path, call) in FIRST_PATHS {
+        let Some(method) = methods.iter().find(|method| method.name() == call) else {
+            continue;
+        };
+        let leads = Binding::of(method).into_iter().any(|binding| {
+            let segments = binding.template.split('/').skip(5);
+            let segments = segments.map(|it| if it.starts_with('{') { "{}" } else { it });
+            let here = binding.template.starts_with("/api/v1/tenants/{tenant}/");
+            here && binding.verb == verb && segments.collect::<Vec<_>>().join("/") == path
+        });
+        assert!(leads, "{call} is not at {verb} {path}");
+        found += 1;
+    }
+    assert!(found >= 11, "{found}");
+}
+
 /// What is the same however often one calls: without times, versions and tokens.
 fn lasting(message: &DynamicMessage) -> DynamicMessage {
     let mut message = message.clone();
@@ -754,6 +795,12 @@ async fn every_refusal_has_one_form() {
     let deep = json!({"channel": "web", "contact_identifier": "a", "metadata": deep}).to_string();
     let deep = refused(&server, "POST", &all, &[JSON], &deep).await;
     assert_eq!(deep.code, 400, "{deep:?}");
+    let wide = format!("{{\"metadata\": {{\"a\": [{}1]}}}}", "1,".repeat(1_000_000));
+    let wide = refused(&server, "POST", &all, &[JSON], &wide).await;
+    assert_eq!(
+        wide.fields["metadata"],
+        "must have at most 32768 bytes as JSON"
+    );
     let none = refused(&server, "GET", &all, &[JSON], "{}").await;
     assert_eq!(none.why(), undecodable);
     let path = format!("{all}/%FF");
@@ -830,6 +877,9 @@ async fn other_methods_are_told_which_there_are() {
     let get = ask(&server, "GET", &all, &[], "").await;
     assert_eq!(head.headers["content-length"], get.body.len().to_string());
     let messages = format!("/api/v1/tenants/{}/messages", tenant.slug());
+    let description = ask(&server, "POST", "/api/v1/openapi.json", &[], "").await;
+    assert_eq!(Refused::of(&description).why(), not_allowed);
+    assert_eq!(description.headers["allow"], "GET, HEAD, OPTIONS");
     let answer = ask(&server, "HEAD", &messages, &[], "").await;
     assert_eq!(
         (answer.status, answer.headers["allow"].as_str()),

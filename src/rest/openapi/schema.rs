@@ -80,8 +80,20 @@ impl<'a> Schemas<'a> {
             "properties": properties,
             "additionalProperties": false,
         });
-        self.made.insert(name.to_owned(), schema);
-        reference(name)
+        // Bindings differ in what their paths hold.
+        let names = std::iter::once(name.to_owned());
+        let names = names.chain((2..).map(|time| format!("{name}{time}")));
+        for name in names {
+            match self.made.get(&name) {
+                Some(other) if *other != schema => {}
+                _ => {
+                    let reference = reference(&name);
+                    self.made.insert(name, schema);
+                    return reference;
+                }
+            }
+        }
+        schema
     }
 
     /// The schema of a field, without its description.
