@@ -22,6 +22,7 @@ mod provider;
 mod request_id;
 mod rest;
 mod schema;
+mod search;
 pub mod server;
 mod sidecar;
 mod socket;

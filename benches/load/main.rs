@@ -9,6 +9,7 @@ mod callers;
 mod postgres;
 mod process;
 mod report;
+mod search;
 mod service;
 mod tenants;
 
@@ -40,6 +41,8 @@ pub const CONVERSATIONS: usize = 1000;
 const MESSAGES: usize = 60;
 const TENANT: &str = "bench";
 const TEXT: &str = "Good morning! Your order left our house today and is with you by Friday.";
+/// The words of the text, as the service writes them.
+const WORDS: &str = "'good':1 'morning':2 'your':3 'order':4 'left':5 'our':6 'house':7 'today':8 'and':9 'is':10 'with':11 'you':12 'by':13 'friday':14";
 const STARTS: usize = 5;
 
 const CREATE_CONVERSATION: &str = "/communication.v1.InboxService/CreateConversation";
@@ -80,6 +83,13 @@ async fn main() -> Result<(), Failure> {
         fs::create_dir_all(&own)?;
         let postgres = Postgres::start(&own, false, 700).await?;
         measured = measure_tenants(&postgres, &keys).await;
+        postgres.stop().await?;
+    }
+    if measured.is_ok() && is_wanted(search::NAME) {
+        let own = folder.join("search");
+        fs::create_dir_all(&own)?;
+        let postgres = Postgres::start(&own, false, 200).await?;
+        measured = search::measure(&postgres, &keys).await;
         postgres.stop().await?;
     }
     if given.is_none() {
@@ -233,6 +243,7 @@ async fn cases(
         ("direction", "outbound"),
         ("type", "text"),
         ("text", TEXT),
+        ("words", WORDS),
         ("metadata", "{}"),
         ("kind", "service"),
         ("bench", "bench"),
@@ -251,6 +262,7 @@ async fn cases(
         ("direction", ":direction::text"),
         ("type_", ":type::text"),
         ("text", ":text::text"),
+        ("words", ":words::text"),
         ("latitude", &no_number),
         ("longitude", &no_number),
         ("location_name", &no_text),

@@ -32,7 +32,7 @@ macro_rules! statement {
                 &'b self,
                 mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
             ) -> diesel::QueryResult<()> {
-                out.push_sql("WITH input AS (SELECT ");
+                out.push_sql("WITH RECURSIVE input AS (SELECT ");
                 let mut separator = "";
                 $(
                     out.push_sql(separator);

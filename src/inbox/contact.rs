@@ -53,6 +53,17 @@ pub async fn meet(
     Ok(identity)
 }
 
+/// Returns by which identities a person is known.
+pub async fn identities(
+    conn: &mut TenantConn,
+    id: ContactId,
+) -> Result<Vec<ContactIdentityId>, Error> {
+    let identities = contact_identities::table
+        .filter(contact_identities::contact_id.eq(id))
+        .select(contact_identities::id);
+    Ok(identities.load(conn).await?)
+}
+
 type Identity = (ContactIdentityId, ContactId, String);
 
 async fn find(

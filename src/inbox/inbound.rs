@@ -22,6 +22,8 @@ use crate::error::{Conflict, Error};
 use crate::event::log::append_events;
 use crate::ids::{ChannelAccountId, ContactIdentityId, ConversationId, DeliveryId, MessageId};
 use crate::schema::tenant::{contact_identities, parked_receipts, provider_events};
+use crate::search;
+use crate::search::index::index_messages;
 use crate::stored_enum::stored_enum;
 use crate::tenant::TenantConn;
 
@@ -267,6 +269,7 @@ statement! {
         direction: Direction => Text,
         type_: MessageType => Text,
         text: &'a str => Text,
+        words: &'a str => Text,
         latitude: Option<f64> => Nullable<Double>,
         longitude: Option<f64> => Nullable<Double>,
         location_name: Option<&'a str> => Nullable<Text>,
@@ -336,7 +339,10 @@ statement! {
                 CASE input.direction WHEN 'outbound' THEN coalesce(input.provider_at, bumped.updated_at) END,
                 input.provider_at
             FROM bumped, input
-        )", moved!("'message'", "CASE WHEN h.archived_at IS NOT NULL THEN 'reopen' ELSE 'message' END",
+            RETURNING id, conversation_id, direction, type, actor_kind, actor_id, created_at
+        ), indexable AS (
+            SELECT inserted.*, input.words FROM inserted, input
+        )", index_messages!("inbox_message_words_number_seq"), moved!("'message'", "CASE WHEN h.archived_at IS NOT NULL THEN 'reopen' ELSE 'message' END",
             "b.last_sequence", "CASE WHEN b.waiting_since IS NULL THEN h.waiting_since END", ""), "
         , changes AS (
             SELECT 'message.created' AS kind, 'message' AS resource_kind, input.id AS resource_id,
@@ -369,6 +375,7 @@ async fn receive(
         direction: message.direction,
         type_: message.message_type,
         text: &message.text,
+        words: &search::vector(&message.text),
         latitude: location.map(|location| location.latitude),
         longitude: location.map(|location| location.longitude),
         location_name: location.map(|location| location.name.as_str()),

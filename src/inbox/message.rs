@@ -21,6 +21,8 @@ use crate::ids::{ConversationId, MessageId};
 use crate::page::PageSize;
 use crate::request_id::{self, RequestId};
 use crate::schema::tenant::inbox_messages;
+use crate::search;
+use crate::search::index::index_messages;
 use crate::stored_enum::stored_enum;
 use crate::tenant::TenantConn;
 
@@ -157,6 +159,8 @@ macro_rules! message_columns {
     };
 }
 
+pub(super) use message_columns;
+
 /// A place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Location {
@@ -220,6 +224,7 @@ statement! {
         direction: Direction => Text,
         type_: MessageType => Text,
         text: &'a str => Text,
+        words: &'a str => Text,
         latitude: Option<f64> => Nullable<Double>,
         longitude: Option<f64> => Nullable<Double>,
         location_name: Option<&'a str> => Nullable<Text>,
@@ -312,7 +317,10 @@ statement! {
                 m.actor_kind, m.actor_id, m.caller, input.correlation_id, m.metadata, m.version,
                 m.created_at, m.updated_at
             FROM m, bumped, input
-        )", moved!("'message'", "CASE WHEN b.archived_at IS NULL AND h.archived_at IS NOT NULL THEN 'reopen' ELSE 'message' END",
+            RETURNING id, conversation_id, direction, type, actor_kind, actor_id, created_at
+        ), indexable AS (
+            SELECT inserted.*, input.words FROM inserted, input
+        )", index_messages!("inbox_message_words_number_seq"), moved!("'message'", "CASE WHEN b.archived_at IS NULL AND h.archived_at IS NOT NULL THEN 'reopen' ELSE 'message' END",
             "b.last_sequence", "CASE WHEN b.waiting_since IS NULL THEN h.waiting_since END", ""), "
         , changes AS (
             SELECT 'message.created' AS kind, 'message' AS resource_kind, m.id AS resource_id,
@@ -357,6 +365,7 @@ async fn create_in(conn: &mut TenantConn, new: &NewMessage) -> Result<Option<Mes
         direction: new.direction,
         type_: new.message_type,
         text: &new.text,
+        words: &search::vector(&new.text),
         latitude: location.map(|location| location.latitude),
         longitude: location.map(|location| location.longitude),
         location_name: location.map(|location| location.name.as_str()),

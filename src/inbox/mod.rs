@@ -14,6 +14,7 @@ mod opening;
 mod policy;
 mod read_mark;
 mod routing;
+mod search;
 mod service;
 mod wire;
 

@@ -9,9 +9,9 @@ use super::message::{self, NewMessage, StatusReport};
 use super::opening::{self, NewConversation};
 use super::wire::{
     ActivitiesPage, AgentsPage, AutoAssign, ConversationsPage, MessagesPage, PolicyEdit, ReadMark,
-    conversation_id, message_id, policy_account,
+    SearchPage, conversation_id, message_id, message_match, policy_account,
 };
-use super::{activity, conversation, policy, read_mark, routing};
+use super::{activity, conversation, policy, read_mark, routing, search};
 use crate::access::Call as _;
 use crate::error::Error;
 use crate::page::{List, cut};
@@ -319,6 +319,31 @@ impl InboxService for Inbox {
         Ok(Response::new(pb::ListMessagesResponse {
             messages,
             next_page_token,
+        }))
+    }
+
+    async fn search_messages(
+        &self,
+        request: Request<pb::SearchMessagesRequest>,
+    ) -> Result<Response<pb::SearchMessagesResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let page = SearchPage::try_from(request)?;
+        let path = pb::SearchMessagesRequest::PATH.as_bytes();
+        let list = List::new(&[path, tenant.binding(), &page.binding]);
+        let sealer = self.tenants.page_sealer();
+        let beyond: Option<search::Position> = list.position(sealer, &page.token)?;
+        let mut conn = tenant.conn().await?;
+        let found = search::search(&mut conn, &page.query, &page.filter, beyond, page.size).await?;
+        let next = found
+            .next
+            .map(|next| list.token(sealer, &next))
+            .transpose()?;
+        let messages = found.messages.into_iter();
+        Ok(Response::new(pb::SearchMessagesResponse {
+            matches: messages
+                .map(|message| message_match(message, &page.query))
+                .collect(),
+            next_page_token: next.unwrap_or_default(),
         }))
     }
 

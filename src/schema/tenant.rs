@@ -211,6 +211,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    inbox_message_words_backfill (before_id) {
+        before_id -> Uuid,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     inbox_messages (id) {
         id -> Uuid,
         conversation_id -> Uuid,
@@ -330,6 +337,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     conversation_read_marks,
     events,
     inbox_conversations,
+    inbox_message_words_backfill,
     inbox_messages,
     inbox_quick_replies,
     mentions,

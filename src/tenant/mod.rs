@@ -2,6 +2,7 @@
 
 mod administration;
 mod alarm;
+mod backfill;
 mod budget;
 mod channel_account;
 mod conn;

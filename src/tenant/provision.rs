@@ -11,6 +11,7 @@ use diesel_async::{
 };
 use tokio::sync::Semaphore;
 
+use super::backfill;
 use super::channel_account::{self, AccountSealers, NewAccount};
 use super::installation::{create_role, new_password};
 use super::schema_name::{SchemaName, Slug};
@@ -144,8 +145,8 @@ impl Provisioner {
         }
     }
 
-    /// Forgets what tenants have kept long enough, in small steps: see `KEPT`. The service's own
-    /// account does it, so that a tenant in nobody's use needs no connection of its own.
+    /// Forgets what tenants have kept long enough, in small steps: see `KEPT`; and adds what a
+    /// migration left to be added. The service's own account does it, so that a tenant in nobody's use needs no connection of its own.
     ///
     /// # Errors
     /// The database cannot be reached.
@@ -159,6 +160,10 @@ impl Provisioner {
                     Transactions::rollback_transaction(&mut conn).await?;
                     tracing::warn!(error = %Chain(&error), %schema, table = kept.table, "old rows could not be removed");
                 }
+            }
+            if let Err(error) = backfill::run(&mut conn, &schema).await {
+                Transactions::rollback_transaction(&mut conn).await?;
+                tracing::warn!(error = %Chain(&error), %schema, "old messages could not be indexed");
             }
         }
         Ok(())
@@ -353,6 +358,13 @@ impl Provisioner {
             State::Provisioning => State::Active,
             state @ (State::Active | State::Suspended | State::Deleted) => state,
         };
+        // What a migration left to be added can be added two minutes later.
+        let cleaned_at = match tenant.state {
+            State::Provisioning => "cleaned_at",
+            State::Active | State::Suspended | State::Deleted => {
+                "directory.now() - interval '58 minutes'"
+            }
+        };
         let epoch = next_epoch(conn).await?;
         let tenant = diesel::update(tenants::table)
             .filter(tenants::id.eq(tenant.id))
@@ -361,6 +373,7 @@ impl Provisioner {
                 tenants::schema_version.eq(&self.newest),
                 tenants::epoch.eq(epoch),
                 tenants::updated_at.eq(diesel::dsl::sql("directory.now()")),
+                tenants::cleaned_at.eq(diesel::dsl::sql(cleaned_at)),
             ))
             .returning(Tenant::as_returning())
             .get_result(conn)

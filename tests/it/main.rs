@@ -31,6 +31,7 @@ mod redelivery;
 mod rest;
 mod routing;
 mod schema;
+mod search;
 mod tenant_admin;
 mod tenant_life;
 mod tls;

@@ -183,7 +183,7 @@ fn location(fields: &mut Fields, place: pb::Location) -> Location {
         address: fields.text("location.address", place.address, PLACE),
     }
 }
-fn direction(direction: pb::MessageDirection) -> Option<Direction> {
+pub(super) fn direction(direction: pb::MessageDirection) -> Option<Direction> {
     Some(match direction {
         pb::MessageDirection::Unspecified => return None,
         pb::MessageDirection::Inbound => Direction::Inbound,
@@ -192,7 +192,7 @@ fn direction(direction: pb::MessageDirection) -> Option<Direction> {
     })
 }
 
-fn message_type(message_type: pb::MessageType) -> Option<MessageType> {
+pub(super) fn message_type(message_type: pb::MessageType) -> Option<MessageType> {
     Some(match message_type {
         pb::MessageType::Unspecified => return None,
         pb::MessageType::Text => MessageType::Text,

@@ -3,10 +3,12 @@
 mod conversation;
 mod message;
 mod routing;
+mod search;
 
 pub use conversation::{ActivitiesPage, ConversationsPage, ReadMark, conversation_id};
 pub use message::{MessagesPage, message_id};
 pub use routing::{AgentsPage, AutoAssign, PolicyEdit, policy_account};
+pub use search::{SearchPage, message_match};
 
 use crate::field::Most;
 

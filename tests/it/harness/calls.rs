@@ -111,6 +111,7 @@ impl Filled {
         for request_id in [filled.request_id.clone(), String::new(), String::new()] {
             let new = json!({
                 "tenant": filled.slug,
+                "actor": {"userId": "user-1"},
                 "requestId": request_id,
                 "conversationId": filled.conversation,
                 "text": "How can I help?",
@@ -177,6 +178,8 @@ impl Filled {
                 _,
                 "actor.user_id"
                 | "actor.bot_id"
+                | "author.user_id"
+                | "author.bot_id"
                 | "whatsapp.phone_number_id"
                 | "whatsapp.app_id"
                 | "whatsapp.business_account_id",
@@ -188,11 +191,12 @@ impl Filled {
             (
                 "CreateConversation"
                 | "ListConversations"
+                | "SearchMessages"
                 | "GetAccountPolicy"
                 | "UpdateAccountPolicy",
                 "channel_account_id",
             ) => thing(&self.channel_account),
-            ("ListConversations", "contact_id") => thing(&self.contact),
+            ("ListConversations" | "SearchMessages", "contact_id") => thing(&self.contact),
             (
                 _,
                 "assignee_id"
@@ -214,7 +218,8 @@ impl Filled {
                 | "MarkConversationRead"
                 | "ListConversationActivities"
                 | "CreateMessage"
-                | "ListMessages",
+                | "ListMessages"
+                | "SearchMessages",
                 "conversation_id",
             ) => thing(&self.conversation),
             ("GetMessage" | "UpdateMessageStatus", "message_id")
@@ -418,6 +423,20 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "tenant": slug,
             "conversationId": tenant.conversation,
             "orderBy": "sequence",
+            "pageSize": 1,
+        }),
+        "SearchMessages" => json!({
+            "tenant": slug,
+            "query": "help how",
+            "conversationId": tenant.conversation,
+            "contactId": tenant.contact,
+            "channelAccountId": tenant.channel_account,
+            "channels": ["CHANNEL_EMAIL"],
+            "directions": ["MESSAGE_DIRECTION_OUTBOUND", "MESSAGE_DIRECTION_INTERNAL"],
+            "types": ["MESSAGE_TYPE_TEXT"],
+            "author": {"userId": "user-1"},
+            "startTime": "2020-01-01T00:00:00Z",
+            "endTime": "9000-01-01T00:00:00Z",
             "pageSize": 1,
         }),
         "UpdateMessageStatus" => json!({

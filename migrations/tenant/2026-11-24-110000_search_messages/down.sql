@@ -1,0 +1,4 @@
+DROP TABLE inbox_message_words_backfill;
+DROP TABLE inbox_message_words;
+DROP SEQUENCE inbox_message_words_earlier_seq;
+DROP SEQUENCE inbox_message_words_number_seq;
