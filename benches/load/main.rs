@@ -212,6 +212,7 @@ async fn fill(postgres: &Postgres, callers: &Callers) -> Result<(), Failure> {
     let drawn = DRAWN.replace(":c", "number");
     let sql = format!(
         "SET search_path = \"{schema}\";
+        DELETE FROM conversation_changes;
         UPDATE inbox_conversations SET id = {drawn}, last_sequence = {MESSAGES}, status = 'replied';
         INSERT INTO inbox_messages (id, conversation_id, sequence, direction, type, text, status,
             actor_kind, actor_id, caller, correlation_id, metadata, created_at, updated_at)
