@@ -131,6 +131,13 @@ pub enum Existing {
         /// By what its provider names the account.
         key: String,
     },
+    /// The identity, of another contact.
+    ContactIdentity {
+        /// The channel account.
+        account: String,
+        /// Whose it is.
+        contact: String,
+    },
 }
 
 /// Which state is in the way.
@@ -173,6 +180,24 @@ pub enum Precondition {
     },
     /// The message is not an outbound one.
     MessageNotOutbound(String),
+    /// The contact was merged into another.
+    ContactMerged {
+        /// The contact.
+        contact: String,
+        /// Into which.
+        into: String,
+    },
+    /// Conversations hang on the identity.
+    ContactIdentityInUse(String),
+    /// The contact would have more identities than this.
+    ContactIdentityLimit {
+        /// The contact.
+        contact: String,
+        /// The most that there can be.
+        limit: usize,
+    },
+    /// The answer to the request id was erased with the person that it told of.
+    AnswerErased(String),
 }
 
 /// Which change came first.
@@ -196,6 +221,20 @@ impl Error {
             field: field.into(),
             description: description.into(),
         }])
+    }
+
+    /// The same error, where it names fields, for fields inside of another.
+    #[must_use]
+    pub fn inside(self, path: &str) -> Self {
+        match self {
+            Self::InvalidArgument(mut violations) => {
+                for violation in &mut violations {
+                    violation.field = format!("{path}.{}", violation.field);
+                }
+                Self::InvalidArgument(violations)
+            }
+            other => other,
+        }
     }
 
     /// Nothing of that kind and id.

@@ -67,6 +67,10 @@ ids! {
     ContactId,
     /// Of one way in which a channel account knows a person.
     ContactIdentityId,
+    /// That one contact turned out to be another.
+    ContactMergeId,
+    /// Of the erasure of a person.
+    ContactErasureId,
     /// Of a conversation.
     ConversationId,
     /// Of a user who takes conversations.

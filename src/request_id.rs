@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::access::Call;
-use crate::error::{Error, Existing};
+use crate::error::{Conflict, Error, Existing, Precondition};
 use crate::schema::tenant::requests;
 use crate::tenant::TenantConn;
 
@@ -61,7 +61,7 @@ impl RequestId {
 /// Returns the first answer to a request id, if there is one.
 ///
 /// # Errors
-/// The id was used for another request.
+/// The id was used for another request, or its answer was erased.
 pub async fn answer<T: DeserializeOwned>(
     conn: &mut TenantConn,
     request: &RequestId,
@@ -75,6 +75,9 @@ pub async fn answer<T: DeserializeOwned>(
         .optional()?;
     match stored {
         None => Ok(None),
+        Some((_, Value::Null)) => Err(Error::FailedPrecondition(Precondition::AnswerErased(
+            request.id.clone(),
+        ))),
         Some((hash, _)) if hash != request.hash => Err(Error::AlreadyExists(Existing::RequestId(
             request.id.clone(),
         ))),
@@ -100,6 +103,27 @@ pub async fn claim(conn: &mut TenantConn, request: &RequestId) -> Result<bool, E
         .execute(conn)
         .await?;
     Ok(claimed == 1)
+}
+
+/// Claims the id of a request, where it has one, in the open transaction; returns the first answer
+/// where somebody has claimed it before.
+///
+/// # Errors
+/// The id was used for another request.
+pub async fn claim_or_answer<T: DeserializeOwned>(
+    conn: &mut TenantConn,
+    request: Option<&RequestId>,
+) -> Result<Option<T>, Error> {
+    let Some(request) = request else {
+        return Ok(None);
+    };
+    if claim(conn, request).await? {
+        return Ok(None);
+    }
+    let answer = answer(conn, request).await?;
+    answer
+        .map(Some)
+        .ok_or(Error::Aborted(Conflict::Transaction))
 }
 
 /// Keeps the answer to a request id that the open transaction has claimed.

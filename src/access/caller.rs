@@ -29,11 +29,18 @@ pub enum Scope {
     InboxRead = 1,
     /// Change conversations, messages and contacts.
     InboxWrite = 2,
+    /// Erase a person for good.
+    ContactErase = 5,
 }
 
 impl Scope {
     /// All scopes.
-    pub const ALL: [Self; 3] = [Self::TenantAdmin, Self::InboxRead, Self::InboxWrite];
+    pub const ALL: [Self; 4] = [
+        Self::TenantAdmin,
+        Self::InboxRead,
+        Self::InboxWrite,
+        Self::ContactErase,
+    ];
 
     /// The scope as credentials spell it.
     pub const fn as_str(self) -> &'static str {
@@ -41,6 +48,7 @@ impl Scope {
             Self::TenantAdmin => "tenant.admin",
             Self::InboxRead => "inbox.read",
             Self::InboxWrite => "inbox.write",
+            Self::ContactErase => "contact.erase",
         }
     }
 }

@@ -170,6 +170,12 @@ impl Existing {
             )
             .with("channel", *channel)
             .with("key", key.clone()),
+            Self::ContactIdentity { account, contact } => Detail::new(
+                ErrorReason::ContactIdentityTaken,
+                format!("the identity of channel account `{account}` is contact `{contact}`'s, merge the two if they are the same person"),
+            )
+            .with("channel_account_id", account.clone())
+            .with("contact_id", contact.clone()),
             Self::Schema(schema_name) => Detail::new(
                 ErrorReason::SchemaNameTaken,
                 format!("schema `{schema_name}` is taken"),
@@ -241,6 +247,28 @@ impl Precondition {
                 format!("message `{id}` is not outbound and has no status"),
             )
             .with("message_id", id.clone()),
+            Self::ContactMerged { contact, into } => Detail::new(
+                ErrorReason::ContactMerged,
+                format!("contact `{contact}` was merged into `{into}`"),
+            )
+            .with("contact_id", contact.clone())
+            .with("merged_into_id", into.clone()),
+            Self::ContactIdentityInUse(id) => Detail::new(
+                ErrorReason::ContactIdentityInUse,
+                format!("conversations hang on contact identity `{id}`"),
+            )
+            .with("contact_identity_id", id.clone()),
+            Self::ContactIdentityLimit { contact, limit } => Detail::new(
+                ErrorReason::ContactIdentityLimit,
+                format!("contact `{contact}` would have more than `{limit}` identities"),
+            )
+            .with("contact_id", contact.clone())
+            .with("limit", limit.to_string()),
+            Self::AnswerErased(id) => Detail::new(
+                ErrorReason::AnswerErased,
+                format!("the answer to request id `{id}` was erased with the person that it told of"),
+            )
+            .with("request_id", id.clone()),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::message::{
     self, Direction, Location, MessageStatus, MessageType, StatusReport, may_go_on,
 };
 use super::opening::{self, Beginning};
-use super::{contact, conversation};
+use super::{contact_identity, conversation};
 use crate::channel::Channel;
 use crate::database::statement::statement;
 use crate::error::{Conflict, Error};
@@ -133,6 +133,17 @@ pub enum Effect {
     Parked,
 }
 
+impl Effect {
+    /// The word for it in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Known => "known",
+            Self::Parked => "parked",
+        }
+    }
+}
+
 /// Lets one thing that a provider told have its effect, if it has not had it before.
 ///
 /// # Errors
@@ -217,8 +228,9 @@ async fn record_message(
         if message.direction == Direction::Outbound {
             lock_receipts(conn, origin, &message.provider_id).await?;
         }
+        let account = (origin.account, origin.channel);
         let identity =
-            contact::meet(conn, origin.account, &person.identifiers, &person.name).await?;
+            contact_identity::meet(conn, account, &person.identifiers, &person.name).await?;
         let conversation = conversation_of(conn, origin, identity).await?;
         let received = match receive(conn, origin, conversation, message).await? {
             None => {
@@ -519,7 +531,8 @@ async fn record_identity(
         // Of somebody who never wrote there is nothing to keep together.
         if is_known > 0 {
             let identifiers = [news.known.as_slice(), &news.new].concat();
-            contact::meet(conn, origin.account, &identifiers, "").await?;
+            let account = (origin.account, origin.channel);
+            contact_identity::meet(conn, account, &identifiers, "").await?;
         }
         Ok(Effect::Applied)
     })

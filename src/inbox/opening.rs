@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::change::log_changes;
 use super::conversation::{self, Conversation, Priority};
 use super::message::{self, Direction, Message, MessageType, NewMessage};
-use super::{channel_account, contact, routing};
+use super::{channel_account, contact_identity, routing};
 use crate::channel::Channel;
 use crate::database::statement::statement;
 use crate::error::{Conflict, Error};
@@ -93,7 +93,8 @@ async fn find_or_create(conn: &mut TenantConn, new: &NewConversation) -> Result<
         ));
     }
     let identifier = std::slice::from_ref(&new.contact_identifier);
-    let identity = contact::meet(conn, account, identifier, &new.contact_name).await?;
+    let identity =
+        contact_identity::meet(conn, (account, channel), identifier, &new.contact_name).await?;
     let beginning = Beginning {
         thread_key: &new.thread_key,
         priority: new.priority,

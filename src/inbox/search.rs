@@ -10,7 +10,7 @@ use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 use serde::{Deserialize, Serialize};
 
-use super::contact;
+use super::contact_identity;
 use super::message::{Direction, Message, MessageType, message_columns};
 use crate::access::Actor;
 use crate::channel::Channel;
@@ -249,11 +249,11 @@ async fn facets(
         facets.push(any(".t", types.iter().map(|kind| kind.as_str())));
     }
     if let Some(id) = filter.contact_id {
-        let identities = contact::identities(conn, id).await?;
+        let identities = contact_identity::of(conn, &[id]).await?;
         if identities.is_empty() {
             return Ok(None);
         }
-        facets.push(any(".k", identities.iter()));
+        facets.push(any(".k", identities.iter().map(|identity| identity.id)));
     }
     if filter.from.is_some() || filter.before.is_some() {
         let day = |time: DateTime<Utc>| time.timestamp().div_euclid(DAY);

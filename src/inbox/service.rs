@@ -1,33 +1,43 @@
 //! The calls of `InboxService`.
 
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::agent::{self, AgentPatch};
 use super::change::{self, Alteration};
+use super::contact::{self, NewContact};
+use super::contact_identity::{self, Addition, Removal};
+use super::contact_merge::{self, NewMerge};
 use super::listing::{self, Position};
 use super::message::{self, NewMessage, StatusReport};
 use super::opening::{self, NewConversation};
 use super::wire::{
-    ActivitiesPage, AgentsPage, AutoAssign, ConversationsPage, MessagesPage, PolicyEdit, ReadMark,
-    SearchPage, conversation_id, message_id, message_match, policy_account,
+    ActivitiesPage, AgentsPage, AutoAssign, ContactEdit, ContactsPage, ConversationsPage,
+    MergesPage, MessagesPage, PolicyEdit, ReadMark, SearchPage, contact_id, contact_merge_id,
+    conversation_id, message_id, message_match, policy_account,
 };
-use super::{activity, conversation, policy, read_mark, routing, search};
+use super::{
+    activity, contact_erasure, contact_export, conversation, policy, read_mark, routing, search,
+};
 use crate::access::Call as _;
 use crate::error::Error;
 use crate::page::{List, cut};
 use crate::pb;
 use crate::pb::inbox_service_server::InboxService;
 use crate::tenant::TenantDirectory;
+use crate::webhook::Webhooks;
 
-/// Serves conversations and messages.
+/// Serves conversations, messages and contacts.
 pub struct Inbox {
     tenants: TenantDirectory,
+    webhooks: Webhooks,
 }
 
 impl Inbox {
-    /// Serves the tenants of a directory.
-    pub fn new(tenants: TenantDirectory) -> Self {
-        Self { tenants }
+    /// Serves the tenants of a directory, and what came in for them.
+    pub fn new(tenants: TenantDirectory, webhooks: Webhooks) -> Self {
+        Self { tenants, webhooks }
     }
 }
 
@@ -356,6 +366,170 @@ impl InboxService for Inbox {
         let message = message::report(&mut tenant.conn().await?, report).await?;
         Ok(Response::new(pb::UpdateMessageStatusResponse {
             message: Some(message.into()),
+        }))
+    }
+
+    async fn create_contact(
+        &self,
+        request: Request<pb::CreateContactRequest>,
+    ) -> Result<Response<pb::CreateContactResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let new = NewContact::try_from(request)?;
+        let contact = contact::create(&mut tenant.conn().await?, new).await?;
+        Ok(Response::new(pb::CreateContactResponse {
+            contact: Some(contact.into()),
+        }))
+    }
+
+    async fn get_contact(
+        &self,
+        request: Request<pb::GetContactRequest>,
+    ) -> Result<Response<pb::GetContactResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let id = contact_id(&request.contact_id)?;
+        let contact = contact::get(&mut tenant.conn().await?, id).await?;
+        Ok(Response::new(pb::GetContactResponse {
+            contact: Some(contact.into()),
+        }))
+    }
+
+    async fn list_contacts(
+        &self,
+        request: Request<pb::ListContactsRequest>,
+    ) -> Result<Response<pb::ListContactsResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let page = ContactsPage::try_from(request)?;
+        let path = pb::ListContactsRequest::PATH.as_bytes();
+        let list = List::new(&[path, tenant.binding(), &page.binding]);
+        let sealer = self.tenants.page_sealer();
+        let beyond: Option<contact::Position> = list.position(sealer, &page.token)?;
+        let mut conn = tenant.conn().await?;
+        let found = contact::list(
+            &mut conn,
+            &page.filter,
+            page.order,
+            beyond.as_ref(),
+            page.size,
+        );
+        let mut rows = found.await?;
+        let position = contact::Profile::position;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, position)?;
+        let contacts = rows.into_iter().map(Into::into).collect();
+        Ok(Response::new(pb::ListContactsResponse {
+            contacts,
+            next_page_token,
+        }))
+    }
+
+    async fn update_contact(
+        &self,
+        request: Request<pb::UpdateContactRequest>,
+    ) -> Result<Response<pb::UpdateContactResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let edit = ContactEdit::try_from(request)?;
+        let mut conn = tenant.conn().await?;
+        let contact = contact::update(&mut conn, edit.id, edit.etag, edit.patch).await?;
+        Ok(Response::new(pb::UpdateContactResponse {
+            contact: Some(contact.into()),
+        }))
+    }
+
+    async fn add_contact_identity(
+        &self,
+        request: Request<pb::AddContactIdentityRequest>,
+    ) -> Result<Response<pb::AddContactIdentityResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let addition = Addition::try_from(request)?;
+        let contact = contact_identity::add(&mut tenant.conn().await?, addition).await?;
+        Ok(Response::new(pb::AddContactIdentityResponse {
+            contact: Some(contact.into()),
+        }))
+    }
+
+    async fn remove_contact_identity(
+        &self,
+        request: Request<pb::RemoveContactIdentityRequest>,
+    ) -> Result<Response<pb::RemoveContactIdentityResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let removal = Removal::try_from(request)?;
+        let contact = contact_identity::remove(&mut tenant.conn().await?, removal).await?;
+        Ok(Response::new(pb::RemoveContactIdentityResponse {
+            contact: Some(contact.into()),
+        }))
+    }
+
+    async fn merge_contacts(
+        &self,
+        request: Request<pb::MergeContactsRequest>,
+    ) -> Result<Response<pb::MergeContactsResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let new = NewMerge::try_from(request)?;
+        let merged = contact_merge::merge(&mut tenant.conn().await?, new).await?;
+        Ok(Response::new(pb::MergeContactsResponse {
+            contact: Some(merged.target.into()),
+            merge: Some(merged.merge.into()),
+        }))
+    }
+
+    async fn undo_contact_merge(
+        &self,
+        request: Request<pb::UndoContactMergeRequest>,
+    ) -> Result<Response<pb::UndoContactMergeResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let id = contact_merge_id(&request)?;
+        let undone = contact_merge::undo(&mut tenant.conn().await?, id).await?;
+        Ok(Response::new(pb::UndoContactMergeResponse {
+            source: Some(undone.source.into()),
+            target: Some(undone.target.into()),
+            merge: Some(undone.merge.into()),
+        }))
+    }
+
+    async fn list_contact_merges(
+        &self,
+        request: Request<pb::ListContactMergesRequest>,
+    ) -> Result<Response<pb::ListContactMergesResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let page = MergesPage::try_from(request)?;
+        let path = pb::ListContactMergesRequest::PATH.as_bytes();
+        let contact = page.contact_id;
+        let of = contact.as_ref().map_or([].as_slice(), |id| id.0.as_bytes());
+        let list = List::new(&[path, tenant.binding(), of]);
+        let sealer = self.tenants.page_sealer();
+        let before = list.position(sealer, &page.token)?;
+        let mut conn = tenant.conn().await?;
+        let contacts = contact.as_ref().map(std::slice::from_ref);
+        let mut rows = contact_merge::list(&mut conn, contacts, before, page.size).await?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, |row| row.merge.id)?;
+        let merges = rows.into_iter().map(Into::into).collect();
+        Ok(Response::new(pb::ListContactMergesResponse {
+            merges,
+            next_page_token,
+        }))
+    }
+
+    type ExportContactStream = BoxStream<'static, Result<pb::ExportContactResponse, Status>>;
+
+    async fn export_contact(
+        &self,
+        request: Request<pb::ExportContactRequest>,
+    ) -> Result<Response<Self::ExportContactStream>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let id = contact_id(&request.contact_id)?;
+        let pieces = contact_export::export(tenant, id).await?;
+        let answers = pieces.map(|piece| Ok(piece?.into()));
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn erase_contact(
+        &self,
+        request: Request<pb::EraseContactRequest>,
+    ) -> Result<Response<pb::EraseContactResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let id = contact_id(&request.contact_id)?;
+        let erasure = contact_erasure::erase(&tenant, &self.webhooks, id).await?;
+        Ok(Response::new(pb::EraseContactResponse {
+            erasure: Some(erasure.into()),
         }))
     }
 }

@@ -84,12 +84,61 @@ diesel::table! {
 }
 
 diesel::table! {
+    contact_erasures (id) {
+        id -> Uuid,
+        contact_id -> Uuid,
+        identifiers -> Array<Nullable<Text>>,
+        actor_kind -> Text,
+        actor_id -> Text,
+        caller -> Text,
+        created_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+        contacts -> Int8,
+        identities -> Int8,
+        conversations -> Int8,
+        messages -> Int8,
+        answers -> Int8,
+        deliveries -> Int8,
+        quarantined_items -> Int8,
+    }
+}
+
+diesel::table! {
     contact_identities (id) {
         id -> Uuid,
         contact_id -> Uuid,
         channel_account_id -> Uuid,
         value -> Text,
         created_at -> Timestamptz,
+        kind -> Text,
+    }
+}
+
+diesel::table! {
+    contact_merge_identities (merge_id, identity_id) {
+        merge_id -> Uuid,
+        identity_id -> Uuid,
+    }
+}
+
+diesel::table! {
+    contact_merges (id) {
+        id -> Uuid,
+        source_id -> Uuid,
+        target_id -> Uuid,
+        filled -> Array<Nullable<Text>>,
+        actor_kind -> Text,
+        actor_id -> Text,
+        caller -> Text,
+        created_at -> Timestamptz,
+        undone_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    contact_words (word, contact_id) {
+        word -> Text,
+        contact_id -> Uuid,
     }
 }
 
@@ -101,6 +150,14 @@ diesel::table! {
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
         deleted_at -> Nullable<Timestamptz>,
+        company -> Text,
+        language -> Text,
+        notes -> Text,
+        metadata -> Jsonb,
+        name_folded -> Text,
+        edit_version -> Int8,
+        merged_into_id -> Nullable<Uuid>,
+        merged_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -313,8 +370,12 @@ diesel::joinable!(channel_account_agents -> agents (agent_id));
 diesel::joinable!(channel_account_agents -> channel_accounts (channel_account_id));
 diesel::joinable!(channel_members -> channels (channel_id));
 diesel::joinable!(chat_entries -> channels (channel_id));
+diesel::joinable!(contact_erasures -> contacts (contact_id));
 diesel::joinable!(contact_identities -> channel_accounts (channel_account_id));
 diesel::joinable!(contact_identities -> contacts (contact_id));
+diesel::joinable!(contact_merge_identities -> contact_identities (identity_id));
+diesel::joinable!(contact_merge_identities -> contact_merges (merge_id));
+diesel::joinable!(contact_words -> contacts (contact_id));
 diesel::joinable!(conversation_changes -> inbox_conversations (conversation_id));
 diesel::joinable!(conversation_read_marks -> inbox_conversations (conversation_id));
 diesel::joinable!(inbox_conversations -> contact_identities (contact_identity_id));
@@ -331,7 +392,11 @@ diesel::allow_tables_to_appear_in_same_query!(
     channel_members,
     channels,
     chat_entries,
+    contact_erasures,
     contact_identities,
+    contact_merge_identities,
+    contact_merges,
+    contact_words,
     contacts,
     conversation_changes,
     conversation_read_marks,

@@ -212,12 +212,13 @@ impl Server {
         let (offered, public, admin) = match self.ports.admin {
             None => {
                 let both = [services::PUBLIC, services::ADMIN].concat();
-                let routes = services::public(about(&both)?, &self.tenants);
+                let routes = services::public(about(&both)?, &self.tenants, &self.webhooks);
                 let routes = services::admin(routes, &self.tenants, &self.webhooks);
                 (both, routes, None)
             }
             Some(port) => {
-                let public = services::public(about(services::PUBLIC)?, &self.tenants);
+                let public =
+                    services::public(about(services::PUBLIC)?, &self.tenants, &self.webhooks);
                 let admin = about(services::ADMIN)?;
                 let admin = services::admin(admin, &self.tenants, &self.webhooks);
                 (services::PUBLIC.to_vec(), public, Some((port, admin)))

@@ -63,8 +63,8 @@ pub const PUBLIC: &[&str] = &["communication.v1.InboxService"];
 pub const ADMIN: &[&str] = &["communication.v1.TenantAdminService"];
 
 /// Offers the services of tenants.
-pub fn public(routes: Routes, tenants: &TenantDirectory) -> Routes {
-    let inbox = InboxServiceServer::new(Inbox::new(tenants.clone()))
+pub fn public(routes: Routes, tenants: &TenantDirectory, webhooks: &Webhooks) -> Routes {
+    let inbox = InboxServiceServer::new(Inbox::new(tenants.clone(), webhooks.clone()))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
     routes.add_service(inbox)
 }

@@ -41,7 +41,7 @@ impl TenantScope {
     }
 
     /// Which tenant it is.
-    pub(super) fn tenant_id(&self) -> TenantId {
+    pub fn tenant_id(&self) -> TenantId {
         self.tenant.id
     }
 

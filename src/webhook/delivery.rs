@@ -203,6 +203,15 @@ pub async fn finish(conn: &mut DirectoryConn, delivery: &Delivery) -> Result<(),
     end(conn, delivery.id, delivery.lease).await
 }
 
+/// Drops a delivery that had nothing to tell, if it is still under that lease.
+pub async fn drop(conn: &mut DirectoryConn, delivery: &Delivery) -> Result<(), Error> {
+    diesel::delete(deliveries::table.find(delivery.id))
+        .filter(deliveries::lease.eq(delivery.lease))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 async fn end(conn: &mut DirectoryConn, id: DeliveryId, lease: Uuid) -> Result<(), Error> {
     let life = std::marker::PhantomData;
     let _: Vec<Uuid> = Finish { id, lease, life }.load(conn).await?;
@@ -256,6 +265,57 @@ pub async fn drop_old(
         .execute(conn)
         .await?;
     Ok(dropped)
+}
+
+/// A delivery, and whether it is done.
+pub struct Kept {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// Whether nobody is going to take it up again.
+    pub done: bool,
+}
+
+/// Finds a delivery that nobody else changes until the open transaction ends.
+pub async fn lock(
+    conn: &mut DirectoryConn,
+    sealer: &Sealer,
+    id: DeliveryId,
+) -> Result<Option<Kept>, Error> {
+    let found: Option<(Row, bool)> = deliveries::table
+        .find(id)
+        .select((COLUMNS, deliveries::due_at.is_null()))
+        .for_update()
+        .first(conn)
+        .await
+        .optional()?;
+    let Some((row, done)) = found else {
+        return Ok(None);
+    };
+    let delivery = opened(sealer, row, Uuid::nil())?;
+    Ok(Some(Kept { delivery, done }))
+}
+
+/// Puts another body in the place of the one that came.
+pub async fn rewrite(
+    conn: &mut DirectoryConn,
+    sealer: &Sealer,
+    id: DeliveryId,
+    body: Vec<u8>,
+) -> Result<(), Error> {
+    let sealed = sealer.seal(place(id.0, "body"), body)?;
+    diesel::update(deliveries::table.find(id))
+        .set(deliveries::body.eq(sealed))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Removes a delivery and what is in quarantine of it.
+pub async fn remove(conn: &mut DirectoryConn, id: DeliveryId) -> Result<(), Error> {
+    diesel::delete(deliveries::table.find(id))
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// The database's time so much later.

@@ -2,6 +2,7 @@
 //! item.
 
 mod delivery;
+mod erasure;
 mod lane;
 mod quarantine;
 mod service;
@@ -9,6 +10,7 @@ mod verified;
 mod webhooks;
 mod worker;
 
+pub use erasure::{Erased, Traces};
 pub use quarantine::{QuarantineFilter, Quarantined, Reason};
 pub use service::routes;
 pub use verified::Verified;

@@ -143,6 +143,48 @@ pub async fn find(
     Ok(found.first(conn).await.optional()?)
 }
 
+/// Lists the items of a delivery, and whether each was replayed.
+pub async fn of_delivery(
+    conn: &mut DirectoryConn,
+    delivery: DeliveryId,
+) -> Result<Vec<(i32, bool)>, Error> {
+    let items = quarantine::table
+        .filter(quarantine::delivery_id.eq(delivery))
+        .select((quarantine::item, quarantine::replayed_at.is_not_null()));
+    Ok(items.load(conn).await?)
+}
+
+/// Removes items of a delivery.
+pub async fn remove(
+    conn: &mut DirectoryConn,
+    delivery: DeliveryId,
+    items: &[i32],
+) -> Result<(), Error> {
+    diesel::delete(quarantine::table)
+        .filter(quarantine::delivery_id.eq(delivery))
+        .filter(quarantine::item.eq_any(items))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Lists some deliveries that have items of a tenant in quarantine, after one of them.
+pub async fn deliveries_of(
+    conn: &mut DirectoryConn,
+    tenant: TenantId,
+    after: DeliveryId,
+    most: i64,
+) -> Result<Vec<DeliveryId>, Error> {
+    let found = quarantine::table
+        .filter(quarantine::tenant_id.eq(tenant))
+        .filter(quarantine::delivery_id.gt(after))
+        .order(quarantine::delivery_id)
+        .select(quarantine::delivery_id)
+        .distinct()
+        .limit(most);
+    Ok(found.load(conn).await?)
+}
+
 /// Which items to list.
 #[derive(Debug, Default)]
 pub struct QuarantineFilter {

@@ -61,6 +61,10 @@ pub(super) struct Outcome {
     pub wait: Option<Error>,
     /// Whether the item asked for stays in quarantine.
     pub stays: bool,
+    /// Whether anything was known before.
+    pub known: bool,
+    /// Whether anything was not.
+    pub news: bool,
 }
 
 impl Webhooks {
@@ -144,7 +148,13 @@ impl Webhooks {
         match outcome.wait {
             None => {
                 let mut conn = self.0.tenants.directory_conn().await?;
-                delivery::finish(&mut conn, delivery).await
+                // What only repeats another is kept nowhere, so that whoever is erased from the
+                // other is not in this one.
+                if outcome.known && !outcome.news {
+                    delivery::drop(&mut conn, delivery).await
+                } else {
+                    delivery::finish(&mut conn, delivery).await
+                }
             }
             Some(error) => {
                 let why = Chain(&error).to_string();
@@ -211,6 +221,7 @@ impl Webhooks {
                 (_, Some(route)) if route.app != delivery.body.app() => {
                     count(channel, "foreign_app");
                     outcome.stays = true;
+                    outcome.news = true;
                     continue;
                 }
                 // What was of one tenant goes to no other.
@@ -242,7 +253,11 @@ impl Webhooks {
                     };
                     match apply_one(scope, origin, inbound).await {
                         Applied::Done(effect) => {
-                            count(channel, effect);
+                            count(channel, effect.as_str());
+                            match effect {
+                                Effect::Known => outcome.known = true,
+                                Effect::Applied | Effect::Parked => outcome.news = true,
+                            }
                             continue;
                         }
                         Applied::Wait(error) => {
@@ -260,6 +275,7 @@ impl Webhooks {
             };
             let (reason, detail) = refused;
             outcome.stays = true;
+            outcome.news = true;
             self.quarantine(delivery, place, reason, &detail).await?;
         }
         Ok(outcome)
@@ -308,7 +324,7 @@ pub(super) fn read(delivery: &Delivery) -> Items {
 
 /// What came of one item.
 enum Applied {
-    Done(&'static str),
+    Done(Effect),
     Wait(Error),
     Failed(Error),
 }
@@ -327,9 +343,7 @@ async fn apply_one(
         record(&mut scope.conn().await?, origin, inbound).await
     };
     match AssertUnwindSafe(applying).catch_unwind().await {
-        Ok(Ok(Effect::Applied)) => Applied::Done("applied"),
-        Ok(Ok(Effect::Known)) => Applied::Done("known"),
-        Ok(Ok(Effect::Parked)) => Applied::Done("parked"),
+        Ok(Ok(effect)) => Applied::Done(effect),
         Ok(Err(error)) if may_pass(&error) => Applied::Wait(error),
         Ok(Err(error)) => Applied::Failed(error),
         Err(_) => {

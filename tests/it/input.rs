@@ -199,6 +199,13 @@ async fn texts_are_taken_up_to_their_limit_and_not_beyond() {
         ("CreateMessage", "location.address", 1000, "ä"),
         ("SearchMessages", "query", 500, "ä"),
         ("SearchMessages", "author.user_id", 128, "ä"),
+        ("CreateContact", "name", 256, "ä"),
+        ("CreateContact", "company", 256, "ä"),
+        ("CreateContact", "language", 35, "x"),
+        ("CreateContact", "notes", 16 * 1024, "x"),
+        ("UpdateContact", "name", 256, "ä"),
+        ("UpdateContact", "notes", 16 * 1024, "x"),
+        ("ListContacts", "query", 256, "ä"),
         ("UpdateMessageStatus", "failure.code", 128, "ä"),
         ("UpdateMessageStatus", "failure.message", 4000, "ä"),
     ];

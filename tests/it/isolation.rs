@@ -38,7 +38,10 @@ impl Neighbours {
                 .fold(text, |text, id| text.replace(id.as_str(), "<id>"))
         };
         match answer {
-            Ok(answer) => Ok(hide(format!("{answer:?}"))),
+            // As JSON, whose maps have an order.
+            Ok(answer) => Ok(hide(
+                serde_json::to_string(&serde_json::to_value(answer).unwrap()).unwrap(),
+            )),
             Err(status) => {
                 let refusal = Refusal::of(&status);
                 let text = hide(format!("{refusal:?}"));

@@ -11,6 +11,7 @@ mod access;
 mod admin_port;
 mod commands;
 mod connections;
+mod contacts;
 mod conversation_life;
 mod cors;
 mod durability;

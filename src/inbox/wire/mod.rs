@@ -1,10 +1,12 @@
 //! The inbox on the wire.
 
+mod contact;
 mod conversation;
 mod message;
 mod routing;
 mod search;
 
+pub use contact::{ContactEdit, ContactsPage, MergesPage, contact_id, contact_merge_id};
 pub use conversation::{ActivitiesPage, ConversationsPage, ReadMark, conversation_id};
 pub use message::{MessagesPage, message_id};
 pub use routing::{AgentsPage, AutoAssign, PolicyEdit, policy_account};

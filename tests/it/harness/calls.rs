@@ -23,6 +23,12 @@ pub struct Filled {
     channel_account: String,
     connected: String,
     contact: String,
+    /// Contacts for merges and erasures; the conversations are of another.
+    person: String,
+    sources: Vec<String>,
+    erasable: String,
+    identity: String,
+    merge: String,
     conversation: String,
     archived: String,
     message: String,
@@ -68,6 +74,11 @@ impl Filled {
             channel_account: String::new(),
             connected: String::new(),
             contact: String::new(),
+            person: String::new(),
+            sources: Vec::new(),
+            erasable: String::new(),
+            identity: String::new(),
+            merge: String::new(),
             conversation: String::new(),
             archived: String::new(),
             message: String::new(),
@@ -126,6 +137,33 @@ impl Filled {
             )
             .await;
         }
+        // Contacts, and two merges into one of them.
+        let mut people = Vec::new();
+        for _ in 0..4 {
+            let mut new = example("CreateContact", &filled);
+            if people.is_empty() {
+                new["requestId"] = json!(filled.request_id);
+            }
+            let made = call("CreateContact", new).await;
+            filled.identity = text(&made["contact"]["identities"][0]["id"]);
+            people.push(text(&made["contact"]["id"]));
+        }
+        filled.erasable = people.remove(0);
+        filled.person = people.pop().unwrap();
+        let mut add = example("AddContactIdentity", &filled);
+        add["requestId"] = json!(filled.request_id);
+        call("AddContactIdentity", add).await;
+        for source in &people {
+            let merge = json!({
+                "tenant": filled.slug,
+                "requestId": if filled.merge.is_empty() { &filled.request_id } else { "" },
+                "sourceContactId": source,
+                "targetContactId": filled.person,
+            });
+            let merged = call("MergeContacts", merge).await;
+            filled.merge = text(&merged["merge"]["id"]);
+        }
+        filled.sources = people;
         // Two accounts, and two items in quarantine.
         let connect = example("ConnectChannelAccount", &filled);
         let account = call("ConnectChannelAccount", connect.clone()).await;
@@ -185,18 +223,15 @@ impl Filled {
                 | "whatsapp.business_account_id",
             ) => Named::Stranger,
             (_, "page_token") => Named::Page(self.page_tokens[method.name()].clone()),
-            ("CreateConversation" | "CreateMessage", "request_id") => {
-                Named::Request(self.request_id.clone())
-            }
             (
                 "CreateConversation"
                 | "ListConversations"
                 | "SearchMessages"
+                | "ListContacts"
                 | "GetAccountPolicy"
                 | "UpdateAccountPolicy",
                 "channel_account_id",
             ) => thing(&self.channel_account),
-            ("ListConversations" | "SearchMessages", "contact_id") => thing(&self.contact),
             (
                 _,
                 "assignee_id"
@@ -206,6 +241,27 @@ impl Filled {
                 | "agent_ids"
                 | "user_id",
             ) => Named::Stranger,
+            (
+                "CreateConversation" | "CreateMessage" | "CreateContact" | "AddContactIdentity"
+                | "MergeContacts",
+                "request_id",
+            ) => Named::Request(self.request_id.clone()),
+            ("CreateContact", "identities[0].channel_account_id")
+            | ("AddContactIdentity", "identity.channel_account_id") => thing(&self.channel_account),
+            (
+                "ListConversations" | "SearchMessages" | "GetContact" | "UpdateContact"
+                | "ExportContact",
+                "contact_id",
+            ) => thing(&self.contact),
+            (
+                "AddContactIdentity" | "RemoveContactIdentity" | "ListContactMerges",
+                "contact_id",
+            )
+            | ("MergeContacts", "target_contact_id") => thing(&self.person),
+            ("MergeContacts", "source_contact_id") => thing(&self.sources[1]),
+            ("RemoveContactIdentity", "contact_identity_id") => thing(&self.identity),
+            ("UndoContactMerge", "contact_merge_id") => thing(&self.merge),
+            ("EraseContact", "contact_id") => thing(&self.erasable),
             (
                 "GetConversation"
                 | "UpdateConversation"
@@ -447,6 +503,80 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "statusTime": "2026-01-01T00:00:00Z",
             "failure": {"code": "131026", "message": "undeliverable"},
         }),
+        "CreateContact" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "requestId": Uuid::now_v7().to_string(),
+            "name": "Jane Roe",
+            "company": "Roe & Sons",
+            "language": "pt-BR",
+            "notes": "Prefers mornings",
+            "metadata": metadata,
+            "identities": [identity(tenant)],
+        }),
+        "GetContact" | "ExportContact" => json!({"tenant": slug, "contactId": tenant.contact}),
+        "ListContacts" => json!({
+            "tenant": slug,
+            "query": "exam",
+            "channelAccountId": tenant.channel_account,
+            "updatedSinceTime": "2020-01-01T00:00:00Z",
+            "showMerged": true,
+            "orderBy": "create_time",
+            "pageSize": 1,
+        }),
+        "UpdateContact" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "contactId": tenant.contact,
+            "updateMask": "name,company,language,notes,metadata",
+            "name": "Jane Doe",
+            "company": "Doe & Daughters",
+            "language": "de",
+            "notes": "Prefers evenings",
+            "metadata": metadata,
+        }),
+        "AddContactIdentity" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "requestId": Uuid::now_v7().to_string(),
+            "contactId": tenant.person,
+            "identity": identity(tenant),
+        }),
+        "RemoveContactIdentity" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "contactId": tenant.person,
+            "contactIdentityId": tenant.identity,
+            "allowMissing": true,
+        }),
+        "MergeContacts" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "requestId": Uuid::now_v7().to_string(),
+            "sourceContactId": tenant.sources[1],
+            "targetContactId": tenant.person,
+        }),
+        "UndoContactMerge" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "contactMergeId": tenant.merge,
+        }),
+        "ListContactMerges" => json!({
+            "tenant": slug,
+            "contactId": tenant.person,
+            "pageSize": 1,
+        }),
+        "EraseContact" => json!({"tenant": slug, "actor": actor, "contactId": tenant.erasable}),
         other => panic!("harness/calls.rs has no example of {other}"),
     }
+}
+
+/// An identity that nobody has.
+fn identity(tenant: &Filled) -> Json {
+    json!({
+        "channel": "CHANNEL_EMAIL",
+        "channelAccountId": tenant.channel_account,
+        "kind": "CONTACT_IDENTITY_KIND_EMAIL",
+        "value": format!("{}@example.com", Uuid::now_v7()),
+    })
 }
