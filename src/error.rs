@@ -124,6 +124,10 @@ pub enum Existing {
     Schema(String),
     /// The tenant, which is not deleted.
     LiveTenant(String),
+    /// Another quick reply of the same scope has the shortcut.
+    Shortcut(String),
+    /// The quick reply, which is not deleted.
+    LiveQuickReply(String),
     /// The channel account, of another tenant.
     ChannelAccount {
         /// The channel.
@@ -198,6 +202,13 @@ pub enum Precondition {
     },
     /// The answer to the request id was erased with the person that it told of.
     AnswerErased(String),
+    /// The quick reply would be longer, once filled in, than a text may be.
+    QuickReplyTooLong {
+        /// Its id.
+        id: String,
+        /// The most bytes that it may have.
+        limit: usize,
+    },
 }
 
 /// Which change came first.

@@ -77,6 +77,10 @@ ids! {
     AgentId,
     /// Of a message.
     MessageId,
+    /// Of a quick reply.
+    QuickReplyId,
+    /// Of one use of a quick reply.
+    QuickReplyUseId,
     /// Of a provider's app.
     AppId,
     /// Of a webhook as it came.

@@ -19,6 +19,7 @@ mod master_key;
 mod page;
 pub mod pb;
 mod provider;
+mod quick_reply;
 mod request_id;
 mod rest;
 mod schema;

@@ -29,16 +29,18 @@ pub enum Scope {
     InboxRead = 1,
     /// Change conversations, messages and contacts.
     InboxWrite = 2,
-    /// Erase a person for good.
-    ContactErase = 5,
+/// Erase a person for good. ContactErase = 5,;
+/// Read quick replies, and who used them. QuickReplyRead = 3, /// Change and use quick replies. QuickReplyWrite = 4,;
 }
 
 impl Scope {
     /// All scopes.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
         Self::TenantAdmin,
         Self::InboxRead,
         Self::InboxWrite,
+        Self::QuickReplyRead,
+        Self::QuickReplyWrite,
         Self::ContactErase,
     ];
 
@@ -49,6 +51,8 @@ impl Scope {
             Self::InboxRead => "inbox.read",
             Self::InboxWrite => "inbox.write",
             Self::ContactErase => "contact.erase",
+            Self::QuickReplyRead => "quick_reply.read",
+            Self::QuickReplyWrite => "quick_reply.write",
         }
     }
 }

@@ -186,6 +186,16 @@ impl Existing {
                 format!("tenant `{slug}` is not deleted"),
             )
             .with("tenant", slug.clone()),
+            Self::Shortcut(shortcut) => Detail::new(
+                ErrorReason::QuickReplyShortcutTaken,
+                format!("another quick reply has the shortcut `{shortcut}`"),
+            )
+            .with("shortcut", shortcut.clone()),
+            Self::LiveQuickReply(id) => Detail::new(
+                ErrorReason::QuickReplyLive,
+                format!("quick reply `{id}` is not deleted"),
+            )
+            .with("quick_reply_id", id.clone()),
         }
     }
 }
@@ -269,6 +279,12 @@ impl Precondition {
                 format!("the answer to request id `{id}` was erased with the person that it told of"),
             )
             .with("request_id", id.clone()),
+            Self::QuickReplyTooLong { id, limit } => Detail::new(
+                ErrorReason::QuickReplyTooLong,
+                format!("quick reply `{id}`, filled in, would have more than `{limit}` bytes"),
+            )
+            .with("quick_reply_id", id.clone())
+            .with("limit", limit.to_string()),
         }
     }
 }

@@ -321,6 +321,31 @@ diesel::table! {
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
         deleted_at -> Nullable<Timestamptz>,
+        team_id -> Text,
+        user_id -> Text,
+        shortcut_key -> Text,
+        title_key -> Text,
+        folded -> Text,
+        language -> Text,
+        languages -> Array<Nullable<Text>>,
+        variants -> Jsonb,
+        variables -> Jsonb,
+        last_used_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    inbox_quick_reply_uses (id) {
+        id -> Uuid,
+        quick_reply_id -> Uuid,
+        conversation_id -> Nullable<Uuid>,
+        message_id -> Nullable<Uuid>,
+        language -> Text,
+        actor_kind -> Text,
+        actor_id -> Text,
+        caller -> Text,
+        correlation_id -> Text,
+        used_at -> Timestamptz,
     }
 }
 
@@ -380,6 +405,9 @@ diesel::joinable!(conversation_changes -> inbox_conversations (conversation_id))
 diesel::joinable!(conversation_read_marks -> inbox_conversations (conversation_id));
 diesel::joinable!(inbox_conversations -> contact_identities (contact_identity_id));
 diesel::joinable!(inbox_messages -> inbox_conversations (conversation_id));
+diesel::joinable!(inbox_quick_reply_uses -> inbox_conversations (conversation_id));
+diesel::joinable!(inbox_quick_reply_uses -> inbox_messages (message_id));
+diesel::joinable!(inbox_quick_reply_uses -> inbox_quick_replies (quick_reply_id));
 diesel::joinable!(mentions -> chat_entries (chat_entry_id));
 diesel::joinable!(parked_receipts -> channel_accounts (channel_account_id));
 diesel::joinable!(provider_events -> channel_accounts (channel_account_id));
@@ -405,6 +433,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     inbox_message_words_backfill,
     inbox_messages,
     inbox_quick_replies,
+    inbox_quick_reply_uses,
     mentions,
     parked_receipts,
     provider_events,

@@ -13,9 +13,10 @@ use crate::tenant::TenantDirectory;
 const PING_EVERY: Duration = Duration::from_millis(500);
 
 /// The names that health is told for; the empty one is the whole server.
-const SERVICES: [&str; 3] = [
+const SERVICES: [&str; 4] = [
     "",
     "communication.v1.InboxService",
+    "communication.v1.QuickReplyService",
     "communication.v1.TenantAdminService",
 ];
 

@@ -22,7 +22,9 @@ use crate::error::MAX_REQUEST_BYTES;
 use crate::inbox::Inbox;
 use crate::pb;
 use crate::pb::inbox_service_server::InboxServiceServer;
+use crate::pb::quick_reply_service_server::QuickReplyServiceServer;
 use crate::pb::tenant_admin_service_server::TenantAdminServiceServer;
+use crate::quick_reply::QuickReplies;
 use crate::rest::Gateway;
 use crate::tenant::{TenantAdmin, TenantDirectory};
 use crate::webhook::Webhooks;
@@ -58,7 +60,10 @@ const CORS_ANSWER: &[&str] = &[
 const CORS_AGE: Duration = Duration::from_secs(7200);
 
 /// The services of tenants.
-pub const PUBLIC: &[&str] = &["communication.v1.InboxService"];
+pub const PUBLIC: &[&str] = &[
+    "communication.v1.InboxService",
+    "communication.v1.QuickReplyService",
+];
 /// The administration of tenants.
 pub const ADMIN: &[&str] = &["communication.v1.TenantAdminService"];
 
@@ -66,7 +71,9 @@ pub const ADMIN: &[&str] = &["communication.v1.TenantAdminService"];
 pub fn public(routes: Routes, tenants: &TenantDirectory, webhooks: &Webhooks) -> Routes {
     let inbox = InboxServiceServer::new(Inbox::new(tenants.clone(), webhooks.clone()))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
-    routes.add_service(inbox)
+    let quick_replies = QuickReplyServiceServer::new(QuickReplies::new(tenants.clone()))
+        .max_decoding_message_size(MAX_REQUEST_BYTES);
+    routes.add_service(inbox).add_service(quick_replies)
 }
 
 /// Offers the administration of tenants.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use communication_service::pb::inbox_service_client::InboxServiceClient;
+use communication_service::pb::quick_reply_service_client::QuickReplyServiceClient;
 use communication_service::pb::tenant_admin_service_client::TenantAdminServiceClient;
 use communication_service::pb::{
     CreateConversationRequest, CreateMessageRequest, InitializeTenantRequest, Message,
@@ -68,6 +69,7 @@ pub async fn kill_and_count(kills: usize) {
     let tenant = TestTenant {
         tenant,
         inbox: InboxServiceClient::new(service.channel.clone()),
+        quick_replies: QuickReplyServiceClient::new(service.channel.clone()),
     };
 
     let (announce, services) = watch::channel(service.channel.clone());
@@ -120,6 +122,7 @@ pub async fn kill_and_count(kills: usize) {
 
     let tenant = TestTenant {
         inbox: InboxServiceClient::new(service.channel.clone()),
+        quick_replies: QuickReplyServiceClient::new(service.channel.clone()),
         ..tenant
     };
     let mut expected: BTreeMap<String, (_, Vec<Message>)> = BTreeMap::new();

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use communication_service::pb::{
-    MessageStatus, UpdateConversationRequest, UpdateMessageStatusRequest,
+    CreateQuickReplyRequest, DeleteQuickReplyRequest, MessageStatus, QuickReply,
+    UndeleteQuickReplyRequest, UpdateConversationRequest, UpdateMessageStatusRequest,
+    UpdateQuickReplyRequest, UseQuickReplyRequest,
 };
 use tokio_postgres::error::SqlState;
 use tonic::Request;
@@ -132,6 +134,84 @@ async fn update_message_status_locks_the_log_before_it_draws() {
     let row = Some(("inbox_messages", message.id.as_str()));
     waits_for_the_lock(&tenant, row, async move {
         inbox.update_message_status(request).await.unwrap();
+    })
+    .await;
+}
+
+async fn quick_reply(tenant: &TestTenant) -> QuickReply {
+    let request = CreateQuickReplyRequest {
+        tenant: tenant.slug(),
+        shortcut: "hi".to_owned(),
+        text: "Hello".to_owned(),
+        ..Default::default()
+    };
+    let mut client = tenant.quick_replies.clone();
+    let answer = client.create_quick_reply(request).await;
+    answer.unwrap().into_inner().quick_reply.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn create_quick_reply_locks_the_log_before_it_draws() {
+    let server = TestServer::start().await;
+    let tenant = server.tenant().await;
+    let caller = tenant.clone();
+    waits_for_the_lock(&tenant, None, async move {
+        quick_reply(&caller).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_a_quick_reply_lock_the_log_before_they_draw() {
+    let server = TestServer::start().await;
+    let tenant = server.tenant().await;
+    let made = quick_reply(&tenant).await;
+    let (slug, id) = (tenant.slug(), made.id.clone());
+    let row = Some(("inbox_quick_replies", id.as_str()));
+
+    let mut client = tenant.quick_replies.clone();
+    let request = UpdateQuickReplyRequest {
+        tenant: slug.clone(),
+        quick_reply_id: id.clone(),
+        title: Some("Greeting".to_owned()),
+        ..Default::default()
+    };
+    waits_for_the_lock(&tenant, row, async move {
+        client.update_quick_reply(request).await.unwrap();
+    })
+    .await;
+
+    let mut client = tenant.quick_replies.clone();
+    let request = UseQuickReplyRequest {
+        tenant: slug.clone(),
+        quick_reply_id: id.clone(),
+        request_id: "use".to_owned(),
+        ..Default::default()
+    };
+    waits_for_the_lock(&tenant, row, async move {
+        client.use_quick_reply(request).await.unwrap();
+    })
+    .await;
+
+    let mut client = tenant.quick_replies.clone();
+    let request = DeleteQuickReplyRequest {
+        tenant: slug.clone(),
+        quick_reply_id: id.clone(),
+        ..Default::default()
+    };
+    waits_for_the_lock(&tenant, row, async move {
+        client.delete_quick_reply(request).await.unwrap();
+    })
+    .await;
+
+    let mut client = tenant.quick_replies.clone();
+    let request = UndeleteQuickReplyRequest {
+        tenant: slug,
+        quick_reply_id: id.clone(),
+        ..Default::default()
+    };
+    waits_for_the_lock(&tenant, row, async move {
+        client.undelete_quick_reply(request).await.unwrap();
     })
     .await;
 }

@@ -27,6 +27,7 @@ mod key_server;
 mod limits;
 mod migration;
 mod prove;
+mod quick_reply;
 mod readme;
 mod redelivery;
 mod rest;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use communication_service::pb::InitializeTenantRequest;
 use communication_service::pb::inbox_service_client::InboxServiceClient;
+use communication_service::pb::quick_reply_service_client::QuickReplyServiceClient;
 use communication_service::pb::tenant_admin_service_client::TenantAdminServiceClient;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -81,6 +82,7 @@ pub async fn redeliver(load: Load) {
     let mut account = Whatsapp::new(TestTenant {
         tenant: tenant.into_inner().tenant.unwrap(),
         inbox: InboxServiceClient::new(service.channel.clone()),
+        quick_replies: QuickReplyServiceClient::new(service.channel.clone()),
     });
     account.connect_by(&service.channel).await;
 

@@ -32,6 +32,8 @@ pub struct Filled {
     conversation: String,
     archived: String,
     message: String,
+    quick_reply: String,
+    deleted_quick_reply: String,
     delivery: String,
     phone_number: String,
     request_id: String,
@@ -82,6 +84,8 @@ impl Filled {
             conversation: String::new(),
             archived: String::new(),
             message: String::new(),
+            quick_reply: String::new(),
+            deleted_quick_reply: String::new(),
             delivery: String::new(),
             phone_number: new_number(),
             page_tokens: BTreeMap::new(),
@@ -164,6 +168,21 @@ impl Filled {
             filled.merge = text(&merged["merge"]["id"]);
         }
         filled.sources = people;
+        // Two quick replies that were used, the second one twice, and one that is deleted.
+        for request_id in [filled.request_id.clone(), String::new()] {
+            let mut new = example("CreateQuickReply", &filled);
+            new["requestId"] = json!(request_id);
+            let made = call("CreateQuickReply", new).await;
+            filled.quick_reply = text(&made["quickReply"]["id"]);
+            let mut used = example("UseQuickReply", &filled);
+            used["requestId"] = json!(request_id);
+            call("UseQuickReply", used).await;
+        }
+        call("UseQuickReply", example("UseQuickReply", &filled)).await;
+        let made = call("CreateQuickReply", example("CreateQuickReply", &filled)).await;
+        filled.deleted_quick_reply = text(&made["quickReply"]["id"]);
+        let deleted = json!({"tenant": filled.slug, "quickReplyId": filled.deleted_quick_reply});
+        call("DeleteQuickReply", deleted).await;
         // Two accounts, and two items in quarantine.
         let connect = example("ConnectChannelAccount", &filled);
         let account = call("ConnectChannelAccount", connect.clone()).await;
@@ -243,7 +262,7 @@ impl Filled {
             ) => Named::Stranger,
             (
                 "CreateConversation" | "CreateMessage" | "CreateContact" | "AddContactIdentity"
-                | "MergeContacts",
+                | "MergeContacts" | "CreateQuickReply" | "UseQuickReply",
                 "request_id",
             ) => Named::Request(self.request_id.clone()),
             ("CreateContact", "identities[0].channel_account_id")
@@ -275,9 +294,16 @@ impl Filled {
                 | "ListConversationActivities"
                 | "CreateMessage"
                 | "ListMessages"
-                | "SearchMessages",
+                | "SearchMessages"
+                | "UseQuickReply",
                 "conversation_id",
             ) => thing(&self.conversation),
+            ("UndeleteQuickReply", "quick_reply_id") => thing(&self.deleted_quick_reply),
+            (
+                "GetQuickReply" | "UpdateQuickReply" | "DeleteQuickReply" | "UseQuickReply"
+                | "ListQuickReplyUses",
+                "quick_reply_id",
+            ) => thing(&self.quick_reply),
             ("GetMessage" | "UpdateMessageStatus", "message_id")
             | ("CreateMessage", "reply_to_message_id")
             | ("ListMessages", "around_message_id") => thing(&self.message),
@@ -567,6 +593,92 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "pageSize": 1,
         }),
         "EraseContact" => json!({"tenant": slug, "actor": actor, "contactId": tenant.erasable}),
+        "CreateQuickReply" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "requestId": Uuid::now_v7().to_string(),
+            "shortcut": format!("/{}", Uuid::now_v7()),
+            "title": "Greeting",
+            "text": "Hello {{contact.name|there}}, your order {{order}} is ready.",
+            "scope": "QUICK_REPLY_SCOPE_TEAM",
+            "teamId": "team-1",
+            "language": "en",
+            "variants": [{"language": "de", "text": "Hallo {{contact.name}}!"}],
+            "variables": [{
+                "name": "order",
+                "type": "QUICK_REPLY_VARIABLE_TYPE_NUMBER",
+                "fallback": "7",
+            }],
+            "metadata": metadata,
+        }),
+        "GetQuickReply" => {
+            json!({"tenant": slug, "actor": actor, "quickReplyId": tenant.quick_reply})
+        }
+        "ListQuickReplies" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "scope": "QUICK_REPLY_SCOPE_TEAM",
+            "teamId": "team-1",
+            "language": "de-AT",
+            "query": "hello order",
+            "orderBy": "usage_count desc",
+            "showDeleted": true,
+            "pageSize": 1,
+        }),
+        "UpdateQuickReply" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "quickReplyId": tenant.quick_reply,
+            "updateMask": "shortcut,title,text,language,variants,variables,metadata",
+            "shortcut": format!("/{}", tenant.quick_reply),
+            "title": "Greeting",
+            "text": "Hello {{order}}",
+            "language": "en",
+            "variants": [{"language": "de", "text": "Hallo, zu Order: {{order}}"}],
+            "variables": [{
+                "name": "order",
+                "type": "QUICK_REPLY_VARIABLE_TYPE_NUMBER",
+                "fallback": "7",
+            }],
+            "metadata": metadata,
+        }),
+        "DeleteQuickReply" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "quickReplyId": tenant.quick_reply,
+            "allowMissing": true,
+            "validateOnly": true,
+        }),
+        "UndeleteQuickReply" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "quickReplyId": tenant.deleted_quick_reply,
+            "validateOnly": true,
+        }),
+        "UseQuickReply" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "requestId": Uuid::now_v7().to_string(),
+            "quickReplyId": tenant.quick_reply,
+            "conversationId": tenant.conversation,
+            "language": "de-AT",
+            "variables": {"order": "7"},
+        }),
+        "ListQuickReplyUses" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "quickReplyId": tenant.quick_reply,
+            "userId": "user-1",
+            "pageSize": 1,
+        }),
+        "GetQuickReplyStats" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "startTime": "2020-01-01T00:00:00Z",
+            "endTime": "2100-01-01T00:00:00Z",
+            "userId": "user-1",
+            "pageSize": 1,
+        }),
         other => panic!("harness/calls.rs has no example of {other}"),
     }
 }

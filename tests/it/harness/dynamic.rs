@@ -303,7 +303,11 @@ impl Field {
 fn collect(message: &MessageDescriptor, parents: &[FieldDescriptor], into: &mut Vec<Field>) {
     for leaf in message.fields() {
         let inner = match leaf.kind() {
-            Kind::Message(inner) if inner.package_name() == "communication.v1" => Some(inner),
+            Kind::Message(inner)
+                if inner.package_name() == "communication.v1" && !leaf.is_map() =>
+            {
+                Some(inner)
+            }
             _ => None,
         };
         match inner {

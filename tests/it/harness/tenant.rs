@@ -1,6 +1,7 @@
 //! A tenant of a test's own, and short ways to fill it.
 
 use communication_service::pb::inbox_service_client::InboxServiceClient;
+use communication_service::pb::quick_reply_service_client::QuickReplyServiceClient;
 use communication_service::pb::{
     Channel as ChannelType, Conversation, CreateConversationRequest, CreateMessageRequest,
     GetConversationRequest, ListMessagesRequest, Message, MessageDirection, Tenant,
@@ -17,6 +18,8 @@ pub struct TestTenant {
     pub tenant: Tenant,
     /// A client of `InboxService`.
     pub inbox: InboxServiceClient<Channel>,
+    /// A client of `QuickReplyService`.
+    pub quick_replies: QuickReplyServiceClient<Channel>,
 }
 
 impl TestTenant {
@@ -25,6 +28,7 @@ impl TestTenant {
         Self {
             tenant,
             inbox: server.inbox(),
+            quick_replies: server.quick_replies(),
         }
     }
 

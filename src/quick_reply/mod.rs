@@ -1,0 +1,15 @@
+//! Quick replies: replies written beforehand, filled in when they are used, and counted.
+
+mod content;
+mod fold;
+mod language;
+mod listing;
+#[expect(clippy::module_inception, reason = "the noun of this folder")]
+mod quick_reply;
+mod service;
+mod template;
+mod usage;
+mod variable;
+mod wire;
+
+pub use service::QuickReplies;
