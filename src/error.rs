@@ -202,6 +202,13 @@ pub enum Precondition {
     },
     /// The answer to the request id was erased with the person that it told of.
     AnswerErased(String),
+    /// The quick reply has variables without value and fallback.
+    QuickReplyVariablesMissing {
+        /// Its id.
+        id: String,
+        /// The names of the variables.
+        variables: Vec<String>,
+    },
     /// The quick reply would be longer, once filled in, than a text may be.
     QuickReplyTooLong {
         /// Its id.

@@ -29,8 +29,12 @@ pub enum Scope {
     InboxRead = 1,
     /// Change conversations, messages and contacts.
     InboxWrite = 2,
-/// Erase a person for good. ContactErase = 5,;
-/// Read quick replies, and who used them. QuickReplyRead = 3, /// Change and use quick replies. QuickReplyWrite = 4,;
+    /// Read quick replies, and who used them.
+    QuickReplyRead = 3,
+    /// Change and use quick replies.
+    QuickReplyWrite = 4,
+    /// Erase a person for good.
+    ContactErase = 5,
 }
 
 impl Scope {

@@ -279,6 +279,15 @@ impl Precondition {
                 format!("the answer to request id `{id}` was erased with the person that it told of"),
             )
             .with("request_id", id.clone()),
+            Self::QuickReplyVariablesMissing { id, variables } => {
+                let variables = variables.join(",");
+                Detail::new(
+                    ErrorReason::QuickReplyVariablesMissing,
+                    format!("quick reply `{id}` has no value for `{variables}`"),
+                )
+                .with("quick_reply_id", id.clone())
+                .with("variables", variables)
+            }
             Self::QuickReplyTooLong { id, limit } => Detail::new(
                 ErrorReason::QuickReplyTooLong,
                 format!("quick reply `{id}`, filled in, would have more than `{limit}` bytes"),

@@ -19,6 +19,7 @@ use crate::error::{Conflict, Error, Precondition};
 use crate::event::log::append_events;
 use crate::ids::{ConversationId, MessageId};
 use crate::page::PageSize;
+use crate::quick_reply::{self, Filling};
 use crate::request_id::{self, RequestId};
 use crate::schema::tenant::inbox_messages;
 use crate::search;
@@ -193,6 +194,8 @@ pub struct NewMessage {
     pub reply_to: Option<MessageId>,
     /// Free data.
     pub metadata: Value,
+    /// What to fill in for the text.
+    pub quick_reply: Option<Filling>,
 }
 
 /// Whether the conversation `c` goes on with a customer's message: it is not archived, or its
@@ -340,8 +343,40 @@ statement! {
 ///
 /// # Errors
 /// There is no such conversation or no such message to reply to, or the message is outbound and
-/// the conversation archived.
+/// the conversation archived; or its quick reply cannot be filled in.
 pub async fn create(conn: &mut TenantConn, mut new: NewMessage) -> Result<Message, Error> {
+    match new.quick_reply.take() {
+        None => add(conn, new).await,
+        Some(filling) => add_filled(conn, new, &filling).await,
+    }
+}
+
+/// Fills a quick reply in, adds it as a message and counts the use: all or nothing.
+async fn add_filled(
+    conn: &mut TenantConn,
+    mut new: NewMessage,
+    filling: &Filling,
+) -> Result<Message, Error> {
+    conn.transaction(async |conn| {
+        // Locked before the conversation is, and before the log. Who sends the same request at the
+        // same time waits here, and finds the answer.
+        let quick_reply = quick_reply::lock(conn, filling.quick_reply_id).await?;
+        if let Some(request) = &new.request_id
+            && let Some(answer) = request_id::answer(conn, request).await?
+        {
+            return Ok(answer);
+        }
+        let conversation = Some(new.conversation_id);
+        let filled = quick_reply::fill(conn, quick_reply, filling, conversation).await?;
+        new.text = filled.sendable()?.to_owned();
+        let message = add(conn, new).await?;
+        quick_reply::count_sent(conn, &filled, message.id).await?;
+        Ok(message)
+    })
+    .await
+}
+
+async fn add(conn: &mut TenantConn, mut new: NewMessage) -> Result<Message, Error> {
     if let Some(message) = create_in(conn, &new).await? {
         return Ok(message);
     }

@@ -124,6 +124,7 @@ async fn find_or_create(conn: &mut TenantConn, new: &NewConversation) -> Result<
             location: None,
             reply_to: None,
             metadata: Value::Object(serde_json::Map::new()),
+            quick_reply: None,
         };
         Some(message::create(conn, first).await?)
     };

@@ -183,7 +183,7 @@ pub async fn find(conn: &mut TenantConn, id: QuickReplyId) -> Result<Option<Quic
 
 /// Finds a quick reply that can be seen, a deleted one too, and keeps it as it is until the
 /// transaction ends.
-async fn lock(conn: &mut TenantConn, id: QuickReplyId) -> Result<Option<QuickReply>, Error> {
+pub async fn lock(conn: &mut TenantConn, id: QuickReplyId) -> Result<Option<QuickReply>, Error> {
     let found = inbox_quick_replies::table
         .filter(inbox_quick_replies::id.eq(id))
         .filter(inbox_quick_replies::user_id.eq_any(visible(conn, None)))

@@ -53,19 +53,40 @@ pub struct Filled {
     pub missing: Vec<String>,
 }
 
-/// Fills a quick reply in.
+impl Filled {
+    /// The text, as it can be sent.
+    ///
+    /// # Errors
+    /// Something is missing in it, or it is empty.
+    pub fn sendable(&self) -> Result<&str, Error> {
+        if !self.missing.is_empty() {
+            let missing = Precondition::QuickReplyVariablesMissing {
+                id: self.quick_reply_id.to_string(),
+                variables: self.missing.clone(),
+            };
+            return Err(Error::FailedPrecondition(missing));
+        }
+        if self.text.is_empty() {
+            let problem = "has no text once it is filled in";
+            return Err(Error::invalid("quick_reply_id", problem));
+        }
+        Ok(&self.text)
+    }
+}
+
+/// Fills in the quick reply that was found.
 ///
 /// # Errors
 /// There is no such quick reply or conversation, a value is not what its variable declares, or the
 /// text would be too long.
 pub async fn fill(
     conn: &mut TenantConn,
+    found: Option<QuickReply>,
     filling: &Filling,
     conversation_id: Option<ConversationId>,
 ) -> Result<Filled, Error> {
     let id = filling.quick_reply_id;
-    let quick_reply = quick_reply::find(conn, id).await?;
-    let quick_reply = quick_reply
+    let quick_reply = found
         .filter(|quick_reply| quick_reply.deleted_at.is_none())
         .ok_or_else(|| Error::not_found("quick_reply", id))?;
     let mut values = match conversation_id {
@@ -253,6 +274,17 @@ async fn count(
     Ok(count)
 }
 
+/// Counts the use of what was filled in for a message, in the transaction that stored it.
+pub async fn count_sent(
+    conn: &mut TenantConn,
+    filled: &Filled,
+    message_id: MessageId,
+) -> Result<(), Error> {
+    let id = QuickReplyUseId::new();
+    count(conn, id, filled, Some(message_id), None).await?;
+    Ok(())
+}
+
 /// A use to make.
 #[derive(Debug)]
 pub struct NewUse {
@@ -291,7 +323,8 @@ pub async fn record(conn: &mut TenantConn, new: NewUse) -> Result<Used, Error> {
     {
         return Ok(answer);
     }
-    let filled = fill(conn, &new.filling, new.conversation_id).await?;
+    let found = quick_reply::find(conn, new.filling.quick_reply_id).await?;
+    let filled = fill(conn, found, &new.filling, new.conversation_id).await?;
     let mut used = Used {
         use_id: QuickReplyUseId::new(),
         text: filled.text.clone(),

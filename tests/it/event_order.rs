@@ -193,6 +193,15 @@ async fn changes_of_a_quick_reply_lock_the_log_before_they_draw() {
     })
     .await;
 
+    let caller = tenant.clone();
+    let conversation = tenant.conversation().await;
+    let mut request = tenant.new_message(&conversation, "");
+    request.quick_reply_id.clone_from(&id);
+    waits_for_the_lock(&tenant, row, async move {
+        caller.send(request).await;
+    })
+    .await;
+
     let mut client = tenant.quick_replies.clone();
     let request = DeleteQuickReplyRequest {
         tenant: slug.clone(),

@@ -65,6 +65,7 @@ async fn what_a_field_cannot_hold_is_refused_by_its_name_and_changes_nothing() {
         for field in method.fields() {
             let path = field.path();
             if field.is_text() {
+                let example = stage.tenant.example_without_rivals(&method, &path);
                 let request = field.with_text(&example, "a\0b");
                 let path = field.value_path();
                 stage.refuse(&method, &request, &path, "NUL").await;
@@ -223,7 +224,8 @@ async fn texts_are_taken_up_to_their_limit_and_not_beyond() {
         let method = crate::harness::method(name);
         let field = method.field(path).unwrap();
         let with = |stage: &Stage, units: usize| {
-            field.with_text(&stage.tenant.example(&method), &unit.repeat(units))
+            let example = stage.tenant.example_without_rivals(&method, path);
+            field.with_text(&example, &unit.repeat(units))
         };
         stage
             .accept(

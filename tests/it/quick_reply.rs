@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 
 use communication_service::pb::{
-    Actor, CreateConversationRequest, CreateQuickReplyRequest, DeleteQuickReplyRequest,
-    GetQuickReplyRequest, GetQuickReplyStatsRequest, ListQuickRepliesRequest,
-    ListQuickReplyUsesRequest, QuickReply, QuickReplyScope, QuickReplyUsage, QuickReplyUse,
-    QuickReplyVariable, QuickReplyVariableType, QuickReplyVariant, UndeleteQuickReplyRequest,
-    UpdateQuickReplyRequest, UseQuickReplyRequest, UseQuickReplyResponse, actor,
+    Actor, CreateConversationRequest, CreateMessageRequest, CreateQuickReplyRequest,
+    DeleteQuickReplyRequest, GetQuickReplyRequest, GetQuickReplyStatsRequest,
+    ListQuickRepliesRequest, ListQuickReplyUsesRequest, MessageDirection, QuickReply,
+    QuickReplyScope, QuickReplyUsage, QuickReplyUse, QuickReplyVariable, QuickReplyVariableType,
+    QuickReplyVariant, UndeleteQuickReplyRequest, UpdateQuickReplyRequest, UseQuickReplyRequest,
+    UseQuickReplyResponse, actor,
 };
 use prost_types::{FieldMask, Timestamp};
 use tonic::{Code, Status};
 
-use crate::harness::{Refusal, Tables, TestServer, TestTenant, eventually, refusal};
+use crate::harness::{Refusal, Tables, TestServer, TestTenant, admin, eventually, refusal};
 
 async fn tenant() -> (TestServer, TestTenant) {
     let server = TestServer::start().await;
@@ -742,6 +743,116 @@ async fn a_repeated_use_counts_once() {
         why(try_use(&tenant, new_use(&tenant, &made)).await),
         missing
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_a_quick_reply_is_filled_in_stored_and_counted_at_once() {
+    let (_server, tenant) = tenant().await;
+    let conversation = tenant
+        .create(CreateConversationRequest {
+            contact_name: "Jane".to_owned(),
+            ..tenant.new_conversation()
+        })
+        .await;
+    let request = CreateQuickReplyRequest {
+        variants: vec![variant("de", "Hallo {{contact.name}}, {{order}}")],
+        variables: vec![variable("order", QuickReplyVariableType::Number)],
+        ..new(&tenant, "hi", "Hello {{contact.name}}, {{order}}")
+    };
+    let made = create(&tenant, request).await;
+    let mut message = tenant.new_message(&conversation, "");
+    message.actor = user("ann");
+    message.request_id = "send-it".to_owned();
+    message.quick_reply_id = made.id.clone();
+    message.language = "de-CH".to_owned();
+    message.variables = [("order".to_owned(), "7".to_owned())].into();
+    let calls = (0..32).map(|_| {
+        let (tenant, request) = (tenant.clone(), message.clone());
+        tokio::spawn(async move { tenant.send(request).await })
+    });
+    let mut answers = Vec::new();
+    for call in calls.collect::<Vec<_>>() {
+        answers.push(call.await.unwrap());
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]));
+    assert_eq!(answers[0].text, "Hallo Jane, 7");
+    assert_eq!(tenant.messages(&conversation).await, answers[..1]);
+    let counted = async || get(&tenant, &made.id, None).await.unwrap().usage_count;
+    assert_eq!(counted().await, 1);
+    let recorded = uses(&tenant, ListQuickReplyUsesRequest::default()).await;
+    assert_eq!(recorded.len(), 1);
+    assert_eq!(recorded[0].message_id, answers[0].id);
+    assert_eq!(recorded[0].conversation_id, conversation.id);
+    assert_eq!(
+        (&recorded[0].actor, recorded[0].language.as_str()),
+        (&user("ann"), "de")
+    );
+
+    // Different requests at once: each counts.
+    message.request_id = String::new();
+    let calls = (0..32).map(|_| {
+        let (tenant, request) = (tenant.clone(), message.clone());
+        tokio::spawn(async move { tenant.send(request).await })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        call.await.unwrap();
+    }
+    assert_eq!(
+        (counted().await, tenant.messages(&conversation).await.len()),
+        (33, 33)
+    );
+
+    let send = async |request| tenant.inbox.clone().create_message(request).await;
+    let mut missing = message.clone();
+    missing.variables.clear();
+    let refusal = Refusal::of(&send(missing).await.unwrap_err());
+    let reason = "QUICK_REPLY_VARIABLES_MISSING";
+    assert_eq!(refusal.why(), (Code::FailedPrecondition, reason));
+    assert_eq!(refusal.metadata["variables"], "order");
+    let refused = async |change: fn(&mut CreateMessageRequest)| {
+        let mut request = message.clone();
+        change(&mut request);
+        let refusal = Refusal::of(&send(request).await.unwrap_err());
+        assert_eq!(refusal.code, Code::InvalidArgument, "{refusal:?}");
+        refusal.fields.into_keys().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(refused(|new| new.text = "beside".to_owned()).await, "text");
+    let inbound = |new: &mut CreateMessageRequest| new.direction = MessageDirection::Inbound.into();
+    assert_eq!(refused(inbound).await, "quick_reply_id");
+    let alone = |new: &mut CreateMessageRequest| {
+        new.quick_reply_id = String::new();
+        new.text = "alone".to_owned();
+    };
+    assert_eq!(refused(alone).await, "language variables");
+    let wrong = |new: &mut CreateMessageRequest| {
+        new.variables.insert("order".to_owned(), "seven".to_owned());
+    };
+    assert_eq!(refused(wrong).await, "variables[order]");
+    let nothing = create(&tenant, new(&tenant, "nothing", "{{agent.id|}}")).await;
+    let mut empty = tenant.new_message(&conversation, "");
+    empty.quick_reply_id = nothing.id;
+    let refusal = Refusal::of(&send(empty).await.unwrap_err());
+    assert!(refusal.names("quick_reply_id"), "{refusal:?}");
+
+    // What is refused counts nothing: also where the conversation is in the way.
+    let archive = format!(
+        "UPDATE {}.inbox_conversations SET status = 'archived', archived_at = now()",
+        tenant.tenant.schema_name
+    );
+    admin().await.batch_execute(&archive).await.unwrap();
+    let archived = is(Code::FailedPrecondition, "CONVERSATION_ARCHIVED");
+    assert_eq!(why(send(message.clone()).await), archived);
+    let mut note = message.clone();
+    note.direction = MessageDirection::Internal.into();
+    assert_eq!(tenant.send(note).await.text, "Hallo Jane, 7");
+    assert_eq!(counted().await, 34);
+
+    // The answer to a request does not depend on what has become of the quick reply since.
+    delete(&tenant, deletion(&tenant, &made)).await.unwrap();
+    let not_found = is(Code::NotFound, "RESOURCE_NOT_FOUND");
+    assert_eq!(why(send(message.clone()).await), not_found);
+    message.request_id = "send-it".to_owned();
+    assert_eq!(tenant.send(message).await, answers[0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ use crate::inbox::message::{
 };
 use crate::page::PageSize;
 use crate::pb;
+use crate::quick_reply::filling;
 use crate::request_id::RequestId;
 use crate::time::to_timestamp;
 
@@ -27,8 +28,21 @@ impl TryFrom<pb::CreateMessageRequest> for NewMessage {
         let direction = fields.choice::<pb::MessageDirection>("direction", request.direction);
         let kind = fields.choice::<pb::MessageType>("type", request.r#type);
         let message_type = kind.and_then(message_type).unwrap_or(MessageType::Text);
+        let direction = direction
+            .and_then(self::direction)
+            .unwrap_or(Direction::Outbound);
+        let (values, language) = (request.variables, &request.language);
+        let quick_reply = filling(&mut fields, &request.quick_reply_id, language, values);
+        if quick_reply.is_some() && !request.text.is_empty() {
+            fields.refuse("text", "must be left out beside `quick_reply_id`");
+        }
+        if quick_reply.is_some() && direction == Direction::Inbound {
+            fields.refuse("quick_reply_id", "must be left out of an inbound message");
+        }
         let text = match message_type {
-            MessageType::Text => fields.required_text("text", request.text, TEXT),
+            MessageType::Text if quick_reply.is_none() => {
+                fields.required_text("text", request.text, TEXT)
+            }
             _ => fields.text("text", request.text, TEXT),
         };
         let location = request.location.map(|place| location(&mut fields, place));
@@ -59,9 +73,7 @@ impl TryFrom<pb::CreateMessageRequest> for NewMessage {
                 &request.conversation_id,
                 ConversationId,
             ),
-            direction: direction
-                .and_then(self::direction)
-                .unwrap_or(Direction::Outbound),
+            direction,
             message_type,
             text,
             location,
@@ -71,6 +83,7 @@ impl TryFrom<pb::CreateMessageRequest> for NewMessage {
                 MessageId,
             ),
             metadata: fields.metadata("metadata", request.metadata),
+            quick_reply,
         };
         fields.finish()?;
         Ok(new)

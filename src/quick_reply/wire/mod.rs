@@ -4,7 +4,7 @@ mod quick_reply;
 mod usage;
 
 pub use quick_reply::{QuickRepliesPage, quick_reply_id, update};
-pub use usage::{StatsPage, UsesPage};
+pub use usage::{StatsPage, UsesPage, filling};
 
 use super::language::Language;
 use crate::access::Actor;

@@ -35,6 +35,30 @@ impl TryFrom<pb::UseQuickReplyRequest> for NewUse {
     }
 }
 
+/// Reads what a message is to be filled in with; nothing where it names no quick reply.
+pub fn filling(
+    fields: &mut Fields,
+    id: &str,
+    tag: &str,
+    variables: BTreeMap<String, String>,
+) -> Option<Filling> {
+    let quick_reply_id = fields.id("quick_reply_id", id, QuickReplyId);
+    if quick_reply_id.is_none() {
+        let beside = "goes only with `quick_reply_id`";
+        if !tag.is_empty() {
+            fields.refuse("language", beside);
+        }
+        if !variables.is_empty() {
+            fields.refuse("variables", beside);
+        }
+    }
+    quick_reply_id.map(|quick_reply_id| Filling {
+        quick_reply_id,
+        language: language(fields, "language", tag),
+        variables: values(fields, variables),
+    })
+}
+
 /// Reads values of variables; what they have to look like, the quick reply says.
 fn values(fields: &mut Fields, values: BTreeMap<String, String>) -> BTreeMap<String, String> {
     if values.len() > MAX_VARIABLES {

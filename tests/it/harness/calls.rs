@@ -227,6 +227,17 @@ impl Filled {
         method.request(example(method.name(), self))
     }
 
+    /// The valid request for a method in which a field can be set: without those that exclude it.
+    pub fn example_without_rivals(&self, method: &Method, path: &str) -> DynamicMessage {
+        let mut example = self.example(method);
+        if (method.name(), path) == ("CreateMessage", "text") {
+            for rival in ["quick_reply_id", "variables", "language"] {
+                example.clear_field_by_name(rival);
+            }
+        }
+        example
+    }
+
     /// What a field that names something can be filled with.
     pub fn named(&self, method: &Method, path: &str) -> Named {
         let thing = |id: &String| Named::Thing(id.clone());
@@ -301,7 +312,7 @@ impl Filled {
             ("UndeleteQuickReply", "quick_reply_id") => thing(&self.deleted_quick_reply),
             (
                 "GetQuickReply" | "UpdateQuickReply" | "DeleteQuickReply" | "UseQuickReply"
-                | "ListQuickReplyUses",
+                | "ListQuickReplyUses" | "CreateMessage",
                 "quick_reply_id",
             ) => thing(&self.quick_reply),
             ("GetMessage" | "UpdateMessageStatus", "message_id")
@@ -495,10 +506,12 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "conversationId": tenant.conversation,
             "direction": "MESSAGE_DIRECTION_INTERNAL",
             "type": "MESSAGE_TYPE_LOCATION",
-            "text": "Here",
             "location": {"latitude": 52.5, "longitude": 13.4, "name": "Alex", "address": "Berlin"},
             "replyToMessageId": tenant.message,
             "metadata": metadata,
+            "quickReplyId": tenant.quick_reply,
+            "variables": {"order": "7"},
+            "language": "de",
         }),
         "GetMessage" => json!({"tenant": slug, "messageId": tenant.message}),
         "ListMessages" => json!({
@@ -603,7 +616,7 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "scope": "QUICK_REPLY_SCOPE_TEAM",
             "teamId": "team-1",
             "language": "en",
-            "variants": [{"language": "de", "text": "Hallo {{contact.name}}!"}],
+            "variants": [{"language": "de", "text": "Hallo {{contact.name|du}}!"}],
             "variables": [{
                 "name": "order",
                 "type": "QUICK_REPLY_VARIABLE_TYPE_NUMBER",
