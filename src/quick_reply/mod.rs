@@ -6,6 +6,7 @@ mod language;
 mod listing;
 #[expect(clippy::module_inception, reason = "the noun of this folder")]
 mod quick_reply;
+mod record;
 mod service;
 mod template;
 mod usage;

@@ -4,7 +4,8 @@ use tonic::{Request, Response, Status};
 
 use super::listing::{self, Position};
 use super::quick_reply::{self, Edit, NewQuickReply};
-use super::usage::{self, NewUse, UsagePosition, UsePosition};
+use super::record::{self, UsagePosition, UsePosition};
+use super::usage::{self, NewUse};
 use super::wire::{QuickRepliesPage, StatsPage, UsesPage, quick_reply_id, update};
 use crate::access::{Call, Facts};
 use crate::error::Error;
@@ -131,7 +132,7 @@ impl QuickReplyService for QuickReplies {
     ) -> Result<Response<pb::UseQuickReplyResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
         let new = NewUse::try_from(request)?;
-        let used = usage::record(&mut tenant.conn().await?, new).await?;
+        let used = usage::make(&mut tenant.conn().await?, new).await?;
         Ok(Response::new(used.into()))
     }
 
@@ -145,7 +146,7 @@ impl QuickReplyService for QuickReplies {
         let list = list_of::<pb::ListQuickReplyUsesRequest>(&tenant, conn.facts(), &page.binding);
         let sealer = self.tenants.page_sealer();
         let before: Option<UsePosition> = list.position(sealer, &page.token)?;
-        let mut rows = usage::list(&mut conn, &page.filter, before, page.size).await?;
+        let mut rows = record::list(&mut conn, &page.filter, before, page.size).await?;
         let next_page_token = cut(&mut rows, page.size, &list, sealer, |used| {
             (used.used_at, used.id)
         })?;
@@ -166,7 +167,7 @@ impl QuickReplyService for QuickReplies {
         let list = list_of::<pb::GetQuickReplyStatsRequest>(&tenant, conn.facts(), &page.binding);
         let sealer = self.tenants.page_sealer();
         let beyond: Option<UsagePosition> = list.position(sealer, &page.token)?;
-        let mut rows = usage::stats(&mut conn, &page.filter, beyond, page.size).await?;
+        let mut rows = record::stats(&mut conn, &page.filter, beyond, page.size).await?;
         let next_page_token = cut(&mut rows, page.size, &list, sealer, |usage| {
             (usage.uses, usage.quick_reply_id)
         })?;
