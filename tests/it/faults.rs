@@ -6,7 +6,7 @@ use serde_json::json;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Filled, Keys, TestServer, admin, method};
+use crate::harness::{Filled, Keys, Method, TestServer, admin, method};
 
 /// A fault: the table that a call reads has another name.
 async fn fault(environment: Environment) -> Status {
@@ -17,7 +17,7 @@ async fn fault(environment: Environment) -> Status {
         config.env = Some(environment);
     })
     .await;
-    let all = keys.metadata(json!({"scope": "tenant.admin inbox.read inbox.write"}));
+    let all = keys.metadata(json!({"scope": Method::scopes().join(" ")}));
     let tenant = Filled::new(&server, &all).await;
     let request = tenant.example(&method("GetConversation"));
     let request: GetConversationRequest = request.transcode_to().unwrap();
