@@ -92,8 +92,8 @@ impl Content {
     /// none is declared twice, and no language has two texts.
     ///
     /// # Errors
-    /// Something is wrong; each field is named.
-    pub fn check(&self) -> Result<(), Error> {
+    /// Something is wrong; of the fields that do not go together, one that was given is named.
+    pub fn check(&self, given: impl Fn(&str) -> bool) -> Result<(), Error> {
         let mut fields = Fields::default();
         let mut declared = BTreeSet::new();
         for (index, variable) in self.variables.0.iter().enumerate() {
@@ -105,7 +105,7 @@ impl Content {
                 fields.refuse(field, "is there twice");
             }
         }
-        let mut check = |field: &str, text: &str| match Template::parse(text) {
+        let mut check = |field: String, is_given: bool, text: &str| match Template::parse(text) {
             Err(fault) => fields.refuse(field, fault.problem),
             Ok(template) => {
                 let unknown = template.variables().find(|variable| {
@@ -114,23 +114,34 @@ impl Content {
                 });
                 if let Some(unknown) = unknown {
                     let (name, position) = (&unknown.name, unknown.position);
-                    let problem = format!(
-                        "at character {position} has the variable `{name}`, which is neither built in nor declared"
-                    );
-                    fields.refuse(field, problem);
+                    if is_given {
+                        let problem = format!(
+                            "at character {position} has the variable `{name}`, which is neither built in nor declared"
+                        );
+                        fields.refuse(field, problem);
+                    } else {
+                        let problem =
+                            format!("lacks `{name}`, which `{field}` has at character {position}");
+                        fields.refuse("variables", problem);
+                    }
                 }
             }
         };
-        check("text", &self.text);
+        check("text".to_owned(), given("text"), &self.text);
         for (index, variant) in self.variants.0.iter().enumerate() {
-            check(&format!("variants[{index}].text"), &variant.text);
+            let field = format!("variants[{index}].text");
+            check(field, given("variants"), &variant.text);
         }
         let mut languages = BTreeSet::from([self.language.as_str()]);
         for (index, variant) in self.variants.0.iter().enumerate() {
-            if !languages.insert(variant.language.as_str()) {
-                let field = format!("variants[{index}].language");
-                fields.refuse(field, "has a text already");
+            if languages.insert(variant.language.as_str()) {
+                continue;
             }
+            let field = match given("variants") {
+                true => format!("variants[{index}].language"),
+                false => "language".to_owned(),
+            };
+            fields.refuse(field, "has a text already");
         }
         fields.finish()
     }

@@ -526,7 +526,9 @@ async fn what_is_no_template_is_refused_by_field_and_character() {
         paths: vec!["variables".to_owned()],
     });
     let status = update(&tenant, changed.clone()).await.unwrap_err();
-    assert!(Refusal::of(&status).names("text"), "{status:?}");
+    let refusal = Refusal::of(&status);
+    let problem = "lacks `day`, which `text` has at character 7";
+    assert_eq!(refusal.fields["variables"], problem);
     changed.update_mask = Some(FieldMask {
         paths: vec!["variables".to_owned(), "text".to_owned()],
     });
@@ -1080,6 +1082,12 @@ async fn an_edit_needs_the_current_etag_and_a_use_does_not_spoil_it() {
         ..new(&tenant, "hi", "Hello")
     };
     let made = create(&tenant, request).await;
+    let clash = UpdateQuickReplyRequest {
+        language: Some("DE".to_owned()),
+        ..edit(&tenant, &made)
+    };
+    let refused = Refusal::of(&update(&tenant, clash).await.unwrap_err());
+    assert_eq!(refused.fields.into_keys().collect::<Vec<_>>(), ["language"]);
     try_use(&tenant, new_use(&tenant, &made)).await.unwrap();
     let mut changed = edit(&tenant, &made);
     changed.etag = made.etag.clone();

@@ -162,6 +162,9 @@ fn respell(message: &MessageDescriptor, json: &mut Json, spell: &dyn Fn(&str, &s
     for (name, value) in object {
         let field = message.get_field_by_name(name);
         let field = field.unwrap_or_else(|| panic!("{} has no {name}", message.name()));
+        if field.is_map() {
+            continue;
+        }
         let values: Vec<&mut Json> = match value {
             Json::Array(values) => values.iter_mut().collect(),
             value => vec![value],
