@@ -105,8 +105,8 @@ impl Fields {
         value
     }
 
-    /// Reads the numbers of several values of an enum, 20 at most; `None` for none.
-    pub fn choices<P: TryFrom<i32>, T>(
+    /// Reads the numbers of several values of an enum, 20 at most, each once; `None` for none.
+    pub fn choices<P: TryFrom<i32>, T: PartialEq>(
         &mut self,
         field: &str,
         numbers: &[i32],
@@ -123,6 +123,7 @@ impl Fields {
         for (index, number) in numbers.iter().enumerate() {
             let path = format!("{field}[{index}]");
             match self.choice::<P>(&path, *number).and_then(read) {
+                Some(value) if values.contains(&value) => {}
                 Some(value) => values.push(value),
                 None if *number == 0 => self.refuse(path, "must not be unspecified"),
                 None => {}

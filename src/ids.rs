@@ -73,6 +73,8 @@ ids! {
     ContactErasureId,
     /// Of a conversation.
     ConversationId,
+    /// Of the merging of two conversations.
+    ConversationMergeId,
     /// Of a user who takes conversations.
     AgentId,
     /// Of a message.

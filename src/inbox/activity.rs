@@ -109,21 +109,17 @@ pub async fn list(
     before: Option<i64>,
     size: PageSize,
 ) -> Result<Vec<Activity>, Error> {
-    let activities: Vec<Activity> = conversation_changes::table
+    let conversation = inbox_conversations::table
+        .filter(inbox_conversations::id.eq(id))
+        .filter(inbox_conversations::deleted_at.is_null())
+        .select(inbox_conversations::id);
+    let found: Option<ConversationId> = conversation.first(conn).await.optional()?;
+    found.ok_or_else(|| Error::not_found("conversation", id))?;
+    let activities = conversation_changes::table
         .filter(conversation_changes::conversation_id.eq(id))
         .filter(conversation_changes::id.lt(before.unwrap_or(i64::MAX)))
         .order(conversation_changes::id.desc())
         .limit(size.rows())
-        .select(Activity::as_select())
-        .load(conn)
-        .await?;
-    if activities.is_empty() {
-        let found = inbox_conversations::table
-            .filter(inbox_conversations::id.eq(id))
-            .filter(inbox_conversations::deleted_at.is_null())
-            .select(inbox_conversations::id);
-        let found: Option<ConversationId> = found.first(conn).await.optional()?;
-        found.ok_or_else(|| Error::not_found("conversation", id))?;
-    }
-    Ok(activities)
+        .select(Activity::as_select());
+    Ok(activities.load(conn).await?)
 }

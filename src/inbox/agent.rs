@@ -52,15 +52,18 @@ macro_rules! agent_columns {
     () => {
         "a.user_id, a.is_available, a.capacity, a.updated_at, a.version, (
             SELECT count(*) FROM inbox_conversations c
-            WHERE c.assignee_id = a.user_id AND c.archived_at IS NULL
+            WHERE c.assignee_id = a.user_id AND c.archived_at IS NULL AND c.deleted_at IS NULL
         ) AS open_count"
     };
 }
 
 /// Makes users agents, unless they are.
 pub async fn introduce(conn: &mut TenantConn, user_ids: &[String]) -> Result<(), Error> {
+    // In one order, so that two who introduce the same users do not wait for each other in a circle.
+    let mut user_ids: Vec<_> = user_ids.iter().collect();
+    user_ids.sort_unstable();
     let rows: Vec<_> = user_ids
-        .iter()
+        .into_iter()
         .map(|user_id| {
             (
                 agents::id.eq(AgentId::new()),

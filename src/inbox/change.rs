@@ -60,7 +60,7 @@ macro_rules! moved {
             "
         , moved AS (
             SELECT * FROM (
-                SELECT b.id, b.version, ", $kind, " AS kind, ", $rule, " AS rule, ", $sequence, " AS sequence,
+                SELECT b.id, b.version, b.updated_at, ", $kind, " AS kind, ", $rule, " AS rule, ", $sequence, " AS sequence,
                     array_remove(ARRAY[", $further, "
                         CASE WHEN b.status <> h.status THEN 'status' END,
                         CASE WHEN b.priority <> h.priority THEN 'priority' END,
@@ -102,8 +102,8 @@ macro_rules! log_changes {
                 old_snoozed_until, snoozed_until, was_qualified, is_qualified, was_unread, is_unread,
                 was_waiting, is_waiting, episode, episode_started_at, waited_since, is_first_response)
             SELECT a.id, m.id, m.kind, m.rule, m.sequence, m.changed,
-                input.actor_kind, input.actor_id, input.caller, input.correlation_id, a.at,
-                m.old_status, m.status, m.old_priority, m.priority, m.old_assignee_id,
+                input.actor_kind, input.actor_id, input.caller, input.correlation_id,
+                greatest(a.at, m.updated_at), m.old_status, m.status, m.old_priority, m.priority, m.old_assignee_id,
                 m.assignee_id, m.old_team_id, m.team_id, m.old_labels, m.labels,
                 m.old_snoozed_until, m.snoozed_until, m.was_qualified, m.is_qualified, m.was_unread,
                 m.is_unread, m.was_waiting, m.is_waiting, m.episode, m.episode_started_at,
@@ -213,7 +213,7 @@ statement! {
             SELECT c.* FROM inbox_conversations c, input
             WHERE c.id = input.conversation_id AND c.deleted_at IS NULL
             FOR NO KEY UPDATE OF c
-        ), new AS (
+        ), wanted AS (
             SELECT h.id,
                 CASE
                     WHEN input.edit_version <> h.edit_version THEN 'etag'
@@ -236,7 +236,8 @@ statement! {
                 coalesce(input.priority, h.priority) AS priority,
                 coalesce(input.metadata, h.metadata) AS metadata,
                 coalesce(input.labels, h.labels) AS labels,
-                CASE WHEN input.kind = 'archived' THEN NULL WHEN input.snoozes THEN input.snoozed_until
+                CASE WHEN input.kind = 'archived' THEN NULL
+                    WHEN input.snoozes THEN CASE WHEN input.snoozed_until > directory.now() THEN input.snoozed_until END
                     ELSE h.snoozed_until END AS snoozed_until,
                 CASE WHEN input.assigns THEN input.assignee_id ELSE h.assignee_id END AS assignee_id,
                 CASE WHEN input.assigns THEN input.team_id ELSE h.team_id END AS team_id,
@@ -251,6 +252,15 @@ statement! {
                 CASE input.kind WHEN 'qualified' THEN input.lead_notes
                     WHEN 'disqualified' THEN NULL ELSE h.lead_notes END AS lead_notes
             FROM head h, input
+        ), new AS (
+            -- Against the locked row: the update itself would first look at the row of its snapshot,
+            -- and pass by what has changed while it waited.
+            SELECT w.*, w.refusal IS NULL
+                AND (w.status, w.subject, w.priority, w.metadata, w.labels, w.snoozed_until,
+                    w.assignee_id, w.team_id, w.qualified_at, w.lead_score, w.lead_notes)
+                    IS DISTINCT FROM (h.status, h.subject, h.priority, h.metadata, h.labels, h.snoozed_until,
+                    h.assignee_id, h.team_id, h.qualified_at, h.lead_score, h.lead_notes) AS changes
+            FROM wanted w JOIN head h ON h.id = w.id
         ), bumped AS (
             UPDATE inbox_conversations c
             SET status = new.status, subject = new.subject, priority = new.priority,
@@ -270,11 +280,7 @@ statement! {
                 version = c.version + 1, edit_version = c.edit_version + (input.kind <> 'woken')::integer,
                 updated_at = directory.now()
             FROM new, input
-            WHERE c.id = new.id AND new.refusal IS NULL
-                AND (new.status, new.subject, new.priority, new.metadata, new.labels, new.snoozed_until,
-                    new.assignee_id, new.team_id, new.qualified_at, new.lead_score, new.lead_notes)
-                    IS DISTINCT FROM (c.status, c.subject, c.priority, c.metadata, c.labels, c.snoozed_until,
-                    c.assignee_id, c.team_id, c.qualified_at, c.lead_score, c.lead_notes)
+            WHERE c.id = new.id AND new.changes
             RETURNING c.*
         )", moved!("input.kind", "input.rule", "NULL::bigint", "NULL::timestamptz", "
                         CASE WHEN b.subject <> h.subject THEN 'subject' END,
@@ -358,7 +364,7 @@ pub async fn alter(conn: &mut TenantConn, alteration: Alteration) -> Result<Conv
 }
 
 /// The edit version that an etag stands for; one that no conversation has, if it is none of ours.
-fn edit_version(etag: &str) -> i64 {
+pub fn edit_version(etag: &str) -> i64 {
     let version = etag
         .strip_prefix('"')
         .and_then(|etag| etag.strip_suffix('"'));

@@ -157,10 +157,16 @@ statement! {
             UPDATE inbox_conversations c
             SET subject = '', metadata = '{}', thread_key = '', labels = '{}', lead_score = NULL,
                 lead_notes = NULL, snoozed_until = NULL, waiting_since = NULL,
+                assignee_id = NULL, team_id = NULL, assigned_at = NULL,
                 deleted_at = coalesce(c.deleted_at, directory.now()),
                 updated_at = directory.now(), version = c.version + 1
             FROM input WHERE c.contact_identity_id = ANY (input.identities)
             RETURNING c.id, c.version
+        ), unlabelled AS (
+            UPDATE conversation_changes h
+            SET labels = '{}', old_labels = CASE WHEN h.old_labels IS NOT NULL THEN '{}'::text[] END
+            FROM emptied
+            WHERE h.conversation_id = emptied.id AND (h.labels <> '{}' OR h.old_labels <> '{}')
         ), changes AS (
             SELECT 'conversation.deleted' AS kind, 'conversation' AS resource_kind,
                 emptied.id AS resource_id, NULL::uuid AS parent_id, NULL::bigint AS sequence,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use futures_util::StreamExt as _;
 
 use super::change::{self, Alteration, ChangeKind};
 use crate::error::{Chain, Error};
@@ -15,6 +16,8 @@ use crate::tenant::{Alarm, TenantConn, TenantDirectory};
 const LISTEN_EVERY: Duration = Duration::from_secs(1);
 /// How many tenants are seen to in one step.
 const TAKEN: i64 = 16;
+/// How many tenants are seen to at once.
+const TOGETHER: usize = 4;
 /// How many conversations of a tenant are woken in one step.
 const WOKEN: i64 = 100;
 
@@ -24,9 +27,9 @@ pub async fn work(tenants: TenantDirectory) {
         match tenants.take_alarms(TAKEN).await {
             Ok(alarms) if alarms.is_empty() => tokio::time::sleep(LISTEN_EVERY).await,
             Ok(alarms) => {
-                for alarm in &alarms {
-                    see_to(&tenants, alarm).await;
-                }
+                let work = futures_util::stream::iter(&alarms);
+                work.for_each_concurrent(TOGETHER, |alarm| see_to(&tenants, alarm))
+                    .await;
             }
             Err(error) => {
                 tracing::debug!(error = %Chain(&error), "alarms cannot be heard");

@@ -305,7 +305,7 @@ statement! {
             INSERT INTO provider_events (channel_account_id, provider_id, kind, occurrence,
                 message_id, delivery_id, created_at)
             SELECT input.account, input.provider_id, 'message', '', input.id, input.delivery_id,
-                directory.now()
+                greatest(directory.now(), head.updated_at)
             FROM head, input WHERE head.may_go_on
             ON CONFLICT DO NOTHING
             RETURNING message_id, created_at

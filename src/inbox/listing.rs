@@ -96,7 +96,7 @@ impl Conversation {
 macro_rules! rank {
     ($table:literal) => {
         concat!(
-            "array_position('{low,normal,high,urgent}'::text[], ",
+            "array_position('{urgent,high,normal,low}'::text[], ",
             $table,
             ".priority)"
         )
@@ -142,14 +142,14 @@ impl QueryFragment<Pg> for Page<'_> {
         });
         out.push_sql(" FROM input CROSS JOIN (SELECT p.* FROM ");
         match self.order {
-            Order::LastMessage | Order::Priority => {
+            Order::LastMessage | Order::Priority | Order::NewestFirst | Order::OldestFirst => {
                 out.push_sql("unnest(");
                 out.push_bind_param::<Array<Text>, _>(&self.filter.statuses)?;
                 out.push_sql(") AS wanted (status) CROSS JOIN LATERAL (");
                 out.push_sql(conversation_of!("inbox_conversations"));
                 out.push_sql(" WHERE c.status = wanted.status");
             }
-            Order::NewestFirst | Order::OldestFirst | Order::WaitingLongest => {
+            Order::WaitingLongest => {
                 out.push_sql("(");
                 out.push_sql(conversation_of!("inbox_conversations"));
                 out.push_sql(" WHERE c.status = ANY (");
@@ -200,18 +200,12 @@ impl Page<'_> {
             }
             Order::Priority => {
                 out.push_sql(concat!(
-                    " AND ",
+                    " AND (",
                     rank!("c"),
-                    " <= array_position('{low,normal,high,urgent}'::text[], "
+                    ", c.number) > (array_position('{urgent,high,normal,low}'::text[], "
                 ));
                 out.push_bind_param::<Text, _>(&beyond.priority)?;
-                out.push_sql(concat!(
-                    ") AND (",
-                    rank!("c"),
-                    " < array_position('{low,normal,high,urgent}'::text[], "
-                ));
-                out.push_bind_param::<Text, _>(&beyond.priority)?;
-                out.push_sql(") OR c.number > ");
+                out.push_sql("), ");
                 out.push_bind_param::<BigInt, _>(&beyond.number)?;
                 out.push_sql(")");
             }
@@ -233,7 +227,7 @@ impl Order {
             Self::LastMessage => "c.last_message_at DESC, c.id DESC",
             Self::NewestFirst => "c.number DESC",
             Self::OldestFirst => "c.number",
-            Self::Priority => concat!(rank!("c"), " DESC, c.number"),
+            Self::Priority => concat!(rank!("c"), ", c.number"),
             Self::WaitingLongest => "c.waiting_since, c.id",
         }
     }
@@ -243,7 +237,7 @@ impl Order {
             Self::LastMessage => "p.last_message_at DESC, p.id DESC",
             Self::NewestFirst => "p.number DESC",
             Self::OldestFirst => "p.number",
-            Self::Priority => concat!(rank!("p"), " DESC, p.number"),
+            Self::Priority => concat!(rank!("p"), ", p.number"),
             Self::WaitingLongest => "p.waiting_since, p.id",
         }
     }
@@ -256,6 +250,11 @@ impl ConversationFilter {
             || self.assignee_id.is_some()
             || self.team_id.is_some()
             || !self.labels.is_empty()
+            || self.channel_account_id.is_some()
+            || self.priorities.is_some()
+            || self.qualified.is_some()
+            || self.snoozed.is_some()
+            || self.unread.is_some()
     }
 
     fn walk<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {

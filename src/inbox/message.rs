@@ -250,7 +250,7 @@ statement! {
             WHERE c.id = input.conversation_id AND c.deleted_at IS NULL
             FOR NO KEY UPDATE OF c
         ), checked AS (
-            SELECT head.id, head.status, head.last_sequence, head.may_go_on,
+            SELECT head.id, head.status, head.last_sequence, head.updated_at, head.may_go_on,
                 input.reply_to IS NULL OR EXISTS (
                     SELECT FROM inbox_messages m
                     WHERE m.id = input.reply_to AND m.deleted_at IS NULL
@@ -264,8 +264,10 @@ statement! {
                 CASE input.direction WHEN 'outbound' THEN 'queued' END AS status,
                 NULL::text AS failure_code, NULL::text AS failure_message,
                 input.reply_to AS reply_to_message_id, input.actor_kind, input.actor_id,
-                input.caller, input.metadata, 1::bigint AS version, directory.now() AS created_at,
-                directory.now() AS updated_at, NULL::timestamptz AS sent_at,
+                input.caller, input.metadata, 1::bigint AS version, 
+                -- Who waited for the row began earlier than what came before.
+                greatest(directory.now(), checked.updated_at) AS created_at,
+                greatest(directory.now(), checked.updated_at) AS updated_at, NULL::timestamptz AS sent_at,
                 NULL::timestamptz AS delivered_at, NULL::timestamptz AS read_at,
                 NULL::timestamptz AS failed_at, NULL::timestamptz AS provider_at
             FROM checked, input
@@ -386,6 +388,15 @@ async fn add(conn: &mut TenantConn, mut new: NewMessage) -> Result<Message, Erro
         message.ok_or(Error::Aborted(Conflict::Transaction))
     })
     .await
+}
+
+/// Adds a message to a conversation that was just found to be open, in the open transaction.
+///
+/// # Errors
+/// As `create`, and where it was archived meanwhile.
+pub async fn create_at_once(conn: &mut TenantConn, new: &NewMessage) -> Result<Message, Error> {
+    let message = create_in(conn, new).await?;
+    message.ok_or(Error::Aborted(Conflict::Transaction))
 }
 
 /// Adds a message to the conversation that it names; `None` if that one does not go on.

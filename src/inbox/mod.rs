@@ -14,6 +14,7 @@ mod conversation;
 mod due;
 mod inbound;
 mod listing;
+mod merge;
 mod message;
 mod opening;
 mod policy;

@@ -126,7 +126,7 @@ async fn find_or_create(conn: &mut TenantConn, new: &NewConversation) -> Result<
             metadata: Value::Object(serde_json::Map::new()),
             quick_reply: None,
         };
-        Some(message::create(conn, first).await?)
+        Some(message::create_at_once(conn, &first).await?)
     };
     let (conversation, _) = conversation::find(conn, id)
         .await?
@@ -251,7 +251,7 @@ statement! {
             ON CONFLICT DO NOTHING
             RETURNING *
         ), moved AS (
-            SELECT b.id, b.version, 'created' AS kind, input.rule,
+            SELECT b.id, b.version, b.updated_at, 'created' AS kind, input.rule,
                 NULL::bigint AS sequence, '{}'::text[] AS changed, NULL::text AS old_status, b.status,
                 NULL::text AS old_priority, b.priority, NULL::text AS old_assignee_id, b.assignee_id,
                 NULL::text AS old_team_id, b.team_id, NULL::text[] AS old_labels, b.labels,
@@ -275,7 +275,7 @@ pub async fn begin(
     new: Beginning<'_>,
 ) -> Result<Option<ConversationId>, Error> {
     // Before the event, which holds up the readers of the log until the commit.
-    let choice = routing::choose(conn, new.identity).await?;
+    let choice = routing::choose(conn, new.identity, None).await?;
     let assignment = choice.as_ref().map(|choice| &choice.assignment);
     let facts = conn.facts().clone();
     let statement = Begin {
@@ -366,6 +366,7 @@ async fn is_going_on(conn: &mut TenantConn, id: ConversationId) -> Result<bool, 
     let going_on = inbox_conversations::table
         .find(id)
         .filter(inbox_conversations::archived_at.is_null())
+        .filter(inbox_conversations::deleted_at.is_null())
         .select(inbox_conversations::id);
     let found: Option<ConversationId> = going_on.first(conn).await.optional()?;
     Ok(found.is_some())

@@ -144,7 +144,9 @@ pub async fn update(
                 return Err(Error::invalid("reopen_days", "is required with WITHIN"));
             }
             (ReopenPolicy::Within, Some(_)) => {}
-            (ReopenPolicy::Always | ReopenPolicy::Never, _) => patch.reopen_days = Some(None),
+            (ReopenPolicy::Always | ReopenPolicy::Never, _) => {
+                patch.reopen_days = current.reopen_days.is_some().then_some(None);
+            }
         }
         let mut changed = changed_fields(&patch);
         if let Some(agent_ids) = &agent_ids {

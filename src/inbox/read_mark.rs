@@ -51,7 +51,8 @@ statement! {
             SET read_sequence = greatest(c.read_sequence, marked.sequence),
                 status = CASE c.status WHEN 'new' THEN 'open' ELSE c.status END,
                 version = c.version + 1, updated_at = directory.now()
-            FROM marked WHERE c.id = marked.conversation_id
+            FROM head LEFT JOIN marked ON marked.conversation_id = head.id
+            WHERE c.id = head.id AND (marked.sequence IS NOT NULL OR head.status = 'new')
             RETURNING c.*
         )", moved!("'read'", "''", "NULL::bigint", "NULL::timestamptz", ""), "
         , changes AS (

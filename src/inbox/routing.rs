@@ -4,18 +4,20 @@
 //! one order, which makes capacities hold over all accounts: what an agent has is counted after
 //! that by a statement of its own, which sees all that was routed before.
 
+use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
 use super::change::{Alteration, Assignment, ChangeKind, alter};
 use super::conversation::{self, Conversation};
 use super::policy::{AccountPolicy, Routing};
-use crate::error::Error;
+use crate::error::{Conflict, Error, Precondition};
 use crate::ids::{AgentId, ChannelAccountId, ContactIdentityId, ConversationId};
 use crate::schema::tenant::{
     agents, channel_account_agents, channel_accounts, contact_identities, inbox_conversations,
 };
 use crate::tenant::TenantConn;
+use uuid::Uuid;
 
 /// Whom a conversation is to be given to, and why.
 #[derive(Debug)]
@@ -51,10 +53,11 @@ impl Candidate {
 
 /// Chooses whom the conversations of an identity's account are given to. To be called in a
 /// transaction, which holds the locks until its end; `took` has to be called if the choice is
-/// followed.
+/// followed. The conversation itself, if it is given to somebody already, counts for nobody.
 pub async fn choose(
     conn: &mut TenantConn,
     identity: ContactIdentityId,
+    except: Option<ConversationId>,
 ) -> Result<Option<Choice>, Error> {
     let account: AccountPolicy = contact_identities::table
         .inner_join(channel_accounts::table)
@@ -67,7 +70,7 @@ pub async fn choose(
         Routing::None => Ok(None),
         Routing::Fixed => {
             let assignee_id = match account.routing_assignee_id {
-                Some(user_id) if is_free(conn, &user_id).await? => Some(user_id),
+                Some(user_id) if is_free(conn, &user_id, except).await? => Some(user_id),
                 _ => None,
             };
             let assignment = Assignment {
@@ -82,7 +85,7 @@ pub async fn choose(
             }))
         }
         routing @ (Routing::RoundRobin | Routing::LeastOpen) => {
-            let free = free_agents(conn, account.id).await?;
+            let free = free_agents(conn, account.id, routing, except).await?;
             let Some(chosen) = Candidate::choose(routing, free) else {
                 return Ok(None);
             };
@@ -122,6 +125,8 @@ pub async fn took(conn: &mut TenantConn, choice: &Choice) -> Result<(), Error> {
 async fn free_agents(
     conn: &mut TenantConn,
     account: ChannelAccountId,
+    routing: Routing,
+    except: Option<ConversationId>,
 ) -> Result<Vec<Candidate>, Error> {
     channel_accounts::table
         .find(account)
@@ -152,10 +157,16 @@ async fn free_agents(
         .into_iter()
         .filter(|(_, _, is_available, _)| *is_available)
         .collect();
-    let users: Vec<_> = available.iter().map(|(_, user_id, ..)| user_id).collect();
+    // In turns, it does not matter how many somebody has who has no limit.
+    let counted = available
+        .iter()
+        .filter(|(_, _, _, capacity)| routing == Routing::LeastOpen || capacity.is_some());
+    let users: Vec<_> = counted.map(|(_, user_id, ..)| user_id).collect();
     let open: Vec<(Option<String>, i64)> = inbox_conversations::table
         .filter(inbox_conversations::assignee_id.eq_any(users))
         .filter(inbox_conversations::archived_at.is_null())
+        .filter(inbox_conversations::deleted_at.is_null())
+        .filter(inbox_conversations::id.ne(except.unwrap_or(ConversationId(Uuid::nil()))))
         .group_by(inbox_conversations::assignee_id)
         .select((inbox_conversations::assignee_id, diesel::dsl::count_star()))
         .load(conn)
@@ -191,7 +202,11 @@ async fn free_agents(
 }
 
 /// Tells whether a user may be given one more conversation: who is not known as an agent may.
-async fn is_free(conn: &mut TenantConn, user_id: &str) -> Result<bool, Error> {
+async fn is_free(
+    conn: &mut TenantConn,
+    user_id: &str,
+    except: Option<ConversationId>,
+) -> Result<bool, Error> {
     let agent: Option<(bool, Option<i32>)> = agents::table
         .filter(agents::user_id.eq(user_id))
         .select((agents::is_available, agents::capacity))
@@ -206,6 +221,8 @@ async fn is_free(conn: &mut TenantConn, user_id: &str) -> Result<bool, Error> {
             let open: i64 = inbox_conversations::table
                 .filter(inbox_conversations::assignee_id.eq(user_id))
                 .filter(inbox_conversations::archived_at.is_null())
+                .filter(inbox_conversations::deleted_at.is_null())
+                .filter(inbox_conversations::id.ne(except.unwrap_or(ConversationId(Uuid::nil()))))
                 .count()
                 .get_result(conn)
                 .await?;
@@ -226,37 +243,72 @@ pub async fn auto_assign(
 ) -> Result<(Conversation, bool), Error> {
     let not_found = || Error::not_found("conversation", id);
     conn.transaction(async |conn| {
-        let (identity, assignee): (ContactIdentityId, Option<String>) = inbox_conversations::table
+        let standing: Standing = inbox_conversations::table
             .filter(inbox_conversations::id.eq(id))
             .filter(inbox_conversations::deleted_at.is_null())
             .select((
                 inbox_conversations::contact_identity_id,
                 inbox_conversations::assignee_id,
+                inbox_conversations::team_id,
+                inbox_conversations::archived_at,
+                inbox_conversations::edit_version,
+                inbox_conversations::version,
             ))
             .for_no_key_update()
             .first(conn)
             .await
             .optional()?
             .ok_or_else(not_found)?;
+        let (identity, assignee, team_id, archived_at, edit_version, version) = standing;
+        if let Some(given) = etag
+            && given != conversation::etag(edit_version)
+        {
+            let current = conversation::etag(edit_version);
+            return Err(Error::Aborted(Conflict::Etag { given, current }));
+        }
+        if archived_at.is_some() {
+            let archived = Precondition::ConversationArchived(id.to_string());
+            return Err(Error::FailedPrecondition(archived));
+        }
         let choice = match assignee {
             Some(_) if !reassign => None,
-            _ => choose(conn, identity).await?,
+            _ => choose(conn, identity, Some(id)).await?,
         };
+        // Whoever has it keeps it, unless somebody else is there to have it.
+        let choice =
+            choice.filter(|choice| assignee.is_none() || choice.assignment.assignee_id.is_some());
         let Some(choice) = choice else {
             let (conversation, _) = conversation::find(conn, id).await?.ok_or_else(not_found)?;
             return Ok((conversation, false));
         };
-        took(conn, &choice).await?;
+        if choice.assignment.assignee_id != assignee {
+            took(conn, &choice).await?;
+        }
+        let assignment = Assignment {
+            team_id: choice.assignment.team_id.or(team_id),
+            ..choice.assignment
+        };
         let change = Alteration {
-            etag,
             rule: choice.rule,
-            assignment: Some(choice.assignment),
+            assignment: Some(assignment),
             ..Alteration::new(id, ChangeKind::Assigned)
         };
-        Ok((alter(conn, change).await?, true))
+        let conversation = alter(conn, change).await?;
+        let assigned = conversation.version != version;
+        Ok((conversation, assigned))
     })
     .await
 }
+
+/// A conversation, as far as routing looks at it.
+type Standing = (
+    ContactIdentityId,
+    Option<String>,
+    Option<String>,
+    Option<DateTime<Utc>>,
+    i64,
+    i64,
+);
 
 #[cfg(test)]
 mod tests {

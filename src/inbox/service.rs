@@ -13,12 +13,14 @@ use super::listing::{self, Position};
 use super::message::{self, NewMessage, StatusReport};
 use super::opening::{self, NewConversation};
 use super::wire::{
-    ActivitiesPage, AgentsPage, AutoAssign, ContactEdit, ContactsPage, ConversationsPage,
-    MergesPage, MessagesPage, PolicyEdit, ReadMark, SearchPage, contact_id, contact_merge_id,
-    conversation_id, message_id, message_match, policy_account,
+    ActivitiesPage, AgentsPage, AutoAssign, ContactEdit, ContactsPage, ConversationMergesPage,
+    ConversationsPage, MergesPage, MessagesPage, PolicyEdit, ReadMark, SearchPage, contact_id,
+    contact_merge_id, conversation_id, conversation_merge_id, message_id, message_match,
+    policy_account,
 };
 use super::{
-    activity, contact_erasure, contact_export, conversation, policy, read_mark, routing, search,
+    activity, contact_erasure, contact_export, conversation, merge, policy, read_mark, routing,
+    search,
 };
 use crate::access::Call as _;
 use crate::error::Error;
@@ -179,6 +181,52 @@ impl InboxService for Inbox {
         let conversation = change::alter(&mut tenant.conn().await?, change).await?;
         Ok(Response::new(pb::ReopenConversationResponse {
             conversation: Some(conversation.into()),
+        }))
+    }
+
+    async fn merge_conversations(
+        &self,
+        request: Request<pb::MergeConversationsRequest>,
+    ) -> Result<Response<pb::MergeConversationsResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let new = merge::NewMerge::try_from(request)?;
+        let merged = merge::merge(&mut tenant.conn().await?, new).await?;
+        Ok(Response::new(pb::MergeConversationsResponse {
+            conversation: Some(merged.conversation.into()),
+            merge: Some(merged.merge.into()),
+        }))
+    }
+
+    async fn undo_conversation_merge(
+        &self,
+        request: Request<pb::UndoConversationMergeRequest>,
+    ) -> Result<Response<pb::UndoConversationMergeResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let id = conversation_merge_id(&request)?;
+        let undone = merge::undo(&mut tenant.conn().await?, id).await?;
+        Ok(Response::new(pb::UndoConversationMergeResponse {
+            conversation: Some(undone.conversation.into()),
+            merge: Some(undone.merge.into()),
+        }))
+    }
+
+    async fn list_conversation_merges(
+        &self,
+        request: Request<pb::ListConversationMergesRequest>,
+    ) -> Result<Response<pb::ListConversationMergesResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let page = ConversationMergesPage::try_from(request)?;
+        let path = pb::ListConversationMergesRequest::PATH.as_bytes();
+        let id = page.conversation_id;
+        let list = List::new(&[path, tenant.binding(), id.0.as_bytes()]);
+        let sealer = self.tenants.page_sealer();
+        let before = list.position(sealer, &page.token)?;
+        let mut conn = tenant.conn().await?;
+        let mut rows = merge::list(&mut conn, id, before, page.size).await?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, |merge| merge.id)?;
+        Ok(Response::new(pb::ListConversationMergesResponse {
+            merges: rows.into_iter().map(Into::into).collect(),
+            next_page_token,
         }))
     }
 

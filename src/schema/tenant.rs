@@ -200,6 +200,22 @@ diesel::table! {
 }
 
 diesel::table! {
+    conversation_merges (id) {
+        id -> Uuid,
+        source_conversation_id -> Uuid,
+        target_conversation_id -> Uuid,
+        source_status -> Text,
+        source_archived_at -> Nullable<Timestamptz>,
+        source_snoozed_until -> Nullable<Timestamptz>,
+        source_waiting_since -> Nullable<Timestamptz>,
+        actor_kind -> Text,
+        actor_id -> Text,
+        created_at -> Timestamptz,
+        undone_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     conversation_read_marks (conversation_id, user_id) {
         conversation_id -> Uuid,
         user_id -> Text,
@@ -427,6 +443,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     contact_words,
     contacts,
     conversation_changes,
+    conversation_merges,
     conversation_read_marks,
     events,
     inbox_conversations,

@@ -36,11 +36,12 @@ pub struct Alarm {
 }
 
 impl TenantDirectory {
-    /// Sets an alarm for something that the caller is about to store.
+    /// Sets an alarm for something that the caller is about to store, to the next full second: many
+    /// that are due together are one.
     pub async fn set_alarm(&self, scope: &TenantScope, at: DateTime<Utc>) -> Result<(), Error> {
         diesel::sql_query(
             "INSERT INTO directory.alarms (tenant_id, due_at)
-            SELECT $1, due FROM unnest(ARRAY[$2,
+            SELECT $1, to_timestamp(ceil(extract(epoch FROM due))) FROM unnest(ARRAY[$2,
                 CASE WHEN $2 < directory.now() + make_interval(secs => $3)
                     THEN directory.now() + make_interval(secs => $3) END]) AS due
             WHERE due IS NOT NULL
@@ -54,19 +55,21 @@ impl TenantDirectory {
         Ok(())
     }
 
-    /// Takes alarms whose time has come, the earliest first.
+    /// Takes alarms whose time has come, the earliest first. Those of tenants that are not in use
+    /// wait until they are again.
     pub async fn take_alarms(&self, most: i64) -> Result<Vec<Alarm>, Error> {
         let taken = diesel::sql_query(
-            "UPDATE directory.alarms a SET leased_until = directory.now() + make_interval(secs => $2)
-            FROM directory.tenants t
-            WHERE t.id = a.tenant_id AND (a.tenant_id, a.due_at) IN (
-                SELECT due.tenant_id, due.due_at FROM directory.alarms due
-                WHERE due.due_at <= directory.now()
-                    AND (due.leased_until IS NULL OR due.leased_until < directory.now())
-                ORDER BY due.due_at LIMIT $1
-                FOR UPDATE SKIP LOCKED
+            "WITH due AS MATERIALIZED (
+                SELECT a.tenant_id, a.due_at, t.slug
+                FROM directory.alarms a JOIN directory.tenants t ON t.id = a.tenant_id
+                WHERE a.due_at <= directory.now() AND t.state = 'active'
+                    AND (a.leased_until IS NULL OR a.leased_until < directory.now())
+                ORDER BY a.due_at LIMIT $1
+                FOR UPDATE OF a SKIP LOCKED
             )
-            RETURNING a.tenant_id, t.slug, a.due_at",
+            UPDATE directory.alarms a SET leased_until = directory.now() + make_interval(secs => $2)
+            FROM due WHERE a.tenant_id = due.tenant_id AND a.due_at = due.due_at
+            RETURNING a.tenant_id, due.slug, a.due_at",
         )
         .bind::<BigInt, _>(most)
         .bind::<Double, _>(LEASE_SECONDS)
@@ -75,9 +78,9 @@ impl TenantDirectory {
         Ok(taken)
     }
 
-    /// Ends an alarm that was seen to.
+    /// Ends an alarm that was seen to, and those before it, which had the same found to be due.
     pub async fn end_alarm(&self, alarm: &Alarm) -> Result<(), Error> {
-        diesel::sql_query("DELETE FROM directory.alarms WHERE tenant_id = $1 AND due_at = $2")
+        diesel::sql_query("DELETE FROM directory.alarms WHERE tenant_id = $1 AND due_at <= $2")
             .bind::<sql_types::Uuid, _>(alarm.tenant_id)
             .bind::<Timestamptz, _>(alarm.due_at)
             .execute(&mut self.directory_conn().await?)

@@ -2,6 +2,7 @@ ALTER TABLE channel_accounts
     DROP COLUMN reopen_policy,
     DROP COLUMN reopen_days;
 DROP INDEX inbox_conversations_priority_idx;
+DROP INDEX inbox_conversations_status_number_idx;
 DROP TABLE conversation_changes;
 DROP TABLE conversation_read_marks;
 ALTER TABLE inbox_conversations

@@ -34,7 +34,8 @@ CREATE INDEX inbox_conversations_merged_into_id_idx ON inbox_conversations (merg
 CREATE INDEX inbox_conversations_assignee_id_idx ON inbox_conversations (assignee_id) WHERE assignee_id IS NOT NULL AND archived_at IS NULL;
 CREATE INDEX inbox_conversations_team_id_idx ON inbox_conversations (team_id) WHERE team_id IS NOT NULL AND archived_at IS NULL;
 CREATE INDEX inbox_conversations_labels_idx ON inbox_conversations USING gin (labels) WHERE labels <> '{}';
-CREATE INDEX inbox_conversations_priority_idx ON inbox_conversations (status, (array_position('{low,normal,high,urgent}'::text[], priority)) DESC, number) WHERE deleted_at IS NULL;
+CREATE INDEX inbox_conversations_priority_idx ON inbox_conversations (status, (array_position('{urgent,high,normal,low}'::text[], priority)), number) WHERE deleted_at IS NULL;
+CREATE INDEX inbox_conversations_status_number_idx ON inbox_conversations (status, number) WHERE deleted_at IS NULL;
 CREATE INDEX inbox_conversations_waiting_since_idx ON inbox_conversations (waiting_since, id) WHERE waiting_since IS NOT NULL AND archived_at IS NULL;
 CREATE INDEX inbox_conversations_snoozed_until_idx ON inbox_conversations (snoozed_until) WHERE snoozed_until IS NOT NULL;
 

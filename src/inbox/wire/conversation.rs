@@ -4,11 +4,12 @@ use crate::access::Actor;
 use crate::channel::Channel;
 use crate::error::Error;
 use crate::field::{Fields, Mask, Most, to_struct};
-use crate::ids::{ChannelAccountId, ContactId, ConversationId};
+use crate::ids::{ChannelAccountId, ContactId, ConversationId, ConversationMergeId};
 use crate::inbox::activity::{Activity, After, Before};
 use crate::inbox::change::{Alteration, Assignment, ChangeKind, Lead};
 use crate::inbox::conversation::{Conversation, Priority, Seen, Status, etag};
 use crate::inbox::listing::{ConversationFilter, Order};
+use crate::inbox::merge::{Merge, NewMerge};
 use crate::inbox::opening::NewConversation;
 use crate::page::PageSize;
 use crate::pb;
@@ -313,6 +314,81 @@ impl TryFrom<pb::MarkConversationReadRequest> for ReadMark {
         }
         fields.finish()?;
         Ok(mark)
+    }
+}
+
+impl TryFrom<pb::MergeConversationsRequest> for NewMerge {
+    type Error = Error;
+
+    fn try_from(mut request: pb::MergeConversationsRequest) -> Result<Self, Error> {
+        let request_id = RequestId::take(&mut request)?;
+        let mut fields = Fields::default();
+        let (source, target) = (
+            &request.source_conversation_id,
+            &request.target_conversation_id,
+        );
+        let new = Self {
+            request_id,
+            source: fields.required_id("source_conversation_id", source, ConversationId),
+            target: fields.required_id("target_conversation_id", target, ConversationId),
+            etag: fields.etag(request.etag),
+        };
+        if !source.is_empty() && source == target {
+            fields.refuse("target_conversation_id", "must be another conversation");
+        }
+        fields.finish()?;
+        Ok(new)
+    }
+}
+
+/// Reads the merge of `UndoConversationMerge`.
+pub fn conversation_merge_id(
+    request: &pb::UndoConversationMergeRequest,
+) -> Result<ConversationMergeId, Error> {
+    let mut fields = Fields::default();
+    let merge = &request.conversation_merge_id;
+    let id = fields.required_id("conversation_merge_id", merge, ConversationMergeId);
+    fields.finish()?;
+    Ok(id)
+}
+
+/// What `ListConversationMerges` asks for.
+pub struct ConversationMergesPage {
+    /// Of which conversation.
+    pub conversation_id: ConversationId,
+    /// How many.
+    pub size: PageSize,
+    /// From where on.
+    pub token: String,
+}
+
+impl TryFrom<pb::ListConversationMergesRequest> for ConversationMergesPage {
+    type Error = Error;
+
+    fn try_from(request: pb::ListConversationMergesRequest) -> Result<Self, Error> {
+        let size = PageSize::new(request.page_size)?;
+        let mut fields = Fields::default();
+        let conversation = &request.conversation_id;
+        let page = Self {
+            conversation_id: fields.required_id("conversation_id", conversation, ConversationId),
+            size,
+            token: request.page_token,
+        };
+        fields.finish()?;
+        Ok(page)
+    }
+}
+
+impl From<Merge> for pb::ConversationMerge {
+    fn from(merge: Merge) -> Self {
+        Self {
+            id: merge.id.into(),
+            source_conversation_id: merge.source_conversation_id.into(),
+            target_conversation_id: merge.target_conversation_id.into(),
+            actor: Actor::of_kind(&merge.actor_kind, merge.actor_id).map(Into::into),
+            create_time: Some(to_timestamp(merge.created_at)),
+            undo_time: merge.undone_at.map(to_timestamp),
+        }
     }
 }
 

@@ -7,7 +7,10 @@ mod routing;
 mod search;
 
 pub use contact::{ContactEdit, ContactsPage, MergesPage, contact_id, contact_merge_id};
-pub use conversation::{ActivitiesPage, ConversationsPage, ReadMark, conversation_id};
+pub use conversation::{
+    ActivitiesPage, ConversationMergesPage, ConversationsPage, ReadMark, conversation_id,
+    conversation_merge_id,
+};
 pub use message::{MessagesPage, message_id};
 pub use routing::{AgentsPage, AutoAssign, PolicyEdit, policy_account};
 pub use search::{SearchPage, message_match};

@@ -31,6 +31,8 @@ pub struct Filled {
     merge: String,
     conversation: String,
     archived: String,
+    merged: String,
+    conversation_merge: String,
     message: String,
     quick_reply: String,
     deleted_quick_reply: String,
@@ -83,6 +85,8 @@ impl Filled {
             merge: String::new(),
             conversation: String::new(),
             archived: String::new(),
+            merged: String::new(),
+            conversation_merge: String::new(),
             message: String::new(),
             quick_reply: String::new(),
             deleted_quick_reply: String::new(),
@@ -133,6 +137,27 @@ impl Filled {
             });
             let sent = call("CreateMessage", new).await;
             filled.message = text(&sent["message"]["id"]);
+        }
+        // Two merges into a conversation, and one more that can be merged.
+        for thread in ["merged-1", "merged-2", "merged-3"] {
+            let new = json!({
+                "tenant": filled.slug,
+                "channel": "CHANNEL_EMAIL",
+                "contactIdentifier": "jane@example.com",
+                "threadKey": thread,
+            });
+            let made = call("CreateConversation", new).await;
+            filled.merged = text(&made["conversation"]["id"]);
+            if thread != "merged-3" {
+                let merge = json!({
+                    "tenant": filled.slug,
+                    "requestId": if thread == "merged-1" { &filled.request_id } else { "" },
+                    "sourceConversationId": filled.merged,
+                    "targetConversationId": filled.conversation,
+                });
+                let merged = call("MergeConversations", merge).await;
+                filled.conversation_merge = text(&merged["merge"]["id"]);
+            }
         }
         for user in ["user-1", "user-2"] {
             call(
@@ -262,6 +287,9 @@ impl Filled {
                 | "UpdateAccountPolicy",
                 "channel_account_id",
             ) => thing(&self.channel_account),
+            ("MergeConversations", "source_conversation_id") => thing(&self.merged),
+            ("MergeConversations", "target_conversation_id") => thing(&self.conversation),
+            ("UndoConversationMerge", "conversation_merge_id") => thing(&self.conversation_merge),
             (
                 _,
                 "assignee_id"
@@ -273,7 +301,7 @@ impl Filled {
             ) => Named::Stranger,
             (
                 "CreateConversation" | "CreateMessage" | "CreateContact" | "AddContactIdentity"
-                | "MergeContacts" | "CreateQuickReply" | "UseQuickReply",
+                | "MergeContacts" | "MergeConversations" | "CreateQuickReply" | "UseQuickReply",
                 "request_id",
             ) => Named::Request(self.request_id.clone()),
             ("CreateContact", "identities[0].channel_account_id")
@@ -303,6 +331,7 @@ impl Filled {
                 | "ReopenConversation"
                 | "MarkConversationRead"
                 | "ListConversationActivities"
+                | "ListConversationMerges"
                 | "CreateMessage"
                 | "ListMessages"
                 | "SearchMessages"
@@ -446,6 +475,21 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "capacity": 5,
         }),
         "ListAgents" => json!({"tenant": slug, "available": true, "pageSize": 1}),
+        "MergeConversations" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "requestId": Uuid::now_v7().to_string(),
+            "sourceConversationId": tenant.merged,
+            "targetConversationId": tenant.conversation,
+        }),
+        "UndoConversationMerge" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "conversationMergeId": tenant.conversation_merge,
+        }),
+        "ListConversationMerges" => {
+            json!({"tenant": slug, "conversationId": tenant.conversation, "pageSize": 1})
+        }
         "QualifyConversation" => json!({
             "tenant": slug,
             "actor": actor,
