@@ -5,7 +5,10 @@
 //! lock comes after the row that orders the change is locked, or writers to one conversation
 //! would hold it while they wait for each other.
 
+use std::time::{Duration, Instant};
+
 use chrono::{DateTime, Utc};
+use diesel::QueryableByName;
 use diesel::sql_types::{self, Array, Nullable, Timestamptz};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -98,4 +101,68 @@ pub async fn append(conn: &mut TenantConn, change: Change<'_>) -> Result<(), Err
     };
     let _: DateTime<Utc> = statement.get_result(conn).await?;
     Ok(())
+}
+
+/// How long those who write while the log is read may take to end.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often is looked whether they have.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// Returns a position of the log up to which everything is final: whatever was to be written
+/// there, can be seen by every later statement or never comes. `None` while somebody who writes
+/// takes too long.
+///
+/// It takes three statements, which see what was committed before each and so must not be in a
+/// transaction: the last number that was drawn, then who holds the lock that numbers are drawn
+/// under, until those have ended; what is read after that is the third.
+///
+/// # Errors
+/// The database cannot be asked.
+pub async fn settled(conn: &mut TenantConn) -> Result<Option<i64>, Error> {
+    let Settled { last } = diesel::sql_query(
+        "SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS last FROM events_id_seq",
+    )
+    .get_result(conn)
+    .await?;
+    let mut writers = writers(conn).await?;
+    let deadline = Instant::now() + PATIENCE;
+    while !writers.is_empty() {
+        if Instant::now() > deadline {
+            return Ok(None);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        let left = self::writers(conn).await?;
+        writers.retain(|writer| left.contains(writer));
+    }
+    Ok(Some(last))
+}
+
+/// The end of the sequence.
+#[derive(QueryableByName)]
+struct Settled {
+    #[diesel(sql_type = sql_types::BigInt)]
+    last: i64,
+}
+
+/// A transaction that may have drawn numbers.
+#[derive(QueryableByName)]
+struct Writer {
+    #[diesel(sql_type = sql_types::Text)]
+    virtual_transaction: String,
+}
+
+async fn writers(conn: &mut TenantConn) -> Result<Vec<String>, Error> {
+    let number = i64::from(conn.tenant_number());
+    let holders = diesel::sql_query(
+        "SELECT virtualtransaction AS virtual_transaction FROM pg_locks
+         WHERE locktype = 'advisory' AND objsubid = 2 AND granted
+             AND classid = 1129270605 AND objid = $1::oid
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+    )
+    .bind::<sql_types::BigInt, _>(number);
+    let holders: Vec<Writer> = holders.load(conn).await?;
+    Ok(holders
+        .into_iter()
+        .map(|holder| holder.virtual_transaction)
+        .collect())
 }

@@ -22,9 +22,11 @@ mod read_mark;
 mod routing;
 mod search;
 mod service;
+mod statistics;
 mod wire;
 
 pub use due::work;
 pub use inbound::{Effect, Inbound, InboundMessage, NewIdentity, Origin, Person, Receipt, record};
 pub use message::{Direction, Location, MessageStatus, MessageType};
 pub use service::Inbox;
+pub use statistics::keeper::run as keep_statistics;

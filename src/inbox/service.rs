@@ -1,5 +1,7 @@
 //! The calls of `InboxService`.
 
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use tonic::{Request, Response, Status};
@@ -12,11 +14,17 @@ use super::contact_merge::{self, NewMerge};
 use super::listing::{self, Position};
 use super::message::{self, NewMessage, StatusReport};
 use super::opening::{self, NewConversation};
+use super::statistics::business_hours::{self, BusinessHoursPatch};
+use super::statistics::conversation_stats::{self, StatsFilter};
+use super::statistics::message_volume::{self, VolumeQuery};
+use super::statistics::rebuild;
+use super::statistics::response_times::{self, ResponseTimesQuery};
+use super::statistics::user_activity::{self, ActivityQuery};
 use super::wire::{
-    ActivitiesPage, AgentsPage, AutoAssign, ContactEdit, ContactsPage, ConversationMergesPage,
-    ConversationsPage, MergesPage, MessagesPage, PolicyEdit, ReadMark, SearchPage, contact_id,
-    contact_merge_id, conversation_id, conversation_merge_id, message_id, message_match,
-    policy_account,
+    self, ActivitiesPage, AgentsPage, AutoAssign, ContactEdit, ContactsPage,
+    ConversationMergesPage, ConversationsPage, MergesPage, MessagesPage, PolicyEdit, ReadMark,
+    SearchPage, contact_id, contact_merge_id, conversation_id, conversation_merge_id, message_id,
+    message_match, policy_account, team_id,
 };
 use super::{
     activity, contact_erasure, contact_export, conversation, merge, policy, read_mark, routing,
@@ -29,6 +37,9 @@ use crate::pb;
 use crate::pb::inbox_service_server::InboxService;
 use crate::tenant::TenantDirectory;
 use crate::webhook::Webhooks;
+
+/// How long one call recomputes statistics.
+const RECOMPUTING: Duration = Duration::from_secs(10);
 
 /// Serves conversations, messages and contacts.
 pub struct Inbox {
@@ -579,5 +590,90 @@ impl InboxService for Inbox {
         Ok(Response::new(pb::EraseContactResponse {
             erasure: Some(erasure.into()),
         }))
+    }
+
+    async fn get_conversation_stats(
+        &self,
+        request: Request<pb::GetConversationStatsRequest>,
+    ) -> Result<Response<pb::GetConversationStatsResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let filter = StatsFilter::try_from(request)?;
+        let counts = conversation_stats::count(&mut tenant.conn().await?, &filter).await?;
+        Ok(Response::new(counts.into_iter().collect()))
+    }
+
+    async fn get_response_times(
+        &self,
+        request: Request<pb::GetResponseTimesRequest>,
+    ) -> Result<Response<pb::GetResponseTimesResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let query = ResponseTimesQuery::try_from(request)?;
+        let times = response_times::measure(&mut tenant.conn().await?, &query).await?;
+        let times = times.into_iter();
+        let response_times =
+            times.map(|(bucket, group, times)| wire::response_times(bucket, group, times));
+        Ok(Response::new(pb::GetResponseTimesResponse {
+            response_times: response_times.collect(),
+        }))
+    }
+
+    async fn get_message_volume(
+        &self,
+        request: Request<pb::GetMessageVolumeRequest>,
+    ) -> Result<Response<pb::GetMessageVolumeResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let query = VolumeQuery::try_from(request)?;
+        let volumes = message_volume::count(&mut tenant.conn().await?, &query).await?;
+        let volumes = volumes.into_iter();
+        let volumes = volumes.map(|(bucket, group, volume)| wire::volume(bucket, group, volume));
+        Ok(Response::new(pb::GetMessageVolumeResponse {
+            volumes: volumes.collect(),
+        }))
+    }
+
+    async fn get_user_activity(
+        &self,
+        request: Request<pb::GetUserActivityRequest>,
+    ) -> Result<Response<pb::GetUserActivityResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let query = ActivityQuery::try_from(request)?;
+        let activities = user_activity::sum(&mut tenant.conn().await?, &query).await?;
+        Ok(Response::new(pb::GetUserActivityResponse {
+            activities: activities.into_iter().map(Into::into).collect(),
+        }))
+    }
+
+    async fn get_business_hours(
+        &self,
+        request: Request<pb::GetBusinessHoursRequest>,
+    ) -> Result<Response<pb::GetBusinessHoursResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let team_id = team_id(request)?;
+        let hours = business_hours::get(&mut tenant.conn().await?, &team_id).await?;
+        Ok(Response::new(pb::GetBusinessHoursResponse {
+            business_hours: Some(hours.into()),
+        }))
+    }
+
+    async fn update_business_hours(
+        &self,
+        request: Request<pb::UpdateBusinessHoursRequest>,
+    ) -> Result<Response<pb::UpdateBusinessHoursResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let patch = BusinessHoursPatch::try_from(request)?;
+        let hours = business_hours::update(&mut tenant.conn().await?, patch).await?;
+        self.tenants.visit_soon(tenant.slug());
+        Ok(Response::new(pb::UpdateBusinessHoursResponse {
+            business_hours: Some(hours.into()),
+        }))
+    }
+
+    async fn recompute_statistics(
+        &self,
+        request: Request<pb::RecomputeStatisticsRequest>,
+    ) -> Result<Response<pb::RecomputeStatisticsResponse>, Status> {
+        let (tenant, _) = self.tenants.enter(request).await?;
+        let progress = rebuild::rebuild(&mut tenant.conn().await?, RECOMPUTING).await?;
+        Ok(Response::new(progress.into()))
     }
 }

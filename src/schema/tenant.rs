@@ -13,6 +13,19 @@ diesel::table! {
 }
 
 diesel::table! {
+    business_hours (id) {
+        id -> Uuid,
+        team_id -> Text,
+        time_zone -> Text,
+        intervals -> Jsonb,
+        holidays -> Array<Nullable<Date>>,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     channel_account_agents (channel_account_id, agent_id) {
         channel_account_id -> Uuid,
         agent_id -> Uuid,
@@ -407,6 +420,69 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    statistics_counts (generation, facet, minutes, bucket, value, measure) {
+        generation -> Int4,
+        facet -> Text,
+        minutes -> Int2,
+        bucket -> Timestamptz,
+        value -> Text,
+        measure -> Text,
+        count -> Int8,
+        first_at -> Timestamptz,
+        last_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    statistics_durations (generation, facet, minutes, bucket, value, measure) {
+        generation -> Int4,
+        facet -> Text,
+        minutes -> Int2,
+        bucket -> Timestamptz,
+        value -> Text,
+        measure -> Text,
+        count -> Int8,
+        wall_total -> Int8,
+        wall_longest -> Int8,
+        wall_histogram -> Bytea,
+        business_total -> Int8,
+        business_longest -> Int8,
+        business_histogram -> Bytea,
+    }
+}
+
+diesel::table! {
+    statistics_folds (generation) {
+        generation -> Int4,
+        is_current -> Bool,
+        position -> Int8,
+        hours -> Jsonb,
+        changes_position -> Nullable<Int8>,
+        messages_at -> Nullable<Timestamptz>,
+        differences -> Nullable<Int8>,
+        started_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    statistics_states (generation, label, status, channel_account_id, assignee_id, team_id, priority, is_qualified, is_unread, is_waiting, is_snoozed) {
+        generation -> Int4,
+        label -> Text,
+        status -> Text,
+        channel_account_id -> Uuid,
+        assignee_id -> Text,
+        team_id -> Text,
+        priority -> Text,
+        is_qualified -> Bool,
+        is_unread -> Bool,
+        is_waiting -> Bool,
+        is_snoozed -> Bool,
+        conversations -> Int8,
+    }
+}
+
 diesel::joinable!(channel_account_agents -> agents (agent_id));
 diesel::joinable!(channel_account_agents -> channel_accounts (channel_account_id));
 diesel::joinable!(channel_members -> channels (channel_id));
@@ -431,6 +507,7 @@ diesel::joinable!(provider_events -> inbox_messages (message_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     agents,
+    business_hours,
     channel_account_agents,
     channel_accounts,
     channel_members,
@@ -455,4 +532,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     parked_receipts,
     provider_events,
     requests,
+    statistics_counts,
+    statistics_durations,
+    statistics_folds,
+    statistics_states,
 );

@@ -252,6 +252,7 @@ impl Server {
             async move { webhooks.work().await }
         });
         let waking = tokio::spawn(inbox::work(self.tenants.clone()));
+        let counting = tokio::spawn(inbox::keep_statistics(self.tenants.clone()));
         let (stopping, stopped) = watch::channel(false);
         let serving = async {
             let grpc = services::layered(public, &calls, &capacity, cors);
@@ -281,6 +282,7 @@ impl Server {
             // What is left of the deliveries is taken up at the next start, or by another node.
             working.abort();
             waking.abort();
+            counting.abort();
             self.webhooks.drain().await;
         };
         let grace = self.config.grace();

@@ -103,6 +103,9 @@ impl TenantDirectory {
             return Ok(false);
         }
         self.provisioner().forget(&taken).await?;
+        for tenant in &taken {
+            self.get_visited(&tenant.slug).await;
+        }
         Ok(true)
     }
 }

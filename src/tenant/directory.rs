@@ -10,6 +10,7 @@ use tonic::Request;
 use uuid::Uuid;
 
 use super::alarm::Alarm;
+use super::backlog::Backlog;
 use super::budget::Budget;
 use super::channel_account::{
     self, AccountSealers, App, ChannelAccount, NewAccount, Provider, Route,
@@ -23,7 +24,7 @@ use super::provision::{CONNECTIONS, Provisioner};
 use super::schema_name::{SchemaName, Slug};
 use super::scope::TenantScope;
 use super::tenant::{self, Isolation, State, Tenant};
-use crate::access::{Actor, Call, Caller, Facts, admit};
+use crate::access::{Actor, Call, Caller, Facts, Scope, admit};
 use crate::channel::Channel;
 use crate::database::dial::Dialer;
 use crate::error::{Chain, Error, Precondition};
@@ -79,6 +80,19 @@ struct Inner {
 pub(super) struct Known {
     tenant: Arc<Tenant>,
     pool: Arc<TenantPool>,
+    pub(super) backlog: Arc<Backlog>,
+}
+
+impl Known {
+    /// Tells whether calls may come in.
+    pub(super) fn is_active(&self) -> bool {
+        self.tenant.state == State::Active
+    }
+
+    /// Work inside the tenant.
+    pub(super) fn scope(&self, facts: Facts) -> TenantScope {
+        TenantScope::new(self.tenant.clone(), self.pool.clone(), facts)
+    }
 }
 
 /// What a directory is made of.
@@ -179,7 +193,10 @@ impl TenantDirectory {
             caller: context.caller,
             correlation_id: context.correlation_id,
         };
-        Ok((TenantScope::new(known.tenant, known.pool, facts), request))
+        if T::SCOPE == Scope::InboxWrite {
+            known.backlog.entered_to_write();
+        }
+        Ok((known.scope(facts), request))
     }
 
     /// Lets an item into the tenant whose account it is for. The provider acts.
@@ -202,7 +219,8 @@ impl TenantDirectory {
             caller: Arc::new(Caller::provider(channel.as_str())),
             correlation_id: correlation_id.into(),
         };
-        Ok(TenantScope::new(known.tenant, known.pool, facts))
+        known.backlog.entered_to_write();
+        Ok(known.scope(facts))
     }
 
     /// Lets in what is due in a tenant. The service itself acts.
@@ -221,7 +239,7 @@ impl TenantDirectory {
             caller: Arc::new(caller),
             correlation_id: Uuid::now_v7().simple().to_string().into(),
         };
-        Ok(TenantScope::new(known.tenant, known.pool, facts))
+        Ok(known.scope(facts))
     }
 
     /// Connects an account of a tenant; tells whether it was not connected before.
@@ -335,7 +353,7 @@ impl TenantDirectory {
         &self.0.provisioner
     }
 
-    async fn known(&self, slug: &str) -> Result<Known, Error> {
+    pub(super) async fn known(&self, slug: &str) -> Result<Known, Error> {
         self.keep_fresh().await?;
         let found = self.read_known(slug);
         let known = match found {
@@ -377,7 +395,12 @@ impl TenantDirectory {
         }
     }
 
-    fn read_known(&self, slug: &str) -> Option<Known> {
+    /// The tenants that this server knows, by slug.
+    pub(super) fn known_tenants(&self) -> &RwLock<HashMap<String, Known>> {
+        &self.0.known
+    }
+
+    pub(super) fn read_known(&self, slug: &str) -> Option<Known> {
         self.0
             .known
             .read()
@@ -389,6 +412,7 @@ impl TenantDirectory {
     /// Keeps what was read of a tenant, unless something newer is known already.
     pub(super) fn remember(&self, tenant: Tenant) -> Result<Known, Error> {
         let mut all = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
+        let backlog = all.get(&tenant.slug).map(|known| known.backlog.clone());
         let pool = match all.get(&tenant.slug) {
             Some(known) if known.tenant.epoch > tenant.epoch => return Ok(known.clone()),
             Some(known) if same_login(&known.tenant, &tenant) => known.pool.clone(),
@@ -405,6 +429,7 @@ impl TenantDirectory {
         let known = Known {
             tenant: Arc::new(tenant),
             pool,
+            backlog: backlog.unwrap_or_default(),
         };
         all.insert(known.tenant.slug.clone(), known.clone());
         Ok(known)

@@ -3,6 +3,7 @@
 mod administration;
 mod alarm;
 mod backfill;
+mod backlog;
 mod budget;
 mod channel_account;
 mod conn;
@@ -21,6 +22,7 @@ mod tenant;
 mod wire;
 
 pub use alarm::Alarm;
+pub use backlog::Due;
 pub use channel_account::{AccountSealers, App, Provider, Route};
 pub use conn::PooledConn as DirectoryConn;
 pub use directory::{DirectoryOptions, FEWEST_CONNECTIONS, InTenant, TenantDirectory};

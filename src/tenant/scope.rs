@@ -40,6 +40,11 @@ impl TenantScope {
         })
     }
 
+    /// The tenant's slug.
+    pub fn slug(&self) -> &str {
+        &self.tenant.slug
+    }
+
     /// Which tenant it is.
     pub fn tenant_id(&self) -> TenantId {
         self.tenant.id

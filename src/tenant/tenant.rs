@@ -159,6 +159,9 @@ pub struct Unclean {
     /// Its name.
     #[diesel(sql_type = sql_types::Text)]
     pub schema_name: String,
+    /// The tenant's slug.
+    #[diesel(sql_type = sql_types::Text)]
+    pub slug: String,
 }
 
 /// Takes tenants on that were not cleaned within the hour, so that nobody else does.
@@ -169,7 +172,7 @@ pub async fn take_unclean(conn: &mut PooledConn, most: i64) -> Result<Vec<Unclea
              WHERE schema_version <> '' AND cleaned_at < directory.now() - interval '1 hour'
              ORDER BY cleaned_at LIMIT $1
              FOR NO KEY UPDATE SKIP LOCKED
-         ) RETURNING schema_name",
+         ) RETURNING schema_name, slug",
     )
     .bind::<sql_types::BigInt, _>(most);
     Ok(taken.load(conn).await?)

@@ -34,6 +34,7 @@ mod rest;
 mod routing;
 mod schema;
 mod search;
+mod statistics;
 mod tenant_admin;
 mod tenant_life;
 mod tls;

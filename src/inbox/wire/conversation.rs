@@ -20,7 +20,7 @@ use super::{IDENTIFIER, NAME, TEXT};
 
 const SUBJECT: Most = Most::Characters(998);
 const NOTES: Most = Most::Characters(4000);
-const LABEL: Most = Most::Characters(64);
+pub(super) const LABEL: Most = Most::Characters(64);
 const MAX_LABELS: usize = 50;
 const MAX_LABELS_OF_FILTER: usize = 20;
 

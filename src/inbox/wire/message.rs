@@ -216,6 +216,19 @@ pub(super) fn message_type(message_type: pb::MessageType) -> Option<MessageType>
         pb::MessageType::Location => MessageType::Location,
     })
 }
+impl From<MessageType> for pb::MessageType {
+    fn from(message_type: MessageType) -> Self {
+        match message_type {
+            MessageType::Text => Self::Text,
+            MessageType::Image => Self::Image,
+            MessageType::Document => Self::Document,
+            MessageType::Audio => Self::Audio,
+            MessageType::Video => Self::Video,
+            MessageType::Location => Self::Location,
+        }
+    }
+}
+
 impl From<Message> for pb::Message {
     fn from(message: Message) -> Self {
         let direction = match message.direction {
@@ -223,14 +236,7 @@ impl From<Message> for pb::Message {
             Direction::Outbound => pb::MessageDirection::Outbound,
             Direction::Internal => pb::MessageDirection::Internal,
         };
-        let message_type = match message.message_type {
-            MessageType::Text => pb::MessageType::Text,
-            MessageType::Image => pb::MessageType::Image,
-            MessageType::Document => pb::MessageType::Document,
-            MessageType::Audio => pb::MessageType::Audio,
-            MessageType::Video => pb::MessageType::Video,
-            MessageType::Location => pb::MessageType::Location,
-        };
+        let message_type = pb::MessageType::from(message.message_type);
         let status = match message.status {
             None => pb::MessageStatus::Unspecified,
             Some(MessageStatus::Queued) => pb::MessageStatus::Queued,

@@ -5,6 +5,7 @@ mod conversation;
 mod message;
 mod routing;
 mod search;
+mod statistics;
 
 pub use contact::{ContactEdit, ContactsPage, MergesPage, contact_id, contact_merge_id};
 pub use conversation::{
@@ -14,6 +15,7 @@ pub use conversation::{
 pub use message::{MessagesPage, message_id};
 pub use routing::{AgentsPage, AutoAssign, PolicyEdit, policy_account};
 pub use search::{SearchPage, message_match};
+pub use statistics::{response_times, team_id, volume};
 
 use crate::field::Most;
 

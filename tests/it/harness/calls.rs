@@ -284,7 +284,10 @@ impl Filled {
                 | "SearchMessages"
                 | "ListContacts"
                 | "GetAccountPolicy"
-                | "UpdateAccountPolicy",
+                | "UpdateAccountPolicy"
+                | "GetConversationStats"
+                | "GetResponseTimes"
+                | "GetMessageVolume",
                 "channel_account_id",
             ) => thing(&self.channel_account),
             ("MergeConversations", "source_conversation_id") => thing(&self.merged),
@@ -297,6 +300,8 @@ impl Filled {
                 | "routing_assignee_id"
                 | "routing_team_id"
                 | "agent_ids"
+                | "agent_id"
+                | "user_ids"
                 | "user_id",
             ) => Named::Stranger,
             (
@@ -736,6 +741,50 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "userId": "user-1",
             "pageSize": 1,
         }),
+        "GetConversationStats" => json!({
+            "tenant": slug,
+            "channels": ["CHANNEL_EMAIL"],
+            "channelAccountId": tenant.channel_account,
+            "assigneeId": "user-2",
+            "teamId": "team-1",
+            "label": "vip",
+        }),
+        "GetResponseTimes" => json!({
+            "tenant": slug,
+            "startTime": "2026-01-01T00:00:00Z",
+            "endTime": "2026-02-01T00:00:00Z",
+            "timeZone": "Europe/Berlin",
+            "interval": "STATISTICS_INTERVAL_DAY",
+            "groupBy": "RESPONSE_TIMES_GROUPING_CHANNEL_ACCOUNT",
+            "channelAccountId": tenant.channel_account,
+        }),
+        "GetMessageVolume" => json!({
+            "tenant": slug,
+            "startTime": "2026-01-01T00:00:00Z",
+            "endTime": "2026-02-01T00:00:00Z",
+            "timeZone": "Europe/Berlin",
+            "interval": "STATISTICS_INTERVAL_DAY",
+            "groupBy": "MESSAGE_VOLUME_GROUPING_TYPE",
+            "channelAccountId": tenant.channel_account,
+            "type": "MESSAGE_TYPE_TEXT",
+        }),
+        "GetUserActivity" => json!({
+            "tenant": slug,
+            "startTime": "2026-01-01T00:00:00Z",
+            "endTime": "2026-02-01T00:00:00Z",
+            "userIds": ["user-1"],
+        }),
+        "GetBusinessHours" => json!({"tenant": slug, "teamId": "team-1"}),
+        "UpdateBusinessHours" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "teamId": "team-1",
+            "updateMask": "timeZone,intervals,holidays",
+            "timeZone": "Europe/Berlin",
+            "intervals": [{"weekday": "WEEKDAY_MONDAY", "startMinute": 540, "endMinute": 1080}],
+            "holidays": ["2026-12-25"],
+        }),
+        "RecomputeStatistics" => json!({"tenant": slug}),
         other => panic!("harness/calls.rs has no example of {other}"),
     }
 }

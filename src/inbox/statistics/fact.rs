@@ -1,0 +1,318 @@
+//! What the log's rows say to statistics: the one place that decides what counts as what, for the
+//! rollups and for what is read beside them.
+
+use chrono::{DateTime, Utc};
+use diesel::QueryableByName;
+use diesel::sql_types::{Array, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+
+use super::hours::{self, Hours};
+use crate::ids::{ChannelAccountId, MessageId};
+use crate::inbox::change::ChangeKind;
+use crate::inbox::conversation::Status;
+use crate::inbox::message::{Direction, MessageType};
+use crate::stored_enum::stored_enum;
+
+stored_enum! {
+    /// By what things are counted.
+    Facet {
+        /// All of them, under an empty value.
+        All = "all",
+        /// Who answered, or who handled a conversation; empty for nobody.
+        Agent = "agent",
+        /// The conversation's team; empty for none.
+        Team = "team",
+        /// The channel account.
+        Account = "account",
+        /// Each label of the conversation.
+        Label = "label",
+        /// Who acted, as `user/` and an id.
+        Actor = "actor",
+    }
+}
+
+impl Facet {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::All,
+        Self::Agent,
+        Self::Team,
+        Self::Account,
+        Self::Label,
+        Self::Actor,
+    ];
+}
+
+stored_enum! {
+    /// What lasts.
+    Lasting {
+        /// From a customer's message to a person's first answer of the episode.
+        FirstResponse = "first_response",
+        /// The same for every further answer.
+        NextResponse = "next_response",
+        /// From an episode's beginning to its archiving.
+        Resolution = "resolution",
+        /// Nothing: an archived conversation was opened again.
+        Reopening = "reopening",
+    }
+}
+
+/// What happens, and how often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Counted {
+    /// A message.
+    Message(Direction, MessageType),
+    /// A conversation was given to the user.
+    Assigned,
+    /// A conversation was archived.
+    Closed,
+    /// Any change of a conversation that no message made.
+    Acted,
+}
+
+impl Counted {
+    /// The word that the database holds.
+    pub fn word(self) -> String {
+        match self {
+            Self::Message(direction, kind) => format!("{}.{}", direction.as_str(), kind.as_str()),
+            Self::Assigned => "assigned".to_owned(),
+            Self::Closed => "closed".to_owned(),
+            Self::Acted => "acted".to_owned(),
+        }
+    }
+
+    /// Reads the word that the database holds.
+    pub fn read(word: &str) -> Option<Self> {
+        use Direction::{Inbound, Internal, Outbound};
+        use MessageType::{Audio, Document, Image, Location, Text, Video};
+        let messages = [Inbound, Outbound, Internal]
+            .into_iter()
+            .flat_map(|direction| {
+                [Text, Image, Document, Audio, Video, Location]
+                    .map(|kind| Self::Message(direction, kind))
+            });
+        let others = [Self::Assigned, Self::Closed, Self::Acted];
+        messages
+            .chain(others)
+            .find(|counted| counted.word() == word)
+    }
+}
+
+/// Something that lasted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Duration {
+    /// When it ended.
+    pub at: DateTime<Utc>,
+    /// What it was.
+    pub lasting: Lasting,
+    /// How long it took, in milliseconds.
+    pub wall: i64,
+    /// How much of that was in business hours.
+    pub business: i64,
+    /// What it is counted by.
+    pub by: Vec<(Facet, String)>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Occurrence {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What.
+    pub counted: Counted,
+    /// What it is counted by.
+    pub by: Vec<(Facet, String)>,
+}
+
+/// A change of a conversation, as far as statistics look at it.
+#[derive(Debug, QueryableByName)]
+pub struct LoggedChange {
+    #[diesel(sql_type = Timestamptz)]
+    at: DateTime<Utc>,
+    #[diesel(sql_type = Text)]
+    kind: ChangeKind,
+    #[diesel(sql_type = Text)]
+    actor_kind: String,
+    #[diesel(sql_type = Text)]
+    actor_id: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    old_status: Option<Status>,
+    #[diesel(sql_type = Text)]
+    status: Status,
+    #[diesel(sql_type = Nullable<Text>)]
+    old_assignee_id: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    assignee_id: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    team_id: Option<String>,
+    #[diesel(sql_type = Array<Text>)]
+    labels: Vec<String>,
+    #[diesel(sql_type = SqlUuid)]
+    channel_account_id: ChannelAccountId,
+    #[diesel(sql_type = Timestamptz)]
+    episode_started_at: DateTime<Utc>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    waited_since: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Bool)]
+    is_first_response: bool,
+}
+
+/// The columns of a `LoggedChange`, of rows `c` of the log.
+macro_rules! logged_change {
+    () => {
+        "c.at, c.kind, c.actor_kind, c.actor_id, c.old_status, c.status, c.old_assignee_id,
+            c.assignee_id, c.team_id, c.labels, c.episode_started_at, c.waited_since,
+            c.is_first_response, (
+                SELECT i.channel_account_id
+                FROM inbox_conversations v JOIN contact_identities i ON i.id = v.contact_identity_id
+                WHERE v.id = c.conversation_id
+            ) AS channel_account_id"
+    };
+}
+
+/// A message, as far as statistics look at it.
+#[derive(Debug, QueryableByName)]
+pub struct LoggedMessage {
+    #[diesel(sql_type = SqlUuid)]
+    /// Its id.
+    pub id: MessageId,
+    #[diesel(sql_type = Timestamptz)]
+    created_at: DateTime<Utc>,
+    #[diesel(sql_type = Text)]
+    direction: Direction,
+    #[diesel(sql_type = Text)]
+    message_type: MessageType,
+    #[diesel(sql_type = Text)]
+    actor_kind: String,
+    #[diesel(sql_type = Text)]
+    actor_id: String,
+    #[diesel(sql_type = SqlUuid)]
+    channel_account_id: ChannelAccountId,
+}
+
+/// The columns of a `LoggedMessage`, of rows `m` of the messages.
+macro_rules! logged_message {
+    () => {
+        "m.id, m.created_at, m.direction, m.type AS message_type, m.actor_kind, m.actor_id, (
+                SELECT i.channel_account_id
+                FROM inbox_conversations v JOIN contact_identities i ON i.id = v.contact_identity_id
+                WHERE v.id = m.conversation_id
+            ) AS channel_account_id"
+    };
+}
+
+/// Which messages `m` are counted: deleted ones too, because they were sent.
+macro_rules! is_counted {
+    () => {
+        "true"
+    };
+}
+
+pub(super) use {is_counted, logged_change, logged_message};
+
+/// How a person, an automation or a service is written as a value of `Facet::Actor`.
+pub fn actor(kind: &str, id: &str) -> String {
+    format!("{kind}/{id}")
+}
+
+impl LoggedChange {
+    /// What lasted until this change, if anything did. A merge ends no episode that was resolved,
+    /// and undoing it opens nothing again.
+    pub fn duration(&self, hours: &[Hours]) -> Option<Duration> {
+        let was_archived = self.old_status? == Status::Archived;
+        let is_archived = self.status == Status::Archived;
+        let user = (self.actor_kind == "user").then(|| self.actor_id.clone());
+        let (lasting, since, agent) = if let Some(since) = self.waited_since {
+            let lasting = match self.is_first_response {
+                true => Lasting::FirstResponse,
+                false => Lasting::NextResponse,
+            };
+            (lasting, since, user)
+        } else if is_archived && !was_archived && self.kind != ChangeKind::Merged {
+            let handler = self.assignee_id.clone();
+            (Lasting::Resolution, self.episode_started_at, handler)
+        } else if was_archived && !is_archived && self.kind != ChangeKind::Unmerged {
+            (Lasting::Reopening, self.at, self.assignee_id.clone())
+        } else {
+            return None;
+        };
+        let business = hours::open(hours, self.team_id.as_deref(), since, self.at);
+        let mut by = vec![
+            (Facet::All, String::new()),
+            (Facet::Agent, agent.unwrap_or_default()),
+            (Facet::Team, self.team_id.clone().unwrap_or_default()),
+            (Facet::Account, self.channel_account_id.to_string()),
+        ];
+        by.extend(
+            self.labels
+                .iter()
+                .map(|label| (Facet::Label, label.clone())),
+        );
+        Some(Duration {
+            at: self.at,
+            lasting,
+            wall: (self.at - since).num_milliseconds().max(0),
+            business: business.num_milliseconds().max(0),
+            by,
+        })
+    }
+
+    /// What people did with it.
+    pub fn occurrences(&self) -> Vec<Occurrence> {
+        let mut all = Vec::new();
+        let mut add = |counted, kind: &str, id: &str| {
+            all.push(Occurrence {
+                at: self.at,
+                counted,
+                by: vec![(Facet::Actor, actor(kind, id))],
+            });
+        };
+        if let Some(assignee) = &self.assignee_id
+            && self.old_assignee_id.as_ref() != Some(assignee)
+        {
+            add(Counted::Assigned, "user", assignee);
+        }
+        // What messages did to a conversation is told by the messages.
+        if self.kind == ChangeKind::Message {
+            return all;
+        }
+        add(Counted::Acted, &self.actor_kind, &self.actor_id);
+        if self.kind == ChangeKind::Archived && self.old_status != Some(Status::Archived) {
+            add(Counted::Closed, &self.actor_kind, &self.actor_id);
+        }
+        all
+    }
+}
+
+impl LoggedMessage {
+    /// What it is counted as.
+    pub fn occurrence(&self) -> Occurrence {
+        Occurrence {
+            at: self.created_at,
+            counted: Counted::Message(self.direction, self.message_type),
+            by: vec![
+                (Facet::Account, self.channel_account_id.to_string()),
+                (Facet::Actor, actor(&self.actor_kind, &self.actor_id)),
+            ],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_what_is_counted_can_be_read() {
+        let all = [
+            Counted::Message(Direction::Internal, MessageType::Video),
+            Counted::Message(Direction::Inbound, MessageType::Text),
+            Counted::Assigned,
+            Counted::Closed,
+            Counted::Acted,
+        ];
+        for counted in all {
+            assert_eq!(Counted::read(&counted.word()), Some(counted));
+        }
+        assert_eq!(Counted::read("inbound"), None);
+    }
+}

@@ -1,0 +1,16 @@
+//! Statistics: rollups that are folded from the log, and what is read from both.
+
+pub mod business_hours;
+pub mod conversation_stats;
+mod fact;
+pub mod fold;
+mod histogram;
+mod hours;
+pub mod keeper;
+pub mod message_volume;
+pub mod range;
+pub mod rebuild;
+pub mod response_times;
+pub mod rollup;
+mod snapshot;
+pub mod user_activity;
