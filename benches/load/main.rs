@@ -11,6 +11,7 @@ mod process;
 mod report;
 mod search;
 mod service;
+mod statistics;
 mod tenants;
 
 use std::error::Error;
@@ -90,6 +91,13 @@ async fn main() -> Result<(), Failure> {
         fs::create_dir_all(&own)?;
         let postgres = Postgres::start(&own, false, 200).await?;
         measured = search::measure(&postgres, &keys).await;
+        postgres.stop().await?;
+    }
+    if measured.is_ok() && is_wanted(statistics::NAME) {
+        let own = folder.join("statistics");
+        fs::create_dir_all(&own)?;
+        let postgres = Postgres::start(&own, false, 100).await?;
+        measured = statistics::measure(&postgres, &keys).await;
         postgres.stop().await?;
     }
     if given.is_none() {
