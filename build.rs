@@ -55,6 +55,7 @@ fn proto_files(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
 fn calls(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
     let mut code = String::new();
     let mut list = String::new();
+    let mut streams = String::new();
     for service in pool
         .services()
         .filter(|service| service.package_name() == PACKAGE)
@@ -67,6 +68,9 @@ fn calls(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
                 code,
                 "impl crate::access::Call for {request} {{\n    const PATH: &'static str = {path:?};\n    const SCOPE: crate::access::Scope = crate::access::Scope::{scope};\n}}"
             )?;
+            if method.is_client_streaming() {
+                writeln!(streams, "    {path:?},")?;
+            }
             writeln!(list, "    ({path:?}, crate::access::Scope::{scope}),")?;
             let admin = service.name() == "TenantAdminService";
             if let Some(field) = method
@@ -98,7 +102,7 @@ fn calls(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
     }
     writeln!(
         code,
-        "/// Every call of this service: its path and the scope that it needs.\npub const CALLS: &[(&str, crate::access::Scope)] = &[\n{list}];"
+        "/// Every call of this service: its path and the scope that it needs.\npub const CALLS: &[(&str, crate::access::Scope)] = &[\n{list}];\n\n/// The calls whose requests are streams.\npub const STREAMS: &[&str] = &[\n{streams}];"
     )?;
     Ok(code)
 }

@@ -20,6 +20,8 @@ use uuid::Uuid;
 
 use crate::access::{Authenticator, CallContext, sole_credential};
 use crate::error::{Error, InvalidRequest, with_cause};
+use crate::pace::Paced;
+use crate::pb;
 use crate::telemetry::CallMetrics;
 use crate::trace::CallTraces;
 
@@ -29,6 +31,8 @@ pub const CORRELATION: &str = "x-request-id";
 const MAX_CORRELATION: usize = 128;
 /// How much earlier than the caller we give up, so that our answer is heard.
 const HEAD_START: Duration = Duration::from_millis(5);
+/// The longest that a call may take whose request is a stream.
+const LONGEST_STREAM: Duration = Duration::from_hours(1);
 
 /// Puts every call through its checks.
 #[derive(Clone)]
@@ -115,7 +119,18 @@ where
         if let Some(traces) = &checks.traces {
             traces.begin(&span, path.path(), request.headers());
         }
-        let deadline = deadline(request.headers(), checks.timeout);
+        let streams = pb::STREAMS.contains(&path.path());
+        let longest = if streams {
+            LONGEST_STREAM
+        } else {
+            checks.timeout
+        };
+        let deadline = deadline(request.headers(), longest);
+        if streams {
+            let (version, end) = (request.version(), started + deadline);
+            request = request
+                .map(|body| Body::new(Paced::new(body, version, checks.timeout, end.into())));
+        }
         let admitted = span.in_scope(|| checks.admit(&request, &correlation_id));
         let answer = match admitted {
             Ok(context) => {

@@ -3,10 +3,32 @@
 use std::marker::PhantomData;
 
 use prost::Message;
-use tonic::Status;
 use tonic::codec::{DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use crate::error::{Error, InvalidRequest};
+
+/// Tells what became of a stream of requests that yields no more.
+pub fn broken_off(status: Status) -> Error {
+    match status.code() {
+        Code::InvalidArgument => {
+            let details = status.get_error_details();
+            let cause = details
+                .error_info()
+                .and_then(|info| info.metadata.get("cause"));
+            let cause = cause.map_or_else(|| status.message(), String::as_str);
+            Error::InvalidRequest(InvalidRequest::Undecodable(cause.to_owned()))
+        }
+        // Both are the transport's own words: for a message over the limit, and for half of one.
+        Code::OutOfRange => Error::InvalidRequest(InvalidRequest::TooLarge),
+        Code::Internal => {
+            Error::InvalidRequest(InvalidRequest::Undecodable(status.message().to_owned()))
+        }
+        Code::DeadlineExceeded => Error::DeadlineExceeded,
+        _ => Error::Cancelled,
+    }
+}
 
 /// Encodes `T` and decodes `U`.
 #[derive(Debug, Clone, Copy)]

@@ -65,7 +65,7 @@ pub struct Config {
     #[arg(long, env = "SQL_ECHO", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new(), value_name = "BOOL")]
     pub sql_echo: bool,
 
-    /// Where the private PostgreSQL, the master key and the development key are kept
+    /// Where the private PostgreSQL, the master key, the development key and, unless `COMM_ATTACHMENTS_URL` says otherwise, files are kept
     #[arg(long, env = "COMM_DATA_DIR", default_value_os_t = default_data_dir(), value_name = "FOLDER")]
     pub data_dir: PathBuf,
 
@@ -76,6 +76,14 @@ pub struct Config {
     /// The file of the master key, 64 hexadecimal digits; without it one is made in the data folder
     #[arg(long, env = "COMM_MASTER_KEY_FILE", value_name = "FILE")]
     pub master_key_file: Option<PathBuf>,
+
+    /// Where files are kept: `file:///folder`, or `s3://bucket/prefix` of an S3-compatible service, with region, credentials and address by `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ENDPOINT_URL` and the other usual variables; without it the folder `attachments` in the data folder
+    #[arg(long, env = "COMM_ATTACHMENTS_URL", value_name = "URL")]
+    pub attachments_url: Option<String>,
+
+    /// The most that one file may have, in bytes
+    #[arg(long, env = "COMM_ATTACHMENT_BYTES", default_value_t = 100 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1..=4 * 1024 * 1024 * 1024), value_name = "BYTES")]
+    pub attachment_bytes: u64,
 
     /// The most database connections of all kinds together
     #[arg(long, env = "COMM_DB_CONNECTIONS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(i64::try_from(FEWEST_CONNECTIONS).unwrap_or(i64::MAX)..), value_name = "NUMBER")]
@@ -214,7 +222,7 @@ pub struct Config {
     #[arg(long, env = "COMM_CALLS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..), value_name = "NUMBER")]
     pub calls: u32,
 
-    /// The longest that a call may take, in seconds; a caller's own deadline may be shorter
+    /// The longest that a call may take, in seconds, and an upload wait for its next bytes; a caller's own deadline may be shorter
     #[arg(
         long,
         env = "COMM_CALL_SECONDS",

@@ -58,6 +58,8 @@ pub enum Error {
     },
     /// The database cannot be reached.
     Unavailable(Source),
+    /// The store of files cannot be reached.
+    FilesUnavailable(Source),
     /// The server is shutting down.
     Draining,
     /// The caller's deadline, or the server's own, passed.
@@ -182,6 +184,8 @@ pub enum Precondition {
         /// The other one.
         merged_into_id: String,
     },
+    /// The attachment belongs to another message.
+    AttachmentInUse(String),
     /// The message is not an outbound one.
     MessageNotOutbound(String),
     /// The contact was merged into another.
@@ -279,7 +283,7 @@ impl Error {
             Self::Aborted(_) => Code::Aborted,
             Self::ResourceExhausted { .. } | Self::TooManyCalls => Code::ResourceExhausted,
             Self::MethodNotAllowed { .. } => Code::Unimplemented,
-            Self::Unavailable(_) | Self::Draining => Code::Unavailable,
+            Self::Unavailable(_) | Self::FilesUnavailable(_) | Self::Draining => Code::Unavailable,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::Cancelled => Code::Cancelled,
             Self::Internal(_) => Code::Internal,
@@ -296,7 +300,9 @@ impl fmt::Display for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Self::Unavailable(source) | Self::Internal(source) => Some(source.as_ref()),
+            Self::Unavailable(source) | Self::FilesUnavailable(source) | Self::Internal(source) => {
+                Some(source.as_ref())
+            }
             Self::InvalidArgument(_)
             | Self::InvalidRequest(_)
             | Self::Unauthenticated
@@ -351,7 +357,7 @@ fn is_outage(message: &str) -> bool {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        if let Error::Unavailable(_) | Error::Internal(_) = &error {
+        if let Error::Unavailable(_) | Error::FilesUnavailable(_) | Error::Internal(_) = &error {
             tracing::error!(error = %Chain(&error), "call failed");
         }
         let detail = error.detail();
@@ -399,7 +405,10 @@ impl From<Error> for Status {
             Error::ResourceExhausted { retry_after } => {
                 details.set_retry_info(Some(*retry_after));
             }
-            Error::TooManyCalls | Error::Unavailable(_) | Error::Draining => {
+            Error::TooManyCalls
+            | Error::Unavailable(_)
+            | Error::FilesUnavailable(_)
+            | Error::Draining => {
                 details.set_retry_info(Some(Duration::from_secs(1)));
             }
             Error::InvalidRequest(
@@ -418,7 +427,7 @@ impl From<Error> for Status {
             | Error::Internal(_) => {}
         }
         let mut status = Status::with_error_details(error.code(), detail.message, details);
-        if let Error::Unavailable(_) | Error::Internal(_) = &error {
+        if let Error::Unavailable(_) | Error::FilesUnavailable(_) | Error::Internal(_) = &error {
             // Stays in this process, unless `with_cause` is asked.
             status.set_source(Arc::new(error));
         }

@@ -83,6 +83,8 @@ ids! {
     QuickReplyId,
     /// Of one use of a quick reply.
     QuickReplyUseId,
+    /// Of a file.
+    AttachmentId,
     /// Of a provider's app.
     AppId,
     /// Of a webhook as it came.

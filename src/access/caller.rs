@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tonic::Request;
+use tonic::{Request, Streaming};
 
 use crate::error::{Denial, Error};
 
@@ -18,6 +18,12 @@ pub trait Call {
     const PATH: &'static str;
     /// The one scope that it needs.
     const SCOPE: Scope;
+}
+
+/// A call that takes several requests.
+impl<T: Call> Call for Streaming<T> {
+    const PATH: &'static str = T::PATH;
+    const SCOPE: Scope = T::SCOPE;
 }
 
 /// What a credential may be allowed to do.

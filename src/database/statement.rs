@@ -4,6 +4,34 @@
 /// on from there. Its static query id lets the connection keep the prepared form, which
 /// `diesel::sql_query` never does.
 macro_rules! statement {
+    // Two forms of one statement, which `$form` tells apart: the first is that of `true`.
+    (
+        $(#[$doc:meta])*
+        $name:ident<$life:lifetime, $form:ident> -> $row:ty {
+            $($field:ident: $rust:ty => $sql:ty),* $(,)?
+        }
+        $text:expr, $other:expr
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        struct $name<$life, const $form: bool> {
+            $($field: $rust,)*
+            life: std::marker::PhantomData<&$life ()>,
+        }
+
+        impl<const $form: bool> diesel::query_builder::QueryId for $name<'_, $form> {
+            type QueryId = $name<'static, $form>;
+            const HAS_STATIC_QUERY_ID: bool = true;
+        }
+
+        impl<const $form: bool> diesel::query_builder::Query for $name<'_, $form> {
+            type SqlType = $row;
+        }
+
+        impl<const $form: bool> diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name<'_, $form> {
+            $crate::database::statement::statement!(@walk { $($field => $sql),* } if $form { $text } else { $other });
+        }
+    };
     (
         $(#[$doc:meta])*
         $name:ident<$life:lifetime> -> $row:ty {
@@ -28,22 +56,26 @@ macro_rules! statement {
         }
 
         impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name<'_> {
-            fn walk_ast<'b>(
-                &'b self,
-                mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
-            ) -> diesel::QueryResult<()> {
-                out.push_sql("WITH RECURSIVE input AS (SELECT ");
-                let mut separator = "";
-                $(
-                    out.push_sql(separator);
-                    separator = ", ";
-                    out.push_bind_param::<$sql, _>(&self.$field)?;
-                    out.push_sql(concat!(" AS ", stringify!($field)));
-                )*
-                let _ = separator;
-                out.push_sql(concat!(")", $text));
-                Ok(())
-            }
+            $crate::database::statement::statement!(@walk { $($field => $sql),* } $text);
+        }
+    };
+    (@walk { $($field:ident => $sql:ty),* } $text:expr) => {
+        fn walk_ast<'b>(
+            &'b self,
+            mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
+        ) -> diesel::QueryResult<()> {
+            out.push_sql("WITH RECURSIVE input AS (SELECT ");
+            let mut separator = "";
+            $(
+                out.push_sql(separator);
+                separator = ", ";
+                out.push_bind_param::<$sql, _>(&self.$field)?;
+                out.push_sql(concat!(" AS ", stringify!($field)));
+            )*
+            let _ = separator;
+            out.push_sql(")");
+            out.push_sql($text);
+            Ok(())
         }
     };
 }

@@ -77,6 +77,10 @@ impl Error {
                 ErrorReason::DatabaseUnavailable,
                 "the database cannot be reached, try again",
             ),
+            Self::FilesUnavailable(_) => Detail::new(
+                ErrorReason::FilesUnavailable,
+                "the store of files cannot be reached, try again",
+            ),
             Self::Draining => Detail::new(
                 ErrorReason::Draining,
                 "the server is shutting down, try again",
@@ -252,6 +256,11 @@ impl Precondition {
             )
             .with("conversation_id", id.clone())
             .with("merged_into_id", merged_into_id.clone()),
+            Self::AttachmentInUse(id) => Detail::new(
+                ErrorReason::AttachmentInUse,
+                format!("attachment `{id}` belongs to another message"),
+            )
+            .with("attachment_id", id.clone()),
             Self::MessageNotOutbound(id) => Detail::new(
                 ErrorReason::MessageNotOutbound,
                 format!("message `{id}` is not outbound and has no status"),

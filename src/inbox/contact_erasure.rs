@@ -17,11 +17,12 @@ use crate::database::statement::statement;
 use crate::error::Error;
 use crate::event::log::append_events;
 use crate::ids::{
-    ChannelAccountId, ContactErasureId, ContactId, ContactIdentityId, ConversationId, DeliveryId,
+    AttachmentId, ChannelAccountId, ContactErasureId, ContactId, ContactIdentityId, ConversationId,
+    DeliveryId,
 };
 use crate::schema::tenant::{
-    contact_erasures, contact_identities, contact_words, contacts, inbox_conversations,
-    inbox_messages, provider_events,
+    attachments, contact_erasures, contact_identities, contact_words, contacts,
+    inbox_conversations, inbox_messages, provider_events,
 };
 use crate::tenant::{TenantConn, TenantScope};
 use crate::webhook::{Erased, Traces, Webhooks};
@@ -256,6 +257,7 @@ struct Remains {
     identities: Vec<ContactIdentityId>,
     accounts: Vec<ChannelAccountId>,
     conversations: Vec<(ConversationId, i64)>,
+    attachments: Vec<AttachmentId>,
     identifiers: Vec<String>,
 }
 
@@ -281,6 +283,12 @@ impl Remains {
             .select((inbox_conversations::id, inbox_conversations::last_sequence))
             .load(conn)
             .await?;
+        let attachments = attachments::table
+            .inner_join(inbox_messages::table.inner_join(inbox_conversations::table))
+            .filter(inbox_conversations::contact_identity_id.eq_any(&identities))
+            .select(attachments::id)
+            .load(conn)
+            .await?;
         let identifiers: Vec<Option<String>> = contact_erasures::table
             .find(erasure)
             .select(contact_erasures::identifiers)
@@ -291,6 +299,7 @@ impl Remains {
             identities,
             accounts,
             conversations,
+            attachments,
             identifiers: identifiers.into_iter().flatten().collect(),
         })
     }
@@ -326,13 +335,16 @@ statement! {
             UPDATE inbox_messages m
             SET text = '', type = CASE m.type WHEN 'location' THEN 'text' ELSE m.type END,
                 latitude = NULL, longitude = NULL, location_name = NULL, location_address = NULL,
-                failure_message = NULL, metadata = '{}',
+                failure_message = NULL, metadata = '{}', attachments = NULL,
                 deleted_at = coalesce(m.deleted_at, directory.now()),
                 updated_at = directory.now(), version = m.version + 1
             FROM input
             WHERE m.conversation_id = input.conversation_id
                 AND m.sequence > input.after AND m.sequence <= input.up_to
             RETURNING m.id
+        ), unneeded AS (
+            UPDATE attachments a SET state = 'deleted', file_name = ''
+            FROM emptied WHERE a.message_id = emptied.id
         ), unfindable AS (
             DELETE FROM inbox_message_words w USING emptied WHERE w.message_id = emptied.id
         )
@@ -404,7 +416,8 @@ async fn empty_answers(
 ) -> Result<Option<Place>, Error> {
     let contacts = remains.family.iter().map(ToString::to_string);
     let conversations = remains.conversations.iter().map(|(id, _)| id.to_string());
-    let ids: Vec<String> = contacts.chain(conversations).collect();
+    let attachments = remains.attachments.iter().map(ToString::to_string);
+    let ids: Vec<String> = contacts.chain(conversations).chain(attachments).collect();
     let step = EmptyAnswers {
         erasure,
         ids: &ids,

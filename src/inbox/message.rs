@@ -11,13 +11,14 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::attachment::{self, Attachments};
 use super::change::{log_changes, moved};
 use super::conversation::{Status, is_replaced};
 use super::opening;
 use crate::database::statement::statement;
 use crate::error::{Conflict, Error, Precondition};
 use crate::event::log::append_events;
-use crate::ids::{ConversationId, MessageId};
+use crate::ids::{AttachmentId, ConversationId, MessageId};
 use crate::page::PageSize;
 use crate::quick_reply::{self, Filling};
 use crate::request_id::{self, RequestId};
@@ -54,6 +55,18 @@ stored_enum! {
         Video = "video",
         /// A place.
         Location = "location",
+    }
+}
+
+impl MessageType {
+    /// How the content types of the files begin that it can have; empty where any will do.
+    pub fn content_types(self) -> &'static str {
+        match self {
+            Self::Text | Self::Document | Self::Location => "",
+            Self::Image => "image/",
+            Self::Audio => "audio/",
+            Self::Video => "video/",
+        }
     }
 }
 
@@ -144,6 +157,9 @@ pub struct Message {
     pub failed_at: Option<DateTime<Utc>>,
     /// When the provider says that it was written.
     pub provider_at: Option<DateTime<Utc>>,
+    /// Its files.
+    #[serde(default)]
+    pub attachments: Option<Attachments>,
 }
 
 /// The columns of a row as SQL types, in the order of `message_columns`.
@@ -156,7 +172,7 @@ macro_rules! message_columns {
             m.location_name, m.location_address, m.status, m.failure_code, m.failure_message,
             m.reply_to_message_id, m.actor_kind, m.actor_id, m.caller, m.metadata, m.version,
             m.created_at, m.updated_at, m.sent_at, m.delivered_at, m.read_at, m.failed_at,
-            m.provider_at"
+            m.provider_at, m.attachments"
     };
 }
 
@@ -196,6 +212,8 @@ pub struct NewMessage {
     pub metadata: Value,
     /// What to fill in for the text.
     pub quick_reply: Option<Filling>,
+    /// Its files.
+    pub attachments: Vec<AttachmentId>,
 }
 
 /// Whether the conversation `c` goes on with a customer's message: it is not archived, or its
@@ -215,42 +233,19 @@ macro_rules! may_go_on {
 
 pub(super) use may_go_on;
 
-statement! {
-    // One round trip. The conversation's row lock orders its messages; the request id is claimed
-    // under it with the answer in hand, so that a repeated request finds the answer; nothing is
-    // written unless the claim holds. No head = no such conversation; a head without a message =
-    // refused, or a repeated request.
-    /// Adds a message.
-    Create<'a> -> (Text, Bool, Bool, Nullable<MessageRow>) {
-        id: MessageId => sql_types::Uuid,
-        conversation_id: ConversationId => sql_types::Uuid,
-        direction: Direction => Text,
-        type_: MessageType => Text,
-        text: &'a str => Text,
-        words: &'a str => Text,
-        latitude: Option<f64> => Nullable<Double>,
-        longitude: Option<f64> => Nullable<Double>,
-        location_name: Option<&'a str> => Nullable<Text>,
-        location_address: Option<&'a str> => Nullable<Text>,
-        reply_to: Option<MessageId> => Nullable<sql_types::Uuid>,
-        metadata: &'a Value => Jsonb,
-        request_id: Option<&'a str> => Nullable<Text>,
-        request_hash: Option<&'a [u8]> => Nullable<sql_types::Bytea>,
-        method: &'a str => Text,
-        actor_kind: &'a str => Text,
-        actor_id: &'a str => Text,
-        caller: &'a str => Text,
-        correlation_id: &'a str => Text,
-        tenant_number: i32 => Integer,
-    }
-    concat!("
+/// The text of `Create`, whose parts about files are left out where there are none: they cost a
+/// tenth of the whole.
+macro_rules! create {
+    ($files:expr, $files_fit:expr, $attachments:expr, $attached:expr) => {
+        concat!("
         , head AS (
             SELECT c.*, ", may_go_on!(), " AS may_go_on
             FROM inbox_conversations c, input
             WHERE c.id = input.conversation_id AND c.deleted_at IS NULL
             FOR NO KEY UPDATE OF c
-        ), checked AS (
+        ", $files, "), checked AS (
             SELECT head.id, head.status, head.last_sequence, head.updated_at, head.may_go_on,
+                ", $files_fit, " AS files_fit,
                 input.reply_to IS NULL OR EXISTS (
                     SELECT FROM inbox_messages m
                     WHERE m.id = input.reply_to AND m.deleted_at IS NULL
@@ -269,9 +264,10 @@ statement! {
                 greatest(directory.now(), checked.updated_at) AS created_at,
                 greatest(directory.now(), checked.updated_at) AS updated_at, NULL::timestamptz AS sent_at,
                 NULL::timestamptz AS delivered_at, NULL::timestamptz AS read_at,
-                NULL::timestamptz AS failed_at, NULL::timestamptz AS provider_at
+                NULL::timestamptz AS failed_at, NULL::timestamptz AS provider_at,
+                ", $attachments, " AS attachments
             FROM checked, input
-            WHERE checked.reply_found
+            WHERE checked.reply_found AND checked.files_fit
                 AND CASE input.direction
                     WHEN 'outbound' THEN checked.status <> 'archived'
                     WHEN 'inbound' THEN checked.may_go_on
@@ -315,17 +311,17 @@ statement! {
         ), inserted AS (
             INSERT INTO inbox_messages (id, conversation_id, sequence, direction, type, text,
                 latitude, longitude, location_name, location_address, status, reply_to_message_id,
-                actor_kind, actor_id, caller, correlation_id, metadata, version, created_at,
-                updated_at)
+                actor_kind, actor_id, caller, correlation_id, metadata, attachments, version,
+                created_at, updated_at)
             SELECT m.id, m.conversation_id, m.sequence, m.direction, m.type, m.text, m.latitude,
                 m.longitude, m.location_name, m.location_address, m.status, m.reply_to_message_id,
-                m.actor_kind, m.actor_id, m.caller, input.correlation_id, m.metadata, m.version,
-                m.created_at, m.updated_at
+                m.actor_kind, m.actor_id, m.caller, input.correlation_id, m.metadata, m.attachments,
+                m.version, m.created_at, m.updated_at
             FROM m, bumped, input
             RETURNING id, conversation_id, direction, type, actor_kind, actor_id, created_at
         ), indexable AS (
             SELECT inserted.*, input.words FROM inserted, input
-        )", index_messages!("inbox_message_words_number_seq"), moved!("'message'", "CASE WHEN b.archived_at IS NULL AND h.archived_at IS NOT NULL THEN 'reopen' ELSE 'message' END",
+        )", $attached, index_messages!("inbox_message_words_number_seq"), moved!("'message'", "CASE WHEN b.archived_at IS NULL AND h.archived_at IS NOT NULL THEN 'reopen' ELSE 'message' END",
             "b.last_sequence", "CASE WHEN b.waiting_since IS NULL THEN h.waiting_since END", ""), "
         , changes AS (
             SELECT 'message.created' AS kind, 'message' AS resource_kind, m.id AS resource_id,
@@ -336,16 +332,67 @@ statement! {
                 moved.changed
             FROM moved
         )", append_events!(), log_changes!(), "
-        SELECT checked.status, checked.reply_found, checked.may_go_on, ", message_columns!(), "
+        SELECT checked.status, checked.reply_found, checked.may_go_on, checked.files_fit, ", message_columns!(), "
         FROM checked LEFT JOIN m ON true")
+    };
+}
+
+statement! {
+    // One round trip. The conversation's row lock orders its messages; the request id is claimed
+    // under it with the answer in hand, so that a repeated request finds the answer; nothing is
+    // written unless the claim holds. Its files are locked after the conversation, and all of them
+    // have to be there and free. No head = no such conversation; a head without a message =
+    // refused, or a repeated request.
+    /// Adds a message.
+    Create<'a, FILES> -> (Text, Bool, Bool, Bool, Nullable<MessageRow>) {
+        id: MessageId => sql_types::Uuid,
+        conversation_id: ConversationId => sql_types::Uuid,
+        direction: Direction => Text,
+        type_: MessageType => Text,
+        text: &'a str => Text,
+        words: &'a str => Text,
+        latitude: Option<f64> => Nullable<Double>,
+        longitude: Option<f64> => Nullable<Double>,
+        location_name: Option<&'a str> => Nullable<Text>,
+        location_address: Option<&'a str> => Nullable<Text>,
+        reply_to: Option<MessageId> => Nullable<sql_types::Uuid>,
+        metadata: &'a Value => Jsonb,
+        attachment_ids: &'a [AttachmentId] => Array<sql_types::Uuid>,
+        content_types: &'static str => Text,
+        request_id: Option<&'a str> => Nullable<Text>,
+        request_hash: Option<&'a [u8]> => Nullable<sql_types::Bytea>,
+        method: &'a str => Text,
+        actor_kind: &'a str => Text,
+        actor_id: &'a str => Text,
+        caller: &'a str => Text,
+        correlation_id: &'a str => Text,
+        tenant_number: i32 => Integer,
+    }
+    create!("), files AS (
+            SELECT a.id, asked.place,
+                a.message_id IS NULL AND starts_with(a.content_type, input.content_types) AS fits,
+                jsonb_build_object('id', a.id, 'message_id', input.id, 'file_name', a.file_name,
+                    'content_type', a.content_type, 'size_bytes', a.size_bytes,
+                    'sha256', a.sha256, 'created_at', a.created_at) AS attachment
+            FROM head CROSS JOIN input
+            CROSS JOIN unnest(input.attachment_ids) WITH ORDINALITY AS asked (id, place)
+            JOIN attachments a ON a.id = asked.id AND a.state = 'ready'
+            FOR NO KEY UPDATE OF a
+        ", "(SELECT count(*) FROM files WHERE fits) = cardinality(input.attachment_ids)",
+        "(SELECT jsonb_agg(files.attachment ORDER BY files.place) FROM files)",
+        ", attached AS (
+            UPDATE attachments a SET message_id = m.id FROM m, files WHERE a.id = files.id
+        )"),
+    create!("", "true", "NULL::jsonb", "")
 }
 
 /// Adds a message to a conversation. A customer's message on an archived one that does not go on is
 /// added to its successor.
 ///
 /// # Errors
-/// There is no such conversation or no such message to reply to, or the message is outbound and
-/// the conversation archived; or its quick reply cannot be filled in.
+/// There is no such conversation, message to reply to or file, a file is of another message or
+/// kind, or the message is outbound and the conversation archived; or its quick reply cannot be
+/// filled in.
 pub async fn create(conn: &mut TenantConn, mut new: NewMessage) -> Result<Message, Error> {
     match new.quick_reply.take() {
         None => add(conn, new).await,
@@ -401,11 +448,22 @@ pub async fn create_at_once(conn: &mut TenantConn, new: &NewMessage) -> Result<M
 
 /// Adds a message to the conversation that it names; `None` if that one does not go on.
 async fn create_in(conn: &mut TenantConn, new: &NewMessage) -> Result<Option<Message>, Error> {
-    type Row = (Status, bool, bool, Option<Message>);
+    if new.attachments.is_empty() {
+        create_with::<false>(conn, new).await
+    } else {
+        create_with::<true>(conn, new).await
+    }
+}
+
+async fn create_with<const FILES: bool>(
+    conn: &mut TenantConn,
+    new: &NewMessage,
+) -> Result<Option<Message>, Error> {
+    type Row = (Status, bool, bool, bool, Option<Message>);
     let facts = conn.facts().clone();
     let location = new.location.as_ref();
     let request = new.request_id.as_ref();
-    let statement = Create {
+    let statement = Create::<FILES> {
         id: MessageId::new(),
         conversation_id: new.conversation_id,
         direction: new.direction,
@@ -418,6 +476,8 @@ async fn create_in(conn: &mut TenantConn, new: &NewMessage) -> Result<Option<Mes
         location_address: location.map(|location| location.address.as_str()),
         reply_to: new.reply_to,
         metadata: &new.metadata,
+        attachment_ids: &new.attachments,
+        content_types: new.message_type.content_types(),
         request_id: request.map(|request| request.id.as_str()),
         request_hash: request.map(|request| request.hash.as_slice()),
         method: request.map_or("", |request| request.method),
@@ -431,7 +491,7 @@ async fn create_in(conn: &mut TenantConn, new: &NewMessage) -> Result<Option<Mes
     let created: QueryResult<Option<Row>> = statement.get_result(conn).await.optional();
     let id = new.conversation_id;
     let archived = || Error::FailedPrecondition(Precondition::ConversationArchived(id.to_string()));
-    let (status, reply_found, may_go_on, message) = match created {
+    let (status, reply_found, may_go_on, files_fit, message) = match created {
         Ok(Some(created)) => created,
         Ok(None) => return Err(Error::not_found("conversation", id)),
         // Another conversation of the same person has taken the archived one's place.
@@ -450,7 +510,11 @@ async fn create_in(conn: &mut TenantConn, new: &NewMessage) -> Result<Option<Mes
     match (reply_found, new.reply_to) {
         (false, Some(reply_to)) => Err(Error::not_found("message", reply_to)),
         _ if new.direction == Direction::Inbound && !may_go_on => Ok(None),
-        _ if status == Status::Archived => Err(archived()),
+        _ if new.direction == Direction::Outbound && status == Status::Archived => Err(archived()),
+        _ if !files_fit => {
+            attachment::refuse(conn, &new.attachments, new.message_type).await?;
+            Err(Error::Aborted(Conflict::Transaction))
+        }
         _ => Err(Error::internal("a message was neither stored nor refused")),
     }
 }

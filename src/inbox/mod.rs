@@ -2,6 +2,7 @@
 
 mod activity;
 mod agent;
+mod attachment;
 mod change;
 mod channel_account;
 mod contact;
@@ -10,6 +11,7 @@ mod contact_export;
 mod contact_identity;
 mod contact_merge;
 mod contact_words;
+mod content_type;
 mod conversation;
 mod due;
 mod inbound;

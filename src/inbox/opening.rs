@@ -125,6 +125,7 @@ async fn find_or_create(conn: &mut TenantConn, new: &NewConversation) -> Result<
             reply_to: None,
             metadata: Value::Object(serde_json::Map::new()),
             quick_reply: None,
+            attachments: Vec::new(),
         };
         Some(message::create_at_once(conn, &first).await?)
     };

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::BoxStream;
-use tonic::{Request, Response, Status};
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::agent::{self, AgentPatch};
+use super::attachment::{self, NewAttachment, Reading};
 use super::change::{self, Alteration};
 use super::contact::{self, NewContact};
 use super::contact_identity::{self, Addition, Removal};
@@ -23,8 +24,8 @@ use super::statistics::user_activity::{self, ActivityQuery};
 use super::wire::{
     self, ActivitiesPage, AgentsPage, AutoAssign, ContactEdit, ContactsPage,
     ConversationMergesPage, ConversationsPage, MergesPage, MessagesPage, PolicyEdit, ReadMark,
-    SearchPage, contact_id, contact_merge_id, conversation_id, conversation_merge_id, message_id,
-    message_match, policy_account, team_id,
+    SearchPage, attachment_id, contact_id, contact_merge_id, content, conversation_id,
+    conversation_merge_id, message_id, message_match, policy_account, team_id,
 };
 use super::{
     activity, contact_erasure, contact_export, conversation, merge, policy, read_mark, routing,
@@ -675,5 +676,54 @@ impl InboxService for Inbox {
         let (tenant, _) = self.tenants.enter(request).await?;
         let progress = rebuild::rebuild(&mut tenant.conn().await?, RECOMPUTING).await?;
         Ok(Response::new(progress.into()))
+    }
+
+    async fn upload_attachment(
+        &self,
+        request: Request<Streaming<pb::UploadAttachmentRequest>>,
+    ) -> Result<Response<pb::UploadAttachmentResponse>, Status> {
+        let (tenant, first, frames) = self.tenants.enter_stream(request).await?;
+        let new = NewAttachment::try_from(first)?;
+        let stored = attachment::store(tenant, new, content(frames)).await?;
+        Ok(Response::new(pb::UploadAttachmentResponse {
+            attachment: Some(stored.into()),
+        }))
+    }
+
+    async fn get_attachment(
+        &self,
+        request: Request<pb::GetAttachmentRequest>,
+    ) -> Result<Response<pb::GetAttachmentResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let id = attachment_id(&request)?;
+        let found = attachment::find(&mut tenant.conn().await?, id).await?;
+        let found = found.ok_or_else(|| Error::not_found("attachment", id))?;
+        Ok(Response::new(pb::GetAttachmentResponse {
+            attachment: Some(found.into()),
+        }))
+    }
+
+    type DownloadAttachmentStream =
+        BoxStream<'static, Result<pb::DownloadAttachmentResponse, Status>>;
+
+    async fn download_attachment(
+        &self,
+        request: Request<pb::DownloadAttachmentRequest>,
+    ) -> Result<Response<Self::DownloadAttachmentStream>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let reading = Reading::try_from(request)?;
+        let (found, pieces) = attachment::open(&tenant, &reading).await?;
+        let first = pb::DownloadAttachmentResponse {
+            attachment: Some(found.into()),
+            data: Vec::new(),
+        };
+        let others = ReceiverStream::new(pieces).map(|piece| {
+            Ok(pb::DownloadAttachmentResponse {
+                attachment: None,
+                data: piece?,
+            })
+        });
+        let frames = stream::once(async { Ok(first) }).chain(others);
+        Ok(Response::new(frames.boxed()))
     }
 }

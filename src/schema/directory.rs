@@ -67,6 +67,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    directory.purged_files (tenant_id) {
+        tenant_id -> Uuid,
+        purged_at -> Timestamptz,
+        removed_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     directory.quarantine (delivery_id, item) {
         delivery_id -> Uuid,
         item -> Int4,
@@ -116,6 +124,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     deliveries,
     installation,
     provider_apps,
+    purged_files,
     quarantine,
     tenants,
 );

@@ -13,6 +13,23 @@ diesel::table! {
 }
 
 diesel::table! {
+    attachments (id) {
+        id -> Uuid,
+        state -> Text,
+        message_id -> Nullable<Uuid>,
+        file_name -> Text,
+        content_type -> Text,
+        size_bytes -> Nullable<Int8>,
+        sha256 -> Nullable<Text>,
+        actor_kind -> Text,
+        actor_id -> Text,
+        caller -> Text,
+        correlation_id -> Text,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     business_hours (id) {
         id -> Uuid,
         team_id -> Text,
@@ -334,6 +351,7 @@ diesel::table! {
         failed_at -> Nullable<Timestamptz>,
         deleted_at -> Nullable<Timestamptz>,
         provider_at -> Nullable<Timestamptz>,
+        attachments -> Nullable<Jsonb>,
     }
 }
 
@@ -483,6 +501,7 @@ diesel::table! {
     }
 }
 
+diesel::joinable!(attachments -> inbox_messages (message_id));
 diesel::joinable!(channel_account_agents -> agents (agent_id));
 diesel::joinable!(channel_account_agents -> channel_accounts (channel_account_id));
 diesel::joinable!(channel_members -> channels (channel_id));
@@ -507,6 +526,7 @@ diesel::joinable!(provider_events -> inbox_messages (message_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     agents,
+    attachments,
     business_hours,
     channel_account_agents,
     channel_accounts,

@@ -7,6 +7,7 @@ use super::tls::TlsError;
 use crate::access::{DevelopmentKeyError, KeyringError};
 use crate::database::private::PrivateError;
 use crate::error::Error;
+use crate::file_store::FileStoreError;
 use crate::master_key::MasterKeyError;
 use crate::rest::BindingError;
 use crate::tenant::InstallationError;
@@ -34,6 +35,9 @@ pub enum ServerError {
     /// There is no master key.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
+    /// Files cannot be kept.
+    #[error(transparent)]
+    Files(#[from] FileStoreError),
     /// There are no keys to check tokens with.
     #[error(transparent)]
     Keyring(#[from] KeyringError),

@@ -36,6 +36,7 @@ use crate::call::CallLayer;
 use crate::config::{Config, Environment};
 use crate::database::dial::Dialer;
 use crate::database::private::{PrivateOptions, PrivateServer};
+use crate::file_store::FileStore;
 use crate::inbox;
 use crate::master_key::MasterKey;
 use crate::rest::Gateway;
@@ -102,6 +103,11 @@ impl Server {
                 service.server()
             ),
         };
+        let files = FileStore::open(
+            config.attachments_url.as_deref(),
+            &config.data_dir,
+            config.attachment_bytes,
+        )?;
         let tenants = TenantDirectory::new(DirectoryOptions {
             installation,
             service,
@@ -111,6 +117,7 @@ impl Server {
                 apps: key.sealer("provider apps")?,
                 accounts: key.tenant_sealers("channel accounts"),
             },
+            files,
             connections: usize::from(config.db_connections),
             idle: config.idle(),
             echo: config.sql_echo,

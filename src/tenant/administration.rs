@@ -58,6 +58,7 @@ impl TenantDirectory {
         let tenant = self.provisioner().purge(slug, terms, force).await?;
         if !terms.validate_only {
             self.forget_purged(tenant.id);
+            self.remove_files(tenant.id).await;
         }
         Ok(tenant)
     }
@@ -103,6 +104,8 @@ impl TenantDirectory {
             return Ok(false);
         }
         self.provisioner().forget(&taken).await?;
+        let files = self.files();
+        self.provisioner().remove_unused(&taken, files).await?;
         for tenant in &taken {
             self.get_visited(&tenant.slug).await;
         }

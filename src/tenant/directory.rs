@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
-use tonic::Request;
+use tonic::{Request, Streaming};
 use uuid::Uuid;
 
 use super::alarm::Alarm;
@@ -24,10 +24,12 @@ use super::provision::{CONNECTIONS, Provisioner};
 use super::schema_name::{SchemaName, Slug};
 use super::scope::TenantScope;
 use super::tenant::{self, Isolation, State, Tenant};
-use crate::access::{Actor, Call, Caller, Facts, Scope, admit};
+use crate::access::{Actor, Call, CallContext, Caller, Facts, Scope, admit};
 use crate::channel::Channel;
+use crate::codec::broken_off;
 use crate::database::dial::Dialer;
-use crate::error::{Chain, Error, Precondition};
+use crate::error::{Chain, Error, InvalidRequest, Precondition};
+use crate::file_store::{FileStore, TenantFiles};
 use crate::ids::{AppId, ChannelAccountId, TenantId};
 use crate::master_key::Sealer;
 use crate::page::PageSize;
@@ -63,6 +65,7 @@ struct Inner {
     provisioner: Provisioner,
     sealer: Sealer,
     account_sealers: AccountSealers,
+    files: FileStore,
     directory: Arc<TenantPool>,
     budget: Arc<Budget>,
     echo: bool,
@@ -80,6 +83,7 @@ struct Inner {
 pub(super) struct Known {
     tenant: Arc<Tenant>,
     pool: Arc<TenantPool>,
+    files: TenantFiles,
     pub(super) backlog: Arc<Backlog>,
 }
 
@@ -91,7 +95,8 @@ impl Known {
 
     /// Work inside the tenant.
     pub(super) fn scope(&self, facts: Facts) -> TenantScope {
-        TenantScope::new(self.tenant.clone(), self.pool.clone(), facts)
+        let (tenant, pool) = (self.tenant.clone(), self.pool.clone());
+        TenantScope::new(tenant, pool, facts, self.files.clone())
     }
 }
 
@@ -107,6 +112,8 @@ pub struct DirectoryOptions {
     pub page_sealer: Sealer,
     /// Seals what providers entrust to accounts and apps.
     pub account_sealers: AccountSealers,
+    /// Where the tenants' files are.
+    pub files: FileStore,
     /// The most connections of all kinds together.
     pub connections: usize,
     /// How long a connection may be idle.
@@ -154,6 +161,7 @@ impl TenantDirectory {
             provisioner,
             sealer: options.page_sealer,
             account_sealers: options.account_sealers,
+            files: options.files,
             directory,
             budget,
             echo: options.echo,
@@ -181,6 +189,34 @@ impl TenantDirectory {
         request: Request<T>,
     ) -> Result<(TenantScope, T), Error> {
         let (context, request) = admit(request)?;
+        let scope = self.let_in(context, &request).await?;
+        Ok((scope, request))
+    }
+
+    /// Lets a call of several requests into the tenant that the first one names; returns that one,
+    /// and the stream of the others.
+    ///
+    /// # Errors
+    /// There is no first one, the credential does not allow it, or the tenant is unknown or not
+    /// ready.
+    pub async fn enter_stream<T: Call + InTenant>(
+        &self,
+        request: Request<Streaming<T>>,
+    ) -> Result<(TenantScope, T, Streaming<T>), Error> {
+        let (context, mut stream) = admit(request)?;
+        let first = stream.message().await.map_err(broken_off)?.ok_or_else(|| {
+            let none = "there is no first message".to_owned();
+            Error::InvalidRequest(InvalidRequest::Undecodable(none))
+        })?;
+        let scope = self.let_in(context, &first).await?;
+        Ok((scope, first, stream))
+    }
+
+    async fn let_in<T: Call + InTenant>(
+        &self,
+        context: CallContext,
+        request: &T,
+    ) -> Result<TenantScope, Error> {
         let slug = request.tenant();
         if slug.is_empty() {
             return Err(Error::invalid("tenant", "is required: the tenant's slug"));
@@ -196,7 +232,7 @@ impl TenantDirectory {
         if T::SCOPE == Scope::InboxWrite {
             known.backlog.entered_to_write();
         }
-        Ok((known.scope(facts), request))
+        Ok(known.scope(facts))
     }
 
     /// Lets an item into the tenant whose account it is for. The provider acts.
@@ -348,6 +384,11 @@ impl TenantDirectory {
         PooledConn::take(&self.0.directory).await
     }
 
+    /// Where the tenants' files are.
+    pub(super) fn files(&self) -> &FileStore {
+        &self.0.files
+    }
+
     /// Makes and changes tenants.
     pub(super) fn provisioner(&self) -> &Provisioner {
         &self.0.provisioner
@@ -426,9 +467,11 @@ impl TenantDirectory {
         if matches!(tenant.state, State::Suspended | State::Deleted) {
             pool.close_idle(Duration::ZERO);
         }
+        let files = self.0.files.of(tenant.id);
         let known = Known {
             tenant: Arc::new(tenant),
             pool,
+            files,
             backlog: backlog.unwrap_or_default(),
         };
         all.insert(known.tenant.slug.clone(), known.clone());

@@ -1,5 +1,5 @@
-//! Removes what was kept long enough: purges deleted tenants whose time has come, and forgets
-//! request ids.
+//! Removes what was kept long enough: purges deleted tenants whose time has come, forgets request
+//! ids, removes files that nobody needs.
 //!
 //! Every server has one, and they share the work: a tenant is taken on by whoever marks it first,
 //! and who finds it marked goes on to the next. The database's clock decides what is due.
@@ -32,6 +32,9 @@ pub async fn run(tenants: impl Fn() -> Option<TenantDirectory>) {
         };
         if let Err(error) = purge_due(&tenants).await {
             tracing::warn!(error = %Chain(&error), "the janitor could not purge tenants");
+        }
+        if let Err(error) = tenants.remove_leftovers().await {
+            tracing::warn!(error = %Chain(&error), "the janitor could not remove files");
         }
         if let Err(error) = clean(&tenants).await {
             tracing::warn!(error = %Chain(&error), "the janitor could not clean up");

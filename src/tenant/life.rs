@@ -268,6 +268,7 @@ async fn remove(conn: &mut AsyncPgConnection, tenant: &Tenant) -> Result<(), Err
                 .await?;
         }
     }
+    Provisioner::note_purge(conn, tenant).await?;
     diesel::delete(tenants::table)
         .filter(tenants::id.eq(tenant.id))
         .execute(conn)

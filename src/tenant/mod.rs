@@ -8,6 +8,7 @@ mod budget;
 mod channel_account;
 mod conn;
 mod directory;
+mod files;
 mod installation;
 mod janitor;
 mod life;

@@ -9,6 +9,7 @@ use super::pool::TenantPool;
 use super::tenant::Tenant;
 use crate::access::Facts;
 use crate::error::Error;
+use crate::file_store::TenantFiles;
 use crate::ids::TenantId;
 
 /// Work inside one tenant, by one actor.
@@ -17,14 +18,21 @@ pub struct TenantScope {
     tenant: Arc<Tenant>,
     pool: Arc<TenantPool>,
     facts: Arc<Facts>,
+    files: TenantFiles,
 }
 
 impl TenantScope {
-    pub(super) fn new(tenant: Arc<Tenant>, pool: Arc<TenantPool>, facts: Facts) -> Self {
+    pub(super) fn new(
+        tenant: Arc<Tenant>,
+        pool: Arc<TenantPool>,
+        facts: Facts,
+        files: TenantFiles,
+    ) -> Self {
         Self {
             tenant,
             pool,
             facts: Arc::new(facts),
+            files,
         }
     }
 
@@ -48,6 +56,11 @@ impl TenantScope {
     /// Which tenant it is.
     pub fn tenant_id(&self) -> TenantId {
         self.tenant.id
+    }
+
+    /// The tenant's files.
+    pub fn files(&self) -> &TenantFiles {
+        &self.files
     }
 
     /// The bytes that stand for the tenant where something is bound to it.

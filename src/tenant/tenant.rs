@@ -156,6 +156,9 @@ pub async fn due(conn: &mut PooledConn) -> Result<Vec<String>, Error> {
 /// A schema to be cleaned.
 #[derive(Debug, QueryableByName)]
 pub struct Unclean {
+    /// The tenant's id.
+    #[diesel(sql_type = sql_types::Uuid)]
+    pub id: TenantId,
     /// Its name.
     #[diesel(sql_type = sql_types::Text)]
     pub schema_name: String,
@@ -172,7 +175,7 @@ pub async fn take_unclean(conn: &mut PooledConn, most: i64) -> Result<Vec<Unclea
              WHERE schema_version <> '' AND cleaned_at < directory.now() - interval '1 hour'
              ORDER BY cleaned_at LIMIT $1
              FOR NO KEY UPDATE SKIP LOCKED
-         ) RETURNING schema_name, slug",
+         ) RETURNING id, schema_name, slug",
     )
     .bind::<sql_types::BigInt, _>(most);
     Ok(taken.load(conn).await?)

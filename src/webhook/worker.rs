@@ -357,6 +357,7 @@ async fn apply_one(
 fn may_pass(error: &Error) -> bool {
     match error {
         Error::Unavailable(_)
+        | Error::FilesUnavailable(_)
         | Error::ResourceExhausted { .. }
         | Error::TooManyCalls
         | Error::Aborted(_)

@@ -1034,6 +1034,7 @@ async fn every_table_is_known_to_the_erasure() {
         "provider_events",
         "parked_receipts",
         "events",
+        "attachments",
         "inbox_quick_replies",
         "inbox_quick_reply_uses",
         "channels",

@@ -218,6 +218,7 @@ async fn texts_are_taken_up_to_their_limit_and_not_beyond() {
         ("UpdateQuickReply", "text", 64 * 1024, "x"),
         ("ListQuickReplies", "query", 256, "ä"),
         ("UpdateMessageStatus", "failure.code", 128, "ä"),
+        ("UploadAttachment", "file_name", 255, "x"),
         ("UpdateMessageStatus", "failure.message", 4000, "ä"),
     ];
     for (name, path, limit, unit) in limits {

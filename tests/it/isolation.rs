@@ -77,7 +77,8 @@ async fn every_method_has_an_example_that_its_own_tenant_accepts() {
             else {
                 continue;
             };
-            let request = field.with_text(&request, &value);
+            let apart = neighbours.ours.example_apart(&method, &path);
+            let request = field.with_text(apart.as_ref().unwrap_or(&request), &value);
             let answer = neighbours.outcome(&method, &request, &[]).await;
             assert!(answer.is_ok(), "{} {path}: {answer:?}", method.name());
         }
@@ -128,8 +129,10 @@ async fn an_id_of_another_tenant_is_answered_as_one_that_does_not_exist() {
                 continue;
             };
             let absent = Uuid::now_v7().to_string();
-            let of_foreign = field.with_text(&example, &foreign);
-            let of_absent = field.with_text(&example, &absent);
+            let apart = ours.example_apart(&method, &path);
+            let base = apart.as_ref().unwrap_or(&example);
+            let of_foreign = field.with_text(base, &foreign);
+            let of_absent = field.with_text(base, &absent);
             let one = [foreign.clone(), absent.clone()];
             let foreign_outcome = neighbours.outcome(&method, &of_foreign, &one).await;
             let absent_outcome = neighbours.outcome(&method, &of_absent, &one).await;
@@ -140,6 +143,9 @@ async fn an_id_of_another_tenant_is_answered_as_one_that_does_not_exist() {
             );
             compared += 1;
 
+            if apart.is_some() {
+                continue;
+            }
             field.set(&mut foreign_all, Value::String(foreign.clone()));
             field.set(&mut absent_all, Value::String(absent.clone()));
             ids.extend(one);

@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use crate::harness::{Folder, TestServer, TestTenant, connect, durable, eventually};
 
 /// A server for which it is later than it is.
-async fn later(url: &str, by: &str) -> TestServer {
+pub async fn later(url: &str, by: &str) -> TestServer {
     let url = format!("{url}?options=-c%20communication.clock_offset%3D{by}");
     TestServer::start_with(|config| config.database_url = Some(url)).await
 }
@@ -21,7 +21,7 @@ async fn kept(database: &Client, schema: &str) -> (i64, i64) {
 }
 
 /// Waits until every tenant was taken on by the clock of a server that is so many hours ahead.
-async fn cleaned(database: &Client, hours: i32) {
+pub async fn cleaned(database: &Client, hours: i32) {
     let unclean = "SELECT count(*) FROM directory.tenants
         WHERE cleaned_at < now() + make_interval(hours => $1) - interval '1 hour'";
     eventually("the janitor has been everywhere", async || {

@@ -9,6 +9,7 @@
 
 mod access;
 mod admin_port;
+mod attachments;
 mod commands;
 mod connections;
 mod contacts;

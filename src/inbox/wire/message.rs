@@ -3,7 +3,8 @@
 use crate::access::Actor;
 use crate::error::Error;
 use crate::field::{Fields, Most, to_struct};
-use crate::ids::{ConversationId, MessageId};
+use crate::ids::{AttachmentId, ConversationId, MessageId};
+use crate::inbox::attachment::MOST_OF_A_MESSAGE;
 use crate::inbox::message::{
     self, Direction, Location, Message, MessageStatus, MessageType, NewMessage, StatusReport,
 };
@@ -46,26 +47,30 @@ impl TryFrom<pb::CreateMessageRequest> for NewMessage {
             _ => fields.text("text", request.text, TEXT),
         };
         let location = request.location.map(|place| location(&mut fields, place));
+        let files = &request.attachment_ids;
         match message_type {
-            MessageType::Location if location.is_none() => {
-                fields.refuse("location", "is required for type LOCATION");
-            }
-            MessageType::Location => {}
-            MessageType::Text => {
-                if location.is_some() {
-                    fields.refuse("location", "must be left out unless type is LOCATION");
+            MessageType::Location => {
+                if location.is_none() {
+                    fields.refuse("location", "is required for type LOCATION");
+                }
+                if !files.is_empty() {
+                    fields.refuse("attachment_ids", "must be empty for type LOCATION");
                 }
             }
-            MessageType::Image
+            MessageType::Text
+            | MessageType::Image
             | MessageType::Document
             | MessageType::Audio
             | MessageType::Video => {
-                fields.refuse(
-                    "type",
-                    "needs an attachment, which messages cannot carry yet",
-                );
+                if location.is_some() {
+                    fields.refuse("location", "must be left out unless type is LOCATION");
+                }
+                if files.is_empty() && message_type != MessageType::Text {
+                    fields.refuse("attachment_ids", "is required for this type");
+                }
             }
         }
+        let attachments = attachments(&mut fields, files);
         let new = Self {
             request_id,
             conversation_id: fields.required_id(
@@ -84,10 +89,29 @@ impl TryFrom<pb::CreateMessageRequest> for NewMessage {
             ),
             metadata: fields.metadata("metadata", request.metadata),
             quick_reply,
+            attachments,
         };
         fields.finish()?;
         Ok(new)
     }
+}
+
+fn attachments(fields: &mut Fields, ids: &[String]) -> Vec<AttachmentId> {
+    if ids.len() > MOST_OF_A_MESSAGE {
+        let description = format!("must have at most {MOST_OF_A_MESSAGE} values");
+        fields.refuse("attachment_ids", description);
+        return Vec::new();
+    }
+    let mut attachments = Vec::with_capacity(ids.len());
+    for (index, id) in ids.iter().enumerate() {
+        let path = format!("attachment_ids[{index}]");
+        let id = fields.required_id(&path, id, AttachmentId);
+        if attachments.contains(&id) {
+            fields.refuse(path, "is there twice");
+        }
+        attachments.push(id);
+    }
+    attachments
 }
 
 /// What `ListMessages` asks for.
@@ -283,6 +307,10 @@ impl From<Message> for pb::Message {
             read_time: message.read_at.map(to_timestamp),
             fail_time: message.failed_at.map(to_timestamp),
             provider_time: message.provider_at.map(to_timestamp),
+            attachments: message
+                .attachments
+                .map(|files| files.0.into_iter().map(Into::into).collect())
+                .unwrap_or_default(),
             version: message.version,
         }
     }

@@ -1,5 +1,6 @@
 //! The inbox on the wire.
 
+mod attachment;
 mod contact;
 mod conversation;
 mod message;
@@ -7,6 +8,7 @@ mod routing;
 mod search;
 mod statistics;
 
+pub use attachment::{attachment_id, content};
 pub use contact::{ContactEdit, ContactsPage, MergesPage, contact_id, contact_merge_id};
 pub use conversation::{
     ActivitiesPage, ConversationMergesPage, ConversationsPage, ReadMark, conversation_id,

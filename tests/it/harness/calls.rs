@@ -36,6 +36,7 @@ pub struct Filled {
     message: String,
     quick_reply: String,
     deleted_quick_reply: String,
+    attachment: String,
     delivery: String,
     phone_number: String,
     request_id: String,
@@ -90,6 +91,7 @@ impl Filled {
             message: String::new(),
             quick_reply: String::new(),
             deleted_quick_reply: String::new(),
+            attachment: String::new(),
             delivery: String::new(),
             phone_number: new_number(),
             page_tokens: BTreeMap::new(),
@@ -208,6 +210,10 @@ impl Filled {
         filled.deleted_quick_reply = text(&made["quickReply"]["id"]);
         let deleted = json!({"tenant": filled.slug, "quickReplyId": filled.deleted_quick_reply});
         call("DeleteQuickReply", deleted).await;
+        let mut upload = example("UploadAttachment", &filled);
+        upload["requestId"] = json!(filled.request_id);
+        let stored = call("UploadAttachment", upload).await;
+        filled.attachment = text(&stored["attachment"]["id"]);
         // Two accounts, and two items in quarantine.
         let connect = example("ConnectChannelAccount", &filled);
         let account = call("ConnectChannelAccount", connect.clone()).await;
@@ -263,6 +269,19 @@ impl Filled {
         example
     }
 
+    /// The valid request for a method in which a field can be set, where it does not go together
+    /// with what else the example has.
+    pub fn example_apart(&self, method: &Method, path: &str) -> Option<DynamicMessage> {
+        if (method.name(), path) != ("CreateMessage", "attachment_ids") {
+            return None;
+        }
+        Some(method.request(json!({
+            "tenant": self.slug,
+            "conversationId": self.conversation,
+            "type": "MESSAGE_TYPE_DOCUMENT",
+        })))
+    }
+
     /// What a field that names something can be filled with.
     pub fn named(&self, method: &Method, path: &str) -> Named {
         let thing = |id: &String| Named::Thing(id.clone());
@@ -306,7 +325,8 @@ impl Filled {
             ) => Named::Stranger,
             (
                 "CreateConversation" | "CreateMessage" | "CreateContact" | "AddContactIdentity"
-                | "MergeContacts" | "MergeConversations" | "CreateQuickReply" | "UseQuickReply",
+                | "MergeContacts" | "MergeConversations" | "CreateQuickReply" | "UseQuickReply"
+                | "UploadAttachment",
                 "request_id",
             ) => Named::Request(self.request_id.clone()),
             ("CreateContact", "identities[0].channel_account_id")
@@ -352,6 +372,8 @@ impl Filled {
             ("GetMessage" | "UpdateMessageStatus", "message_id")
             | ("CreateMessage", "reply_to_message_id")
             | ("ListMessages", "around_message_id") => thing(&self.message),
+            ("GetAttachment" | "DownloadAttachment", "attachment_id")
+            | ("CreateMessage", "attachment_ids") => thing(&self.attachment),
             ("GetChannelAccount" | "DisconnectChannelAccount", "channel_account_id") => {
                 thing(&self.connected)
             }
@@ -785,6 +807,23 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "holidays": ["2026-12-25"],
         }),
         "RecomputeStatistics" => json!({"tenant": slug}),
+        "UploadAttachment" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "requestId": Uuid::now_v7().to_string(),
+            "fileName": "hello.txt",
+            "contentType": "text/plain",
+            "sizeBytes": "5",
+            "sha256": "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
+            "data": "aGVsbG8=",
+        }),
+        "GetAttachment" => json!({"tenant": slug, "attachmentId": tenant.attachment}),
+        "DownloadAttachment" => json!({
+            "tenant": slug,
+            "attachmentId": tenant.attachment,
+            "offset": "1",
+            "length": "2",
+        }),
         other => panic!("harness/calls.rs has no example of {other}"),
     }
 }

@@ -1,0 +1,3 @@
+DROP INDEX inbox_messages_deleted_at_idx;
+ALTER TABLE inbox_messages DROP COLUMN attachments;
+DROP TABLE attachments;
