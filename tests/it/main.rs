@@ -27,6 +27,7 @@ mod janitor;
 mod key_server;
 mod limits;
 mod migration;
+mod model;
 mod prove;
 mod quick_reply;
 mod readme;

@@ -2,6 +2,7 @@
 
 use crate::connections::use_at_random;
 use crate::durability::{kill_and_count, lose_replies};
+use crate::model::{compare, meet};
 use crate::redelivery::{Load, redeliver};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,4 +29,14 @@ async fn ten_thousand_webhooks_told_up_to_ten_times_have_their_effect_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_tenants_at_random_never_open_more_than_sixty_connections() {
     use_at_random(1_000, 60).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_calls_at_random_do_what_the_model_says() {
+    compare(1_000, 1_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_calls_at_once_on_few_conversations_leave_nothing_torn() {
+    meet(32, 3_125).await;
 }
