@@ -42,12 +42,13 @@ async fn many_at_once_on_few_conversations_leave_nothing_torn() {
     meet(12, 150).await;
 }
 
-/// The seed of the first sequence: that of `MODEL_SEED`, or another one each time.
+/// The seed of the first sequence: that of `MODEL_SEED`, a number or `random`, or 1.
 fn seed() -> u64 {
-    std::env::var("MODEL_SEED").map_or_else(
-        |_| Uuid::now_v7().as_u64_pair().1 % 1_000_000_000,
-        |seed| seed.parse().unwrap(),
-    )
+    match std::env::var("MODEL_SEED").as_deref() {
+        Ok("random") => Uuid::now_v7().as_u64_pair().1 % 1_000_000_000,
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => 1,
+    }
 }
 
 /// Runs so many sequences of so many steps, each in a tenant of its own.

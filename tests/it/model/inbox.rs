@@ -299,36 +299,44 @@ impl Inbox {
 
     /// How many conversations that are not archived a user has.
     pub fn open_count(&self, user: &str) -> i64 {
-        let open = self.talks.iter().filter(|talk| !talk.is_archived());
-        let theirs = open.filter(|talk| talk.now.assignee_id == user);
-        i64::try_from(theirs.count()).unwrap()
+        self.others_of(user, None)
     }
 
-    fn is_free(&self, user: &str) -> bool {
+    /// How many conversations a user has that are not archived, but for one.
+    fn others_of(&self, user: &str, except: Option<usize>) -> i64 {
+        let open = self.talks.iter().enumerate().filter(|(index, talk)| {
+            !talk.is_archived() && talk.now.assignee_id == user && Some(*index) != except
+        });
+        i64::try_from(open.count()).unwrap()
+    }
+
+    fn is_free(&self, user: &str, except: Option<usize>) -> bool {
         self.agents.get(user).is_none_or(|agent| {
-            let has_room = |most: i32| self.open_count(user) < i64::from(most);
+            let has_room = |most: i32| self.others_of(user, except) < i64::from(most);
             agent.available && agent.capacity.is_none_or(has_room)
         })
     }
 
-    /// Whom the routing of a channel's account gives a conversation to.
-    fn route(&mut self, channel: i32) -> Option<(String, String, &'static str)> {
+    /// Whom the routing of a channel's account gives a conversation to; one that is routed anew
+    /// counts for nobody.
+    fn route(&self, channel: i32, except: Option<usize>) -> Option<(String, String, &'static str)> {
         let account = &self.accounts[&channel];
         let free = account.agents.iter().enumerate();
-        let free = free.filter(|(_, (user, _))| self.is_free(user));
+        let free = free.filter(|(_, (user, _))| self.is_free(user, except));
         let (chosen, rule) = match account.routing {
             Routing::RoundRobin => {
                 let next = free.min_by_key(|(place, (_, turn))| (*turn, *place));
                 (next, "route_round_robin")
             }
             Routing::LeastOpen => {
-                let next =
-                    free.min_by_key(|(place, (user, turn))| (self.open_count(user), *turn, *place));
+                let next = free.min_by_key(|(place, (user, turn))| {
+                    (self.others_of(user, except), *turn, *place)
+                });
                 (next, "route_least_open")
             }
             Routing::Fixed => {
                 let mut user = account.assignee.clone();
-                if !self.is_free(&user) {
+                if !self.is_free(&user, except) {
                     user.clear();
                 }
                 let team = account.team.clone();
@@ -338,10 +346,18 @@ impl Inbox {
             Routing::None | Routing::Unspecified => return None,
         };
         let chosen = chosen?.0;
-        let account = self.accounts.get_mut(&channel).unwrap();
-        account.turns += 1;
-        account.agents[chosen].1 = account.turns;
         Some((account.agents[chosen].0.clone(), account.team.clone(), rule))
+    }
+
+    /// Whoever was given a conversation in turns comes last from now on.
+    fn took(&mut self, channel: i32, user: &str, rule: &str) {
+        let account = self.accounts.get_mut(&channel).unwrap();
+        if rule != "route_fixed"
+            && let Some(agent) = account.agents.iter_mut().find(|agent| agent.0 == user)
+        {
+            account.turns += 1;
+            agent.1 = account.turns;
+        }
     }
 
     fn begin(&mut self, place: &Place, previous: &str, actor: &Actor, rest: Conversation) -> usize {
@@ -376,7 +392,8 @@ impl Inbox {
             cause.rule = "continued";
         }
         // It is made as it is given.
-        if let Some((user, team, rule)) = self.route(place.channel) {
+        if let Some((user, team, rule)) = self.route(place.channel, None) {
+            self.took(place.channel, &user, rule);
             talk.now.set_status(ConversationStatus::Open);
             talk.now.assignee_id = user;
             talk.now.team_id = team;
@@ -559,11 +576,24 @@ impl Inbox {
             return Ok(false);
         }
         let channel = self.talks[talk].place.channel;
-        let Some((user, team, rule)) = self.route(channel) else {
+        let Some((user, team, rule)) = self.route(channel, Some(talk)) else {
             return Ok(false);
         };
+        let before = self.talks[talk].now.clone();
+        // Whoever has it keeps it, unless somebody else is there to have it.
+        if user.is_empty() && !before.assignee_id.is_empty() {
+            return Ok(false);
+        }
+        if user != before.assignee_id {
+            self.took(channel, &user, rule);
+        }
+        let team = if team.is_empty() {
+            before.team_id
+        } else {
+            team
+        };
         self.give(talk, &user, &team, rule, actor);
-        Ok(true)
+        Ok(self.talks[talk].now.version != before.version)
     }
 
     /// `QualifyConversation`.
@@ -686,10 +716,10 @@ impl Inbox {
             _ => sequence.min(last),
         };
         let mark = talk.marks.entry(user.to_owned()).or_default();
-        if sequence <= *mark {
+        if sequence <= *mark && talk.now.status() != ConversationStatus::New {
             return;
         }
-        *mark = sequence;
+        *mark = sequence.max(*mark);
         let furthest = talk.marks.values().copied().max().unwrap_or(0);
         let unread = talk.last_inbound() > furthest;
         let actor = Actor {
