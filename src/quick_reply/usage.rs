@@ -296,6 +296,8 @@ pub struct NewUse {
 pub struct Used {
     /// The use.
     pub use_id: QuickReplyUseId,
+    /// The conversation, by which an erasure finds what the text says of its person.
+    pub conversation_id: Option<ConversationId>,
     /// The text.
     pub text: String,
     /// The tag of its language, or empty.
@@ -322,6 +324,7 @@ pub async fn make(conn: &mut TenantConn, new: NewUse) -> Result<Used, Error> {
     let filled = fill(conn, found, &new.filling, new.conversation_id).await?;
     let mut used = Used {
         use_id: QuickReplyUseId::new(),
+        conversation_id: new.conversation_id,
         text: filled.text.clone(),
         language: filled.language.clone(),
         missing: filled.missing.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use communication_service::pb::{
     Actor, CreateConversationRequest, CreateMessageRequest, CreateQuickReplyRequest,
-    DeleteQuickReplyRequest, GetQuickReplyRequest, GetQuickReplyStatsRequest,
+    DeleteQuickReplyRequest, EraseContactRequest, GetQuickReplyRequest, GetQuickReplyStatsRequest,
     ListQuickRepliesRequest, ListQuickReplyUsesRequest, MessageDirection, QuickReply,
     QuickReplyScope, QuickReplyUsage, QuickReplyUse, QuickReplyVariable, QuickReplyVariableType,
     QuickReplyVariant, UndeleteQuickReplyRequest, UpdateQuickReplyRequest, UseQuickReplyRequest,
@@ -745,6 +745,39 @@ async fn a_repeated_use_counts_once() {
         why(try_use(&tenant, new_use(&tenant, &made)).await),
         missing
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_person_is_in_no_kept_answer() {
+    let (_server, tenant) = tenant().await;
+    let conversation = tenant
+        .create(CreateConversationRequest {
+            contact_name: "Jane".to_owned(),
+            ..tenant.new_conversation()
+        })
+        .await;
+    let made = create(&tenant, new(&tenant, "hi", "Hello {{contact.name}}")).await;
+    let request = UseQuickReplyRequest {
+        request_id: "use-it".to_owned(),
+        conversation_id: conversation.id.clone(),
+        ..new_use(&tenant, &made)
+    };
+    let used = try_use(&tenant, request.clone()).await.unwrap();
+    assert_eq!(used.text, "Hello Jane");
+    let erasure = EraseContactRequest {
+        tenant: tenant.slug(),
+        contact_id: conversation.contact_id.clone(),
+        ..Default::default()
+    };
+    tenant.inbox.clone().erase_contact(erasure).await.unwrap();
+    let erased = is(Code::FailedPrecondition, "ANSWER_ERASED");
+    assert_eq!(why(try_use(&tenant, request).await), erased);
+    let kept = "SELECT count(*) FROM {schema}.requests WHERE response::text LIKE '%Jane%'";
+    assert_eq!(Tables::of(&tenant).await.count(kept).await, 0);
+    // That it was used stays on record.
+    assert_eq!(get(&tenant, &made.id, None).await.unwrap().usage_count, 1);
+    let recorded = uses(&tenant, ListQuickReplyUsesRequest::default()).await;
+    assert_eq!(recorded[0].conversation_id, conversation.id);
 }
 
 #[tokio::test(flavor = "multi_thread")]
