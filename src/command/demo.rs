@@ -16,6 +16,7 @@ use crate::database::private::default_data_dir;
 use crate::master_key::make_secret_file;
 use crate::pb::connect_channel_account_request::Settings;
 use crate::pb::inbox_service_client::InboxServiceClient;
+use crate::pb::quick_reply_service_client::QuickReplyServiceClient;
 use crate::pb::tenant_admin_service_client::TenantAdminServiceClient;
 use crate::pb::{self, channel_account};
 use crate::provider::meta;
@@ -359,11 +360,108 @@ async fn fill(client: &Client, tenant: String) -> Result<(), Box<dyn Error>> {
         for line in story.lines {
             tell(client, &mut inbox, &tenant, &conversation.id, line).await?;
         }
+        handle(client, &mut inbox, &tenant, story, &conversation.id).await?;
     }
+    greet(client, &tenant).await?;
     println!(
         "tenant {tenant} has {} conversations to look at",
         STORIES.len()
     );
+    Ok(())
+}
+
+fn mira() -> Option<pb::Actor> {
+    Some(pb::Actor {
+        kind: Some(pb::actor::Kind::UserId("mira".to_owned())),
+    })
+}
+
+/// Does with a conversation what an agent does after writing: labels, gives and qualifies it,
+/// and has read it.
+async fn handle(
+    client: &Client,
+    inbox: &mut InboxServiceClient<tonic::transport::Channel>,
+    tenant: &str,
+    story: &Story,
+    conversation: &str,
+) -> Result<(), ClientError> {
+    let (tenant, conversation_id) = (tenant.to_owned(), conversation.to_owned());
+    let (labels, assignee_id, team_id) = match story.channel {
+        pb::Channel::Whatsapp => (["reservation", "regular"].as_slice(), "mira", "service"),
+        pb::Channel::Email => (["invoice"].as_slice(), "jon", "accounting"),
+        pb::Channel::Web => (["checkout", "incident"].as_slice(), "", "service"),
+        pb::Channel::Messenger => (["sale"].as_slice(), "mira", ""),
+        // Nobody has looked at the others yet.
+        _ => return Ok(()),
+    };
+    let update = pb::UpdateConversationRequest {
+        tenant: tenant.clone(),
+        actor: mira(),
+        conversation_id: conversation_id.clone(),
+        labels: labels.iter().map(ToString::to_string).collect(),
+        ..Default::default()
+    };
+    inbox.update_conversation(client.request(update)).await?;
+    let assign = pb::AssignConversationRequest {
+        tenant: tenant.clone(),
+        actor: mira(),
+        conversation_id: conversation_id.clone(),
+        assignee_id: assignee_id.to_owned(),
+        team_id: team_id.to_owned(),
+        ..Default::default()
+    };
+    inbox.assign_conversation(client.request(assign)).await?;
+    let read = pb::MarkConversationReadRequest {
+        tenant: tenant.clone(),
+        actor: mira(),
+        conversation_id: conversation_id.clone(),
+        sequence: 0,
+    };
+    inbox.mark_conversation_read(client.request(read)).await?;
+    if story.channel == pb::Channel::Messenger {
+        let qualify = pb::QualifyConversationRequest {
+            tenant,
+            actor: mira(),
+            conversation_id,
+            score: Some(70),
+            notes: "Wants the coffee table, asks for the price next".to_owned(),
+            ..Default::default()
+        };
+        inbox.qualify_conversation(client.request(qualify)).await?;
+    }
+    Ok(())
+}
+
+/// Makes the quick replies of the demonstration, once.
+async fn greet(client: &Client, tenant: &str) -> Result<(), ClientError> {
+    let replies = [
+        (
+            "hi",
+            "Greeting",
+            "Hi {{contact.first_name|there}}, how can I help?",
+        ),
+        (
+            "hours",
+            "Opening hours",
+            "We are open from 9 to 18 o'clock, on Saturdays until 14 o'clock.",
+        ),
+    ];
+    let mut quick_replies = QuickReplyServiceClient::new(client.channel.clone());
+    for (shortcut, title, text) in replies {
+        let request = pb::CreateQuickReplyRequest {
+            tenant: tenant.to_owned(),
+            request_id: format!("demo-{shortcut}"),
+            shortcut: shortcut.to_owned(),
+            title: title.to_owned(),
+            text: text.to_owned(),
+            ..Default::default()
+        };
+        let made = quick_replies.create_quick_reply(client.request(request));
+        match made.await {
+            Err(status) if status.code() == tonic::Code::AlreadyExists => {}
+            made => drop(made?),
+        }
+    }
     Ok(())
 }
 
