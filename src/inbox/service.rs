@@ -22,10 +22,10 @@ use super::statistics::rebuild;
 use super::statistics::response_times::{self, ResponseTimesQuery};
 use super::statistics::user_activity::{self, ActivityQuery};
 use super::wire::{
-    self, ActivitiesPage, AgentsPage, AutoAssign, ContactEdit, ContactsPage,
-    ConversationMergesPage, ConversationsPage, MergesPage, MessagesPage, PolicyEdit, ReadMark,
-    SearchPage, attachment_id, contact_id, contact_merge_id, content, conversation_id,
-    conversation_merge_id, message_id, message_match, policy_account, team_id,
+    self, AgentsPage, AutoAssign, ContactEdit, ContactsPage, ConversationsPage, MergesPage,
+    MessagesPage, PageOfConversation, PolicyEdit, ReadMark, SearchPage, attachment_id, contact_id,
+    contact_merge_id, content, conversation_id, conversation_merge_id, message_id, message_match,
+    policy_account, team_id,
 };
 use super::{
     activity, contact_erasure, contact_export, conversation, merge, policy, read_mark, routing,
@@ -227,7 +227,7 @@ impl InboxService for Inbox {
         request: Request<pb::ListConversationMergesRequest>,
     ) -> Result<Response<pb::ListConversationMergesResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let page = ConversationMergesPage::try_from(request)?;
+        let page = PageOfConversation::try_from(request)?;
         let path = pb::ListConversationMergesRequest::PATH.as_bytes();
         let id = page.conversation_id;
         let list = List::new(&[path, tenant.binding(), id.0.as_bytes()]);
@@ -263,7 +263,7 @@ impl InboxService for Inbox {
         request: Request<pb::ListConversationActivitiesRequest>,
     ) -> Result<Response<pb::ListConversationActivitiesResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let page = ActivitiesPage::try_from(request)?;
+        let page = PageOfConversation::try_from(request)?;
         let path = pb::ListConversationActivitiesRequest::PATH.as_bytes();
         let id = page.conversation_id;
         let list = List::new(&[path, tenant.binding(), id.0.as_bytes()]);

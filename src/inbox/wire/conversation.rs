@@ -352,33 +352,6 @@ pub fn conversation_merge_id(
     Ok(id)
 }
 
-/// What `ListConversationMerges` asks for.
-pub struct ConversationMergesPage {
-    /// Of which conversation.
-    pub conversation_id: ConversationId,
-    /// How many.
-    pub size: PageSize,
-    /// From where on.
-    pub token: String,
-}
-
-impl TryFrom<pb::ListConversationMergesRequest> for ConversationMergesPage {
-    type Error = Error;
-
-    fn try_from(request: pb::ListConversationMergesRequest) -> Result<Self, Error> {
-        let size = PageSize::new(request.page_size)?;
-        let mut fields = Fields::default();
-        let conversation = &request.conversation_id;
-        let page = Self {
-            conversation_id: fields.required_id("conversation_id", conversation, ConversationId),
-            size,
-            token: request.page_token,
-        };
-        fields.finish()?;
-        Ok(page)
-    }
-}
-
 impl From<Merge> for pb::ConversationMerge {
     fn from(merge: Merge) -> Self {
         Self {
@@ -392,8 +365,8 @@ impl From<Merge> for pb::ConversationMerge {
     }
 }
 
-/// What `ListConversationActivities` asks for.
-pub struct ActivitiesPage {
+/// What a list asks for that belongs to one conversation.
+pub struct PageOfConversation {
     /// Of which conversation.
     pub conversation_id: ConversationId,
     /// How many.
@@ -402,21 +375,30 @@ pub struct ActivitiesPage {
     pub token: String,
 }
 
-impl TryFrom<pb::ListConversationActivitiesRequest> for ActivitiesPage {
-    type Error = Error;
+macro_rules! pages_of_conversation {
+    ($($request:ident),* $(,)?) => {$(
+        impl TryFrom<pb::$request> for PageOfConversation {
+            type Error = Error;
 
-    fn try_from(request: pb::ListConversationActivitiesRequest) -> Result<Self, Error> {
-        let size = PageSize::new(request.page_size)?;
-        let mut fields = Fields::default();
-        let conversation = &request.conversation_id;
-        let page = Self {
-            conversation_id: fields.required_id("conversation_id", conversation, ConversationId),
-            size,
-            token: request.page_token,
-        };
-        fields.finish()?;
-        Ok(page)
-    }
+            fn try_from(request: pb::$request) -> Result<Self, Error> {
+                let size = PageSize::new(request.page_size)?;
+                let mut fields = Fields::default();
+                let id =
+                    fields.required_id("conversation_id", &request.conversation_id, ConversationId);
+                fields.finish()?;
+                Ok(Self {
+                    conversation_id: id,
+                    size,
+                    token: request.page_token,
+                })
+            }
+        }
+    )*};
+}
+
+pages_of_conversation! {
+    ListConversationActivitiesRequest,
+    ListConversationMergesRequest,
 }
 
 /// Reads the id of `GetConversation`.

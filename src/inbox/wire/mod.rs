@@ -11,8 +11,7 @@ mod statistics;
 pub use attachment::{attachment_id, content};
 pub use contact::{ContactEdit, ContactsPage, MergesPage, contact_id, contact_merge_id};
 pub use conversation::{
-    ActivitiesPage, ConversationMergesPage, ConversationsPage, ReadMark, conversation_id,
-    conversation_merge_id,
+    ConversationsPage, PageOfConversation, ReadMark, conversation_id, conversation_merge_id,
 };
 pub use message::{MessagesPage, message_id};
 pub use routing::{AgentsPage, AutoAssign, PolicyEdit, policy_account};
