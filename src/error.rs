@@ -188,6 +188,10 @@ pub enum Precondition {
     AttachmentInUse(String),
     /// The message is not an outbound one.
     MessageNotOutbound(String),
+    /// The message is a customer's.
+    MessageInbound(String),
+    /// The message was sent where nothing can be changed or called back.
+    MessageSent(String),
     /// The contact was merged into another.
     ContactMerged {
         /// The contact.

@@ -266,6 +266,16 @@ impl Precondition {
                 format!("message `{id}` is not outbound and has no status"),
             )
             .with("message_id", id.clone()),
+            Self::MessageInbound(id) => Detail::new(
+                ErrorReason::MessageInbound,
+                format!("message `{id}` is the customer's, who alone can edit it"),
+            )
+            .with("message_id", id.clone()),
+            Self::MessageSent(id) => Detail::new(
+                ErrorReason::MessageSent,
+                format!("message `{id}` was sent, and its channel can neither change nor call it back; `redact` deletes our copy"),
+            )
+            .with("message_id", id.clone()),
             Self::ContactMerged { contact, into } => Detail::new(
                 ErrorReason::ContactMerged,
                 format!("contact `{contact}` was merged into `{into}`"),

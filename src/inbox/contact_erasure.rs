@@ -22,7 +22,7 @@ use crate::ids::{
 };
 use crate::schema::tenant::{
     attachments, contact_erasures, contact_identities, contact_words, contacts,
-    inbox_conversations, inbox_messages, provider_events,
+    inbox_conversations, inbox_messages, message_amendments, provider_events,
 };
 use crate::tenant::{TenantConn, TenantScope};
 use crate::webhook::{Erased, Traces, Webhooks};
@@ -112,6 +112,10 @@ pub async fn erase(
         let erased = webhooks.erase(&told, &person, false).await?;
         count(scope, erasure.id, &erased).await?;
     }
+    let told = remains.amendments(&mut scope.conn().await?).await?;
+    let erased = webhooks.erase(&told, &person, true).await?;
+    count(scope, erasure.id, &erased).await?;
+    remains.forget_amendments(&mut scope.conn().await?).await?;
     let erased = webhooks
         .erase_quarantined(scope.tenant_id(), &person)
         .await?;
@@ -320,6 +324,27 @@ impl Remains {
             .limit(DELIVERIES);
         Ok(told.load(conn).await?)
     }
+
+    /// Lists the deliveries that told of edits of messages which never came.
+    async fn amendments(&self, conn: &mut TenantConn) -> Result<Vec<DeliveryId>, Error> {
+        let told = message_amendments::table
+            .filter(message_amendments::channel_account_id.eq_any(&self.accounts))
+            .filter(message_amendments::identifiers.overlaps_with(&self.identifiers))
+            .filter(message_amendments::applied_at.is_null())
+            .select(message_amendments::delivery_id)
+            .distinct();
+        Ok(told.load(conn).await?)
+    }
+
+    async fn forget_amendments(&self, conn: &mut TenantConn) -> Result<(), Error> {
+        diesel::delete(message_amendments::table)
+            .filter(message_amendments::channel_account_id.eq_any(&self.accounts))
+            .filter(message_amendments::identifiers.overlaps_with(&self.identifiers))
+            .filter(message_amendments::applied_at.is_null())
+            .execute(conn)
+            .await?;
+        Ok(())
+    }
 }
 
 statement! {
@@ -333,8 +358,9 @@ statement! {
     "
         , emptied AS (
             UPDATE inbox_messages m
-            SET text = '', type = CASE m.type WHEN 'location' THEN 'text' ELSE m.type END,
-                latitude = NULL, longitude = NULL, location_name = NULL, location_address = NULL,
+            -- What it was stays, for the counts; what it said goes.
+            SET text = '', latitude = 0 * m.latitude, longitude = 0 * m.longitude,
+                location_name = NULL, location_address = NULL, reply_to_provider_id = NULL,
                 failure_message = NULL, metadata = '{}', attachments = NULL,
                 deleted_at = coalesce(m.deleted_at, directory.now()),
                 updated_at = directory.now(), version = m.version + 1
@@ -347,12 +373,23 @@ statement! {
             FROM emptied WHERE a.message_id = emptied.id
         ), unfindable AS (
             DELETE FROM inbox_message_words w USING emptied WHERE w.message_id = emptied.id
+        ), redacted AS (
+            UPDATE message_revisions r
+            SET text = '', latitude = NULL, longitude = NULL, location_name = NULL,
+                location_address = NULL, metadata = NULL,
+                redacted_at = coalesce(r.redacted_at, directory.now())
+            FROM emptied WHERE r.message_id = emptied.id
+        ), named AS (
+            SELECT e.channel_account_id, e.provider_id
+            FROM emptied JOIN provider_events e ON e.message_id = emptied.id
         )
-        SELECT DISTINCT told.delivery_id
-        FROM emptied
-        JOIN provider_events first ON first.message_id = emptied.id
-        JOIN provider_events told ON told.channel_account_id = first.channel_account_id
-            AND told.provider_id = first.provider_id"
+        SELECT told.delivery_id
+        FROM named JOIN provider_events told ON told.channel_account_id = named.channel_account_id
+            AND told.provider_id = named.provider_id
+        UNION
+        SELECT told.delivery_id
+        FROM named JOIN message_amendments told ON told.channel_account_id = named.channel_account_id
+            AND told.provider_id = named.provider_id"
 }
 
 async fn empty_messages(

@@ -8,7 +8,9 @@ use super::contact::{self, Profile};
 use super::contact_merge::{self, Moved};
 use super::conversation::{Conversation, Status};
 use super::listing::{self, ConversationFilter, Position};
-use super::message::{self, Message};
+use super::message::Message;
+use super::message_list;
+use super::revision::{self, Revision};
 use crate::error::Error;
 use crate::ids::{ContactId, ConversationId};
 use crate::page::PageSize;
@@ -28,6 +30,8 @@ pub enum Piece {
     Conversation(Box<Conversation>),
     /// A message of the conversation before it.
     Message(Box<Message>),
+    /// What the message before it said before.
+    Revision(Box<Revision>),
 }
 
 /// Streams all that is kept of a person. A connection is held only while a few pieces are read.
@@ -160,9 +164,10 @@ impl Export {
                 place,
             } => {
                 let (of, up_to, place) = (*of, *up_to, *place);
-                let order = message::Order::OldestFirst;
+                let order = message_list::Order::OldestFirst;
                 let size = PageSize::new(MESSAGES)?;
-                let mut messages = message::list(conn, of, order, Some(*after), size).await?;
+                let mut messages =
+                    message_list::list(conn, of, order, Some(*after), true, size).await?;
                 messages.retain(|message| message.sequence <= up_to);
                 let next = match messages.last() {
                     Some(last) => Next::Messages {
@@ -173,8 +178,19 @@ impl Export {
                     },
                     None => Next::Conversation(Some(place)),
                 };
-                let messages = messages.into_iter().map(Box::new).map(Piece::Message);
-                self.read.extend(messages);
+                for message in messages {
+                    let id = message.id;
+                    let has_said_more = message.edits > 0 || message.deleted_at.is_some();
+                    self.read.push_back(Piece::Message(Box::new(message)));
+                    let mut before = None;
+                    while has_said_more {
+                        let said = revision::list(conn, id, before, size).await?;
+                        let Some(last) = said.last() else { break };
+                        before = Some(last.number);
+                        let said = said.into_iter().map(Box::new).map(Piece::Revision);
+                        self.read.extend(said);
+                    }
+                }
                 Ok(next)
             }
             Next::Nothing => Ok(Next::Nothing),

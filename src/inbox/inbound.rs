@@ -8,20 +8,21 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{self, Array, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
+use futures_util::FutureExt as _;
 use serde_json::Value;
 
+use super::amendment::{self, Amendment};
 use super::change::{log_changes, moved};
-use super::message::{
-    self, Direction, Location, MessageStatus, MessageType, StatusReport, may_go_on,
-};
+use super::message::{Direction, Location, MessageType, may_go_on};
 use super::opening::{self, Beginning};
-use super::{contact_identity, conversation};
+use super::receipt::{self, Receipt};
+use super::{contact_identity, conversation, reply};
 use crate::channel::Channel;
 use crate::database::statement::statement;
 use crate::error::{Conflict, Error};
 use crate::event::log::append_events;
 use crate::ids::{ChannelAccountId, ContactIdentityId, ConversationId, DeliveryId, MessageId};
-use crate::schema::tenant::{contact_identities, parked_receipts, provider_events};
+use crate::schema::tenant::{contact_identities, provider_events};
 use crate::search;
 use crate::search::index::index_messages;
 use crate::stored_enum::stored_enum;
@@ -49,6 +50,8 @@ pub enum Inbound {
     Message(Box<InboundMessage>),
     /// How far a message of ours has come.
     Receipt(Receipt),
+    /// That a message was edited or withdrawn.
+    Amendment(Amendment),
     /// That a person goes by another identifier.
     NewIdentity(NewIdentity),
 }
@@ -83,21 +86,6 @@ pub struct Person {
     pub identifiers: Vec<String>,
     /// What they call themselves, or empty.
     pub name: String,
-}
-
-/// How far a message of ours has come.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// The provider's id of the message.
-    pub provider_id: String,
-    /// How far.
-    pub status: MessageStatus,
-    /// When.
-    pub at: Option<DateTime<Utc>>,
-    /// The provider's code for a failure.
-    pub failure_code: Option<String>,
-    /// The provider's words for a failure.
-    pub failure_message: Option<String>,
 }
 
 /// That a person goes by another identifier.
@@ -155,11 +143,14 @@ pub async fn record(
 ) -> Result<Effect, Error> {
     let mut tries = 1;
     loop {
+        // Boxed, because the types of futures inside of futures take the compiler minutes.
         let recorded = match inbound {
-            Inbound::Message(message) => record_message(conn, origin, message).await,
-            Inbound::Receipt(receipt) => record_receipt(conn, origin, receipt).await,
-            Inbound::NewIdentity(news) => record_identity(conn, origin, news).await,
+            Inbound::Message(message) => record_settled(conn, origin, message).boxed(),
+            Inbound::Receipt(receipt) => receipt::record(conn, origin, receipt).boxed(),
+            Inbound::Amendment(amendment) => amendment::record(conn, origin, amendment).boxed(),
+            Inbound::NewIdentity(news) => record_identity(conn, origin, news).boxed(),
         };
+        let recorded = recorded.await;
         match recorded {
             // What was in the way is done now, and is seen by the next try.
             Err(Error::Aborted(_)) if tries < TRIES => tries += 1,
@@ -197,6 +188,21 @@ statement! {
         ) c ON true"
 }
 
+/// Records a message, and lets what has waited for it have its effect.
+async fn record_settled(
+    conn: &mut TenantConn,
+    origin: Origin,
+    message: &InboundMessage,
+) -> Result<Effect, Error> {
+    let effect = record_message(conn, origin, message).await?;
+    amendment::settle(conn, origin.account, &message.provider_id).await?;
+    if let Some(parent) = &message.reply_to {
+        // It may have been recorded at the same time.
+        reply::resolve(conn, origin.account, parent).await?;
+    }
+    Ok(effect)
+}
+
 async fn record_message(
     conn: &mut TenantConn,
     origin: Origin,
@@ -226,7 +232,7 @@ async fn record_message(
     }
     conn.transaction(async |conn| {
         if message.direction == Direction::Outbound {
-            lock_receipts(conn, origin, &message.provider_id).await?;
+            receipt::lock(conn, origin, &message.provider_id).await?;
         }
         let account = (origin.account, origin.channel);
         let identity =
@@ -243,7 +249,7 @@ async fn record_message(
             // Nobody and nothing may be left of the attempt; the next one sees it.
             None | Some(Effect::Known) => Err(Error::Aborted(Conflict::Transaction)),
             Some(effect) => {
-                unpark(conn, origin, &message.provider_id).await?;
+                receipt::unpark(conn, origin, &message.provider_id).await?;
                 Ok(effect)
             }
         }
@@ -336,17 +342,21 @@ statement! {
         ), inserted AS (
             INSERT INTO inbox_messages (id, conversation_id, sequence, direction, type, text,
                 latitude, longitude, location_name, location_address, status, reply_to_message_id,
-                actor_kind, actor_id, caller, correlation_id, metadata, version, created_at,
-                updated_at, sent_at, provider_at)
+                reply_to_provider_id, actor_kind, actor_id, caller, correlation_id, metadata,
+                version, created_at, updated_at, sent_at, provider_at)
             SELECT input.id, bumped.id, bumped.last_sequence, input.direction, input.type_,
                 input.text, input.latitude, input.longitude, input.location_name,
                 input.location_address, CASE input.direction WHEN 'outbound' THEN 'sent' END,
                 (
-                    SELECT m.id FROM provider_events e JOIN inbox_messages m ON m.id = e.message_id
+                    SELECT m.id FROM provider_events e
+                    JOIN inbox_messages m ON m.id = e.message_id
+                    JOIN inbox_conversations v ON v.id = m.conversation_id
+                    JOIN contact_identities i ON i.id = v.contact_identity_id
+                    JOIN contact_identities own ON own.id = bumped.contact_identity_id
                     WHERE e.channel_account_id = input.account AND e.provider_id = input.reply_to
-                        AND e.kind = 'message' AND m.conversation_id = bumped.id
+                        AND e.kind = 'message' AND i.contact_id = own.contact_id
                 ),
-                input.actor_kind, input.actor_id, input.caller, input.correlation_id,
+                input.reply_to, input.actor_kind, input.actor_id, input.caller, input.correlation_id,
                 input.metadata, 1, bumped.updated_at, bumped.updated_at,
                 CASE input.direction WHEN 'outbound' THEN coalesce(input.provider_at, bumped.updated_at) END,
                 input.provider_at
@@ -354,7 +364,7 @@ statement! {
             RETURNING id, conversation_id, direction, type, actor_kind, actor_id, created_at
         ), indexable AS (
             SELECT inserted.*, input.words FROM inserted, input
-        )", index_messages!("inbox_message_words_number_seq"), moved!("'message'", "CASE WHEN h.archived_at IS NOT NULL THEN 'reopen' ELSE 'message' END",
+        )", index_messages!("nextval('inbox_message_words_number_seq')", "NOTHING"), moved!("'message'", "CASE WHEN h.archived_at IS NOT NULL THEN 'reopen' ELSE 'message' END",
             "b.last_sequence", "CASE WHEN b.waiting_since IS NULL THEN h.waiting_since END", ""), "
         , changes AS (
             SELECT 'message.created' AS kind, 'message' AS resource_kind, input.id AS resource_id,
@@ -415,103 +425,6 @@ async fn receive(
     }
 }
 
-async fn record_receipt(
-    conn: &mut TenantConn,
-    origin: Origin,
-    receipt: &Receipt,
-) -> Result<Effect, Error> {
-    conn.transaction(async |conn| {
-        lock_receipts(conn, origin, &receipt.provider_id).await?;
-        let occurrence = receipt.status.as_str();
-        let id = &receipt.provider_id;
-        if !claim(conn, origin, id, EventKind::Receipt, occurrence).await? {
-            return Ok(Effect::Known);
-        }
-        let message: Option<Option<MessageId>> = provider_events::table
-            .filter(provider_events::channel_account_id.eq(origin.account))
-            .filter(provider_events::provider_id.eq(id))
-            .filter(provider_events::kind.eq(EventKind::Message))
-            .select(provider_events::message_id)
-            .first(conn)
-            .await
-            .optional()?;
-        if let Some(message_id) = message.flatten() {
-            message::report(conn, report_of(message_id, receipt)).await?;
-            return Ok(Effect::Applied);
-        }
-        diesel::insert_into(parked_receipts::table)
-            .values((
-                parked_receipts::channel_account_id.eq(origin.account),
-                parked_receipts::provider_id.eq(id),
-                parked_receipts::status.eq(receipt.status),
-                parked_receipts::at.eq(receipt.at),
-                parked_receipts::failure_code.eq(&receipt.failure_code),
-                parked_receipts::failure_message.eq(&receipt.failure_message),
-                parked_receipts::created_at.eq(sql::<Timestamptz>("directory.now()")),
-            ))
-            .on_conflict_do_nothing()
-            .execute(conn)
-            .await?;
-        Ok(Effect::Parked)
-    })
-    .await
-}
-
-fn report_of(message_id: MessageId, receipt: &Receipt) -> StatusReport {
-    StatusReport {
-        message_id,
-        status: receipt.status,
-        at: receipt.at,
-        failure_code: receipt.failure_code.clone(),
-        failure_message: receipt.failure_message.clone(),
-    }
-}
-
-/// Applies the receipts that came before the message that they are about.
-async fn unpark(conn: &mut TenantConn, origin: Origin, provider_id: &str) -> Result<(), Error> {
-    type Row = (
-        MessageStatus,
-        Option<DateTime<Utc>>,
-        Option<String>,
-        Option<String>,
-    );
-    let parked: Vec<Row> = diesel::delete(parked_receipts::table)
-        .filter(parked_receipts::channel_account_id.eq(origin.account))
-        .filter(parked_receipts::provider_id.eq(provider_id))
-        .returning((
-            parked_receipts::status,
-            parked_receipts::at,
-            parked_receipts::failure_code,
-            parked_receipts::failure_message,
-        ))
-        .get_results(conn)
-        .await?;
-    if parked.is_empty() {
-        return Ok(());
-    }
-    let message_id: Option<MessageId> = provider_events::table
-        .filter(provider_events::channel_account_id.eq(origin.account))
-        .filter(provider_events::provider_id.eq(provider_id))
-        .filter(provider_events::kind.eq(EventKind::Message))
-        .select(provider_events::message_id)
-        .first(conn)
-        .await?;
-    let Some(message_id) = message_id else {
-        return Ok(());
-    };
-    for (status, at, failure_code, failure_message) in parked {
-        let report = StatusReport {
-            message_id,
-            status,
-            at,
-            failure_code,
-            failure_message,
-        };
-        message::report(conn, report).await?;
-    }
-    Ok(())
-}
-
 async fn record_identity(
     conn: &mut TenantConn,
     origin: Origin,
@@ -539,7 +452,8 @@ async fn record_identity(
     .await
 }
 
-async fn claim(
+/// Keeps that a provider told something; tells whether this is the first time.
+pub(super) async fn claim(
     conn: &mut TenantConn,
     origin: Origin,
     provider_id: &str,
@@ -559,18 +473,4 @@ async fn claim(
         .execute(conn)
         .await?;
     Ok(claimed == 1)
-}
-
-/// Makes those who learn of a message's id and those who bring its receipts take turns: a receipt
-/// that finds no message would otherwise be parked behind the back of who has just looked.
-async fn lock_receipts(
-    conn: &mut TenantConn,
-    origin: Origin,
-    provider_id: &str,
-) -> Result<(), Error> {
-    diesel::sql_query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
-        .bind::<Text, _>(format!("{} {provider_id}", origin.account))
-        .execute(conn)
-        .await?;
-    Ok(())
 }

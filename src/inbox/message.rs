@@ -6,23 +6,23 @@ use chrono::{DateTime, Utc};
 use diesel::expression::Expression;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{self, Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text};
+use diesel::sql_types::{self, Array, Bool, Double, Integer, Jsonb, Nullable, Text};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::attachment::{self, Attachments};
 use super::change::{log_changes, moved};
-use super::conversation::{Status, is_replaced};
+use super::conversation::{Status, etag, is_replaced};
+use super::message_status::MessageStatus;
 use super::opening;
 use crate::database::statement::statement;
 use crate::error::{Conflict, Error, Precondition};
 use crate::event::log::append_events;
 use crate::ids::{AttachmentId, ConversationId, MessageId};
-use crate::page::PageSize;
 use crate::quick_reply::{self, Filling};
 use crate::request_id::{self, RequestId};
-use crate::schema::tenant::inbox_messages;
+use crate::schema::tenant::{inbox_conversations, inbox_messages};
 use crate::search;
 use crate::search::index::index_messages;
 use crate::stored_enum::stored_enum;
@@ -70,35 +70,6 @@ impl MessageType {
     }
 }
 
-stored_enum! {
-    /// How far an outbound message has come.
-    MessageStatus {
-        /// Not yet with the provider.
-        Queued = "queued",
-        /// With the provider.
-        Sent = "sent",
-        /// On the customer's device.
-        Delivered = "delivered",
-        /// Seen.
-        Read = "read",
-        /// Not sent, or not delivered.
-        Failed = "failed",
-    }
-}
-
-impl MessageStatus {
-    /// The states that this one takes the place of; in all others it is late and changes nothing.
-    pub fn overrides(self) -> &'static [Self] {
-        match self {
-            Self::Queued => &[],
-            Self::Sent => &[Self::Queued],
-            Self::Delivered => &[Self::Queued, Self::Sent, Self::Failed],
-            Self::Read => &[Self::Queued, Self::Sent, Self::Delivered, Self::Failed],
-            Self::Failed => &[Self::Queued, Self::Sent],
-        }
-    }
-}
-
 /// A message.
 #[derive(Debug, Clone, PartialEq, Queryable, Selectable, Serialize, Deserialize)]
 #[diesel(table_name = inbox_messages, check_for_backend(Pg))]
@@ -133,6 +104,9 @@ pub struct Message {
     pub failure_message: Option<String>,
     /// The message that it answers.
     pub reply_to_message_id: Option<MessageId>,
+    /// What the provider calls the message that it answers.
+    #[serde(default)]
+    pub reply_to_provider_id: Option<String>,
     /// The kind of who wrote it.
     pub actor_kind: String,
     /// Who wrote it.
@@ -160,19 +134,36 @@ pub struct Message {
     /// Its files.
     #[serde(default)]
     pub attachments: Option<Attachments>,
+    /// How often its text was changed.
+    #[serde(default)]
+    pub edits: i32,
+    /// When that was last.
+    #[serde(default)]
+    pub edited_at: Option<DateTime<Utc>>,
+    /// When it was deleted.
+    #[serde(default)]
+    pub deleted_at: Option<DateTime<Utc>>,
+}
+
+impl Message {
+    /// The etag that stands for what a caller may edit of it.
+    pub fn etag(&self) -> String {
+        etag(i64::from(self.edits) + 1)
+    }
 }
 
 /// The columns of a row as SQL types, in the order of `message_columns`.
-type MessageRow = <<Message as Selectable<Pg>>::SelectExpression as Expression>::SqlType;
+pub(super) type MessageRow = <<Message as Selectable<Pg>>::SelectExpression as Expression>::SqlType;
 
 /// The columns of a `Message`, in the order of its fields, of the table `m`.
 macro_rules! message_columns {
     () => {
         "m.id, m.conversation_id, m.sequence, m.direction, m.type, m.text, m.latitude, m.longitude,
             m.location_name, m.location_address, m.status, m.failure_code, m.failure_message,
-            m.reply_to_message_id, m.actor_kind, m.actor_id, m.caller, m.metadata, m.version,
-            m.created_at, m.updated_at, m.sent_at, m.delivered_at, m.read_at, m.failed_at,
-            m.provider_at, m.attachments"
+            m.reply_to_message_id, m.reply_to_provider_id, m.actor_kind, m.actor_id, m.caller,
+            m.metadata, m.version, m.created_at, m.updated_at, m.sent_at, m.delivered_at,
+            m.read_at, m.failed_at, m.provider_at, m.attachments, m.edits, m.edited_at,
+            m.deleted_at"
     };
 }
 
@@ -247,9 +238,14 @@ macro_rules! create {
             SELECT head.id, head.status, head.last_sequence, head.updated_at, head.may_go_on,
                 ", $files_fit, " AS files_fit,
                 input.reply_to IS NULL OR EXISTS (
+                    -- In any conversation of the same person on the same account.
                     SELECT FROM inbox_messages m
+                    JOIN inbox_conversations v ON v.id = m.conversation_id
+                    JOIN contact_identities i ON i.id = v.contact_identity_id
+                    JOIN contact_identities own ON own.id = head.contact_identity_id
                     WHERE m.id = input.reply_to AND m.deleted_at IS NULL
-                        AND m.conversation_id IN (head.id, head.previous_conversation_id)
+                        AND i.contact_id = own.contact_id
+                        AND i.channel_account_id = own.channel_account_id
                 ) AS reply_found
             FROM head, input
         ), new AS (
@@ -258,14 +254,15 @@ macro_rules! create {
                 input.location_name, input.location_address,
                 CASE input.direction WHEN 'outbound' THEN 'queued' END AS status,
                 NULL::text AS failure_code, NULL::text AS failure_message,
-                input.reply_to AS reply_to_message_id, input.actor_kind, input.actor_id,
+                input.reply_to AS reply_to_message_id, NULL::text AS reply_to_provider_id, input.actor_kind, input.actor_id,
                 input.caller, input.metadata, 1::bigint AS version, 
                 -- Who waited for the row began earlier than what came before.
                 greatest(directory.now(), checked.updated_at) AS created_at,
                 greatest(directory.now(), checked.updated_at) AS updated_at, NULL::timestamptz AS sent_at,
                 NULL::timestamptz AS delivered_at, NULL::timestamptz AS read_at,
                 NULL::timestamptz AS failed_at, NULL::timestamptz AS provider_at,
-                ", $attachments, " AS attachments
+                ", $attachments, " AS attachments,
+                0 AS edits, NULL::timestamptz AS edited_at, NULL::timestamptz AS deleted_at
             FROM checked, input
             WHERE checked.reply_found AND checked.files_fit
                 AND CASE input.direction
@@ -321,7 +318,7 @@ macro_rules! create {
             RETURNING id, conversation_id, direction, type, actor_kind, actor_id, created_at
         ), indexable AS (
             SELECT inserted.*, input.words FROM inserted, input
-        )", $attached, index_messages!("inbox_message_words_number_seq"), moved!("'message'", "CASE WHEN b.archived_at IS NULL AND h.archived_at IS NOT NULL THEN 'reopen' ELSE 'message' END",
+        )", $attached, index_messages!("nextval('inbox_message_words_number_seq')", "NOTHING"), moved!("'message'", "CASE WHEN b.archived_at IS NULL AND h.archived_at IS NOT NULL THEN 'reopen' ELSE 'message' END",
             "b.last_sequence", "CASE WHEN b.waiting_since IS NULL THEN h.waiting_since END", ""), "
         , changes AS (
             SELECT 'message.created' AS kind, 'message' AS resource_kind, m.id AS resource_id,
@@ -519,226 +516,12 @@ async fn create_with<const FILES: bool>(
     }
 }
 
-/// Finds a message.
+/// Finds a message; what is left of it where it was deleted.
 pub async fn find(conn: &mut TenantConn, id: MessageId) -> Result<Option<Message>, Error> {
     let message = inbox_messages::table
+        .inner_join(inbox_conversations::table)
         .filter(inbox_messages::id.eq(id))
-        .filter(inbox_messages::deleted_at.is_null())
+        .filter(inbox_conversations::deleted_at.is_null())
         .select(Message::as_select());
     Ok(message.first(conn).await.optional()?)
-}
-
-/// The order of a list of messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// The oldest first.
-    OldestFirst,
-    /// The newest first.
-    NewestFirst,
-}
-
-statement! {
-    /// Lists messages upwards from a sequence.
-    OldestFirst<'a> -> (sql_types::Uuid, Nullable<MessageRow>) {
-        conversation_id: ConversationId => sql_types::Uuid,
-        after: i64 => BigInt,
-        rows: i64 => BigInt,
-    }
-    concat!(" SELECT c.id, ", message_columns!(), "
-        FROM input JOIN inbox_conversations c ON c.id = input.conversation_id
-        LEFT JOIN LATERAL (
-            SELECT * FROM inbox_messages
-            WHERE conversation_id = c.id AND sequence > input.after AND deleted_at IS NULL
-            ORDER BY sequence LIMIT input.rows
-        ) m ON true
-        WHERE c.deleted_at IS NULL ORDER BY m.sequence")
-}
-
-statement! {
-    /// Lists messages downwards from a sequence.
-    NewestFirst<'a> -> (sql_types::Uuid, Nullable<MessageRow>) {
-        conversation_id: ConversationId => sql_types::Uuid,
-        before: i64 => BigInt,
-        rows: i64 => BigInt,
-    }
-    concat!(" SELECT c.id, ", message_columns!(), "
-        FROM input JOIN inbox_conversations c ON c.id = input.conversation_id
-        LEFT JOIN LATERAL (
-            SELECT * FROM inbox_messages
-            WHERE conversation_id = c.id AND sequence < input.before AND deleted_at IS NULL
-            ORDER BY sequence DESC LIMIT input.rows
-        ) m ON true
-        WHERE c.deleted_at IS NULL ORDER BY m.sequence DESC")
-}
-
-/// Lists the messages of a conversation beyond a sequence, in either order.
-///
-/// # Errors
-/// There is no such conversation.
-pub async fn list(
-    conn: &mut TenantConn,
-    conversation_id: ConversationId,
-    order: Order,
-    beyond: Option<i64>,
-    size: PageSize,
-) -> Result<Vec<Message>, Error> {
-    let life = PhantomData;
-    let rows = size.rows();
-    let found: Vec<(ConversationId, Option<Message>)> = match order {
-        Order::OldestFirst => {
-            let after = beyond.unwrap_or(0);
-            OldestFirst {
-                conversation_id,
-                after,
-                rows,
-                life,
-            }
-            .load(conn)
-            .await?
-        }
-        Order::NewestFirst => {
-            let before = beyond.unwrap_or(i64::MAX);
-            NewestFirst {
-                conversation_id,
-                before,
-                rows,
-                life,
-            }
-            .load(conn)
-            .await?
-        }
-    };
-    if found.is_empty() {
-        return Err(Error::not_found("conversation", conversation_id));
-    }
-    Ok(found
-        .into_iter()
-        .filter_map(|(_, message)| message)
-        .collect())
-}
-
-/// Finds where a message stands in its conversation.
-pub async fn find_sequence(
-    conn: &mut TenantConn,
-    conversation_id: ConversationId,
-    id: MessageId,
-) -> Result<Option<i64>, Error> {
-    let sequence = inbox_messages::table
-        .filter(inbox_messages::id.eq(id))
-        .filter(inbox_messages::conversation_id.eq(conversation_id))
-        .filter(inbox_messages::deleted_at.is_null())
-        .select(inbox_messages::sequence);
-    Ok(sequence.first(conn).await.optional()?)
-}
-
-/// How far a message has come, as somebody reports it.
-#[derive(Debug)]
-pub struct StatusReport {
-    /// The message.
-    pub message_id: MessageId,
-    /// How far.
-    pub status: MessageStatus,
-    /// When; now if nobody said.
-    pub at: Option<DateTime<Utc>>,
-    /// The provider's code for a failure.
-    pub failure_code: Option<String>,
-    /// The provider's words for a failure.
-    pub failure_message: Option<String>,
-}
-
-statement! {
-    /// Records how far a message has come, unless it is further already.
-    Report<'a> -> MessageRow {
-        message_id: MessageId => sql_types::Uuid,
-        status: MessageStatus => Text,
-        overrides: &'static [MessageStatus] => Array<Text>,
-        at: Option<DateTime<Utc>> => Nullable<sql_types::Timestamptz>,
-        failure_code: Option<&'a str> => Nullable<Text>,
-        failure_message: Option<&'a str> => Nullable<Text>,
-        actor_kind: &'a str => Text,
-        actor_id: &'a str => Text,
-        caller: &'a str => Text,
-        correlation_id: &'a str => Text,
-        tenant_number: i32 => Integer,
-    }
-    concat!("
-        , head AS (
-            SELECT m.* FROM inbox_messages m, input
-            WHERE m.id = input.message_id AND m.deleted_at IS NULL
-            FOR NO KEY UPDATE OF m
-        ), new AS (
-            SELECT head.id, coalesce(input.at, directory.now()) AS at
-            FROM head, input
-            WHERE head.direction = 'outbound' AND head.status = ANY (input.overrides)
-        ), bumped AS (
-            UPDATE inbox_messages m
-            SET status = input.status, version = m.version + 1, updated_at = directory.now(),
-                failure_code = input.failure_code, failure_message = input.failure_message,
-                sent_at = CASE input.status WHEN 'sent' THEN new.at ELSE m.sent_at END,
-                delivered_at = CASE input.status WHEN 'delivered' THEN new.at ELSE m.delivered_at END,
-                read_at = CASE input.status WHEN 'read' THEN new.at ELSE m.read_at END,
-                failed_at = CASE input.status WHEN 'failed' THEN new.at ELSE m.failed_at END
-            FROM new, input WHERE m.id = new.id
-            RETURNING m.*
-        ), changes AS (
-            SELECT 'message.updated' AS kind, 'message' AS resource_kind, bumped.id AS resource_id,
-                bumped.conversation_id AS parent_id, bumped.sequence, bumped.version,
-                '{status}'::text[] AS changed
-            FROM bumped
-        )", append_events!(), "
-        SELECT ", message_columns!(), " FROM bumped m
-        UNION ALL
-        SELECT ", message_columns!(), " FROM head m WHERE NOT EXISTS (SELECT FROM bumped)")
-}
-
-/// Records how far an outbound message has come; a late or repeated state changes nothing.
-///
-/// # Errors
-/// There is no such message, or it is not outbound.
-pub async fn report(conn: &mut TenantConn, report: StatusReport) -> Result<Message, Error> {
-    let facts = conn.facts().clone();
-    let statement = Report {
-        message_id: report.message_id,
-        status: report.status,
-        overrides: report.status.overrides(),
-        at: report.at,
-        failure_code: report.failure_code.as_deref(),
-        failure_message: report.failure_message.as_deref(),
-        actor_kind: facts.actor.kind(),
-        actor_id: facts.actor.id(),
-        caller: &facts.caller.service,
-        correlation_id: &facts.correlation_id,
-        tenant_number: conn.tenant_number(),
-        life: PhantomData,
-    };
-    let message: Option<Message> = statement.get_result(conn).await.optional()?;
-    let message = message.ok_or_else(|| Error::not_found("message", report.message_id))?;
-    if message.direction != Direction::Outbound {
-        let id = message.id.to_string();
-        return Err(Error::FailedPrecondition(Precondition::MessageNotOutbound(
-            id,
-        )));
-    }
-    Ok(message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_state_overrides_only_what_comes_before_it() {
-        use MessageStatus::{Delivered, Failed, Queued, Read, Sent};
-        let all = [Queued, Sent, Delivered, Read, Failed];
-        let overridden = |status: MessageStatus| {
-            all.into_iter()
-                .filter(|old| status.overrides().contains(old))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(overridden(Queued), []);
-        assert_eq!(overridden(Sent), [Queued]);
-        assert_eq!(overridden(Delivered), [Queued, Sent, Failed]);
-        assert_eq!(overridden(Read), [Queued, Sent, Delivered, Failed]);
-        assert_eq!(overridden(Failed), [Queued, Sent]);
-    }
 }

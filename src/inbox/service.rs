@@ -12,9 +12,12 @@ use super::change::{self, Alteration};
 use super::contact::{self, NewContact};
 use super::contact_identity::{self, Addition, Removal};
 use super::contact_merge::{self, NewMerge};
+use super::deletion::{self, Deletion};
 use super::listing::{self, Position};
-use super::message::{self, NewMessage, StatusReport};
+use super::message::{self, NewMessage};
+use super::message_status::{self, StatusReport};
 use super::opening::{self, NewConversation};
+use super::revision::{self, Edit};
 use super::statistics::business_hours::{self, BusinessHoursPatch};
 use super::statistics::conversation_stats::{self, StatsFilter};
 use super::statistics::message_volume::{self, VolumeQuery};
@@ -23,13 +26,13 @@ use super::statistics::response_times::{self, ResponseTimesQuery};
 use super::statistics::user_activity::{self, ActivityQuery};
 use super::wire::{
     self, AgentsPage, AutoAssign, ContactEdit, ContactsPage, ConversationsPage, MergesPage,
-    MessagesPage, PageOfConversation, PolicyEdit, ReadMark, SearchPage, attachment_id, contact_id,
-    contact_merge_id, content, conversation_id, conversation_merge_id, message_id, message_match,
-    policy_account, team_id,
+    MessagesPage, PageOfConversation, PolicyEdit, ReadMark, RevisionsPage, SearchPage,
+    attachment_id, contact_id, contact_merge_id, content, conversation_id, conversation_merge_id,
+    message_id, message_match, policy_account, team_id,
 };
 use super::{
-    activity, contact_erasure, contact_export, conversation, merge, policy, read_mark, routing,
-    search,
+    activity, contact_erasure, contact_export, conversation, merge, message_list, policy,
+    read_mark, routing, search,
 };
 use crate::access::Call as _;
 use crate::error::Error;
@@ -370,18 +373,20 @@ impl InboxService for Inbox {
         let (tenant, request) = self.tenants.enter(request).await?;
         let page = MessagesPage::try_from(request)?;
         let path = pb::ListMessagesRequest::PATH.as_bytes();
-        let order = [u8::from(page.order == message::Order::NewestFirst)];
+        let newest_first = page.order == message_list::Order::NewestFirst;
+        let which = [u8::from(newest_first), u8::from(page.shows_deleted)];
         let id = page.conversation_id;
-        let list = List::new(&[path, tenant.binding(), id.0.as_bytes(), &order]);
+        let list = List::new(&[path, tenant.binding(), id.0.as_bytes(), &which]);
         let sealer = self.tenants.page_sealer();
         let mut beyond: Option<i64> = list.position(sealer, &page.token)?;
         let mut conn = tenant.conn().await?;
         if let (Some(around), None) = (page.around, beyond) {
-            let sequence = message::find_sequence(&mut conn, id, around).await?;
+            let sequence = message_list::find_sequence(&mut conn, id, around).await?;
             let sequence = sequence.ok_or_else(|| Error::not_found("message", around))?;
             beyond = Some((sequence - 1 - page.size.items() / 2).max(0));
         }
-        let mut rows = message::list(&mut conn, id, page.order, beyond, page.size).await?;
+        let (order, deleted) = (page.order, page.shows_deleted);
+        let mut rows = message_list::list(&mut conn, id, order, beyond, deleted, page.size).await?;
         let next_page_token = cut(&mut rows, page.size, &list, sealer, |message| {
             message.sequence
         })?;
@@ -423,9 +428,55 @@ impl InboxService for Inbox {
     ) -> Result<Response<pb::UpdateMessageStatusResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
         let report = StatusReport::try_from(request)?;
-        let message = message::report(&mut tenant.conn().await?, report).await?;
+        let message = message_status::report(&mut tenant.conn().await?, report).await?;
         Ok(Response::new(pb::UpdateMessageStatusResponse {
             message: Some(message.into()),
+        }))
+    }
+
+    async fn edit_message(
+        &self,
+        request: Request<pb::EditMessageRequest>,
+    ) -> Result<Response<pb::EditMessageResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let edit = Edit::try_from(request)?;
+        let message = revision::edit(&mut tenant.conn().await?, edit).await?;
+        Ok(Response::new(pb::EditMessageResponse {
+            message: Some(message.into()),
+        }))
+    }
+
+    async fn delete_message(
+        &self,
+        request: Request<pb::DeleteMessageRequest>,
+    ) -> Result<Response<pb::DeleteMessageResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let deletion = Deletion::try_from(request)?;
+        let message = deletion::delete(&mut tenant.conn().await?, deletion).await?;
+        Ok(Response::new(pb::DeleteMessageResponse {
+            message: Some(message.into()),
+        }))
+    }
+
+    async fn list_message_revisions(
+        &self,
+        request: Request<pb::ListMessageRevisionsRequest>,
+    ) -> Result<Response<pb::ListMessageRevisionsResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let page = RevisionsPage::try_from(request)?;
+        let path = pb::ListMessageRevisionsRequest::PATH.as_bytes();
+        let id = page.message_id;
+        let list = List::new(&[path, tenant.binding(), id.0.as_bytes()]);
+        let sealer = self.tenants.page_sealer();
+        let before: Option<i32> = list.position(sealer, &page.token)?;
+        let mut conn = tenant.conn().await?;
+        let mut rows = revision::list(&mut conn, id, before, page.size).await?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, |revision| {
+            revision.number
+        })?;
+        Ok(Response::new(pb::ListMessageRevisionsResponse {
+            revisions: rows.into_iter().map(Into::into).collect(),
+            next_page_token,
         }))
     }
 

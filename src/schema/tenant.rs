@@ -352,6 +352,10 @@ diesel::table! {
         deleted_at -> Nullable<Timestamptz>,
         provider_at -> Nullable<Timestamptz>,
         attachments -> Nullable<Jsonb>,
+        edits -> Int4,
+        edited_at -> Nullable<Timestamptz>,
+        provider_edit -> Nullable<Int8>,
+        reply_to_provider_id -> Nullable<Text>,
     }
 }
 
@@ -400,6 +404,41 @@ diesel::table! {
     mentions (chat_entry_id, user_id) {
         chat_entry_id -> Uuid,
         user_id -> Text,
+    }
+}
+
+diesel::table! {
+    message_amendments (channel_account_id, provider_id, kind, occurrence) {
+        channel_account_id -> Uuid,
+        provider_id -> Text,
+        kind -> Text,
+        occurrence -> Text,
+        place -> Int8,
+        text -> Text,
+        identifiers -> Array<Nullable<Text>>,
+        delivery_id -> Uuid,
+        created_at -> Timestamptz,
+        applied_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    message_revisions (message_id, number) {
+        message_id -> Uuid,
+        number -> Int4,
+        kind -> Text,
+        text -> Text,
+        latitude -> Nullable<Float8>,
+        longitude -> Nullable<Float8>,
+        location_name -> Nullable<Text>,
+        location_address -> Nullable<Text>,
+        metadata -> Nullable<Jsonb>,
+        redacted_at -> Nullable<Timestamptz>,
+        actor_kind -> Text,
+        actor_id -> Text,
+        caller -> Text,
+        correlation_id -> Text,
+        created_at -> Timestamptz,
     }
 }
 
@@ -520,6 +559,8 @@ diesel::joinable!(inbox_quick_reply_uses -> inbox_conversations (conversation_id
 diesel::joinable!(inbox_quick_reply_uses -> inbox_messages (message_id));
 diesel::joinable!(inbox_quick_reply_uses -> inbox_quick_replies (quick_reply_id));
 diesel::joinable!(mentions -> chat_entries (chat_entry_id));
+diesel::joinable!(message_amendments -> channel_accounts (channel_account_id));
+diesel::joinable!(message_revisions -> inbox_messages (message_id));
 diesel::joinable!(parked_receipts -> channel_accounts (channel_account_id));
 diesel::joinable!(provider_events -> channel_accounts (channel_account_id));
 diesel::joinable!(provider_events -> inbox_messages (message_id));
@@ -549,6 +590,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     inbox_quick_replies,
     inbox_quick_reply_uses,
     mentions,
+    message_amendments,
+    message_revisions,
     parked_receipts,
     provider_events,
     requests,

@@ -2,19 +2,20 @@
 
 /// CTEs that store the words of the rows of a CTE `indexable`: `id`, `conversation_id`,
 /// `direction`, `type`, `actor_kind`, `actor_id`, `created_at` of a message, and `words`, by
-/// `search::vector`. The numbers come from a sequence that is named.
+/// `search::vector`. The numbers come from an expression; what to do with words that are there is
+/// said as SQL says it.
 ///
 /// Beside the words go lexemes with a dot before them, which no word has, for what a search
 /// filters by: so the index alone answers it. Those of the blocks let a search begin with the
 /// newest messages, which an index of words alone cannot.
 macro_rules! index_messages {
-    ($sequence:literal) => {
+    ($number:literal, $known:literal) => {
         concat!(
             "
         , numbered AS (
-            SELECT i.*, nextval('",
-            $sequence,
-            "') AS number,
+            SELECT i.*, ",
+            $number,
+            " AS number,
                 floor(extract(epoch FROM i.created_at) / 86400)::int AS day
             FROM indexable i WHERE i.words <> ''
         ), indexed AS (
@@ -28,7 +29,9 @@ macro_rules! index_messages {
             FROM numbered n
             JOIN inbox_conversations c ON c.id = n.conversation_id
             JOIN contact_identities k ON k.id = c.contact_identity_id
-            ON CONFLICT (message_id) DO NOTHING
+            ON CONFLICT (message_id) DO ",
+            $known,
+            "
             RETURNING message_id
         )"
         )

@@ -86,7 +86,7 @@ async fn step(conn: &mut AsyncPgConnection) -> Result<bool, Error> {
              FROM unnest($1, $2) WITH ORDINALITY AS given (id, words, place)
              JOIN inbox_messages m ON m.id = given.id ORDER BY given.place
          )",
-        index_messages!("inbox_message_words_earlier_seq"),
+        index_messages!("nextval('inbox_message_words_earlier_seq')", "NOTHING"),
         "UPDATE inbox_message_words_backfill SET before_id = $3"
     );
     diesel::sql_query(add)

@@ -416,7 +416,7 @@ struct Kept {
     condition: &'static str,
 }
 
-const KEPT: [Kept; 3] = [
+const KEPT: [Kept; 4] = [
     Kept {
         table: "requests",
         key: "caller, method, request_id",
@@ -432,6 +432,11 @@ const KEPT: [Kept; 3] = [
         table: "parked_receipts",
         key: "channel_account_id, provider_id, status",
         condition: "created_at < directory.now() - interval '7 days'",
+    },
+    Kept {
+        table: "message_amendments",
+        key: "channel_account_id, provider_id, kind, occurrence",
+        condition: "created_at < directory.now() - interval '30 days'",
     },
 ];
 

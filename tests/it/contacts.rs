@@ -1029,6 +1029,8 @@ async fn every_table_is_known_to_the_erasure() {
         "inbox_messages",
         "inbox_message_words",
         "inbox_message_words_backfill",
+        "message_amendments",
+        "message_revisions",
         "requests",
         "channel_accounts",
         "provider_events",

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use communication_service::pb::{
-    CreateQuickReplyRequest, DeleteQuickReplyRequest, MessageStatus, QuickReply,
-    UndeleteQuickReplyRequest, UpdateConversationRequest, UpdateMessageStatusRequest,
-    UpdateQuickReplyRequest, UseQuickReplyRequest,
+    CreateQuickReplyRequest, DeleteMessageRequest, DeleteQuickReplyRequest, EditMessageRequest,
+    MessageStatus, QuickReply, UndeleteQuickReplyRequest, UpdateConversationRequest,
+    UpdateMessageStatusRequest, UpdateQuickReplyRequest, UseQuickReplyRequest,
 };
 use tokio_postgres::error::SqlState;
 use tonic::Request;
@@ -134,6 +134,36 @@ async fn update_message_status_locks_the_log_before_it_draws() {
     let row = Some(("inbox_messages", message.id.as_str()));
     waits_for_the_lock(&tenant, row, async move {
         inbox.update_message_status(request).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edits_and_deletions_lock_the_log_before_they_draw() {
+    let server = TestServer::start().await;
+    let tenant = server.tenant().await;
+    let conversation = tenant.conversation().await;
+    let message = tenant.reply(&conversation, "Hello").await;
+    let row = Some(("inbox_messages", message.id.as_str()));
+    let mut inbox = tenant.inbox.clone();
+    let edit = EditMessageRequest {
+        tenant: tenant.slug(),
+        message_id: message.id.clone(),
+        text: "Good morning".to_owned(),
+        ..Default::default()
+    };
+    waits_for_the_lock(&tenant, row, async move {
+        inbox.edit_message(edit).await.unwrap();
+    })
+    .await;
+    let mut inbox = tenant.inbox.clone();
+    let delete = DeleteMessageRequest {
+        tenant: tenant.slug(),
+        message_id: message.id.clone(),
+        ..Default::default()
+    };
+    waits_for_the_lock(&tenant, row, async move {
+        inbox.delete_message(delete).await.unwrap();
     })
     .await;
 }

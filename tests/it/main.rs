@@ -33,6 +33,7 @@ mod quick_reply;
 mod readme;
 mod redelivery;
 mod rest;
+mod revisions;
 mod routing;
 mod schema;
 mod search;

@@ -12,12 +12,13 @@ use communication_service::pb::actor::Kind;
 use communication_service::pb::{
     Actor, ArchiveConversationRequest, AssignConversationRequest, AutoAssignConversationRequest,
     Conversation, ConversationStatus, CreateConversationRequest, CreateConversationResponse,
-    CreateMessageRequest, CreateMessageResponse, DisqualifyConversationRequest,
-    GetConversationRequest, ListAgentsRequest, ListConversationActivitiesRequest,
-    ListConversationsRequest, MarkConversationReadRequest, Message, MessageDirection,
-    MessageFailure, MessageStatus, Priority, QualifyConversationRequest, ReopenConversationRequest,
-    ReopenPolicy, Routing, UpdateAccountPolicyRequest, UpdateAgentRequest,
-    UpdateConversationRequest, UpdateMessageStatusRequest,
+    CreateMessageRequest, CreateMessageResponse, DeleteMessageRequest,
+    DisqualifyConversationRequest, EditMessageRequest, GetConversationRequest, ListAgentsRequest,
+    ListConversationActivitiesRequest, ListConversationsRequest, ListMessageRevisionsRequest,
+    ListMessagesRequest, MarkConversationReadRequest, Message, MessageDirection, MessageFailure,
+    MessageStatus, Priority, QualifyConversationRequest, ReopenConversationRequest, ReopenPolicy,
+    Routing, UpdateAccountPolicyRequest, UpdateAgentRequest, UpdateConversationRequest,
+    UpdateMessageStatusRequest,
 };
 use futures_util::StreamExt as _;
 use prost_types::{FieldMask, Timestamp};
@@ -68,7 +69,11 @@ pub async fn compare(sequences: u64, steps: usize) {
     let mut running = running.buffer_unordered(8);
     while let Some((seed, (made, checked))) = running.next().await {
         calls += made;
-        failed.extend(checked.err().map(|found| (seed, found)));
+        if let Err(found) = checked {
+            // Told at once, because shortening takes its time.
+            println!("MODEL_SEED={seed} {found}");
+            failed.push((seed, found));
+        }
     }
     if let Some((seed, _)) = failed.first() {
         let (fewer, found) = shorten(server, steps_of(*seed)).await;
@@ -209,6 +214,8 @@ fn settle_message(expected: &mut Message, got: &Message) {
         (&mut expected.delivered_time, got.delivered_time),
         (&mut expected.read_time, got.read_time),
         (&mut expected.fail_time, got.fail_time),
+        (&mut expected.edit_time, got.edit_time),
+        (&mut expected.delete_time, got.delete_time),
     ] {
         settle_time(expected, got);
     }
@@ -222,6 +229,25 @@ fn moment(time: Option<Timestamp>) -> (i64, i32) {
 enum Kept {
     Conversation(Box<(CreateConversationRequest, CreateConversationResponse)>),
     Message(Box<(CreateMessageRequest, CreateMessageResponse)>),
+    /// One whose answer told of a message that was redacted; that of a message.
+    Forgotten(Option<CreateMessageRequest>),
+}
+
+impl Kept {
+    /// Keeps in mind that the answer is gone, if it told of a message.
+    fn forget(&mut self, message_id: &str) {
+        let told = match self {
+            Self::Conversation(kept) => kept.1.message.as_ref(),
+            Self::Message(kept) => kept.1.message.as_ref(),
+            Self::Forgotten(_) => None,
+        };
+        if told.is_some_and(|message| message.id == message_id) {
+            *self = match std::mem::replace(self, Self::Forgotten(None)) {
+                Self::Message(kept) => Self::Forgotten(Some(kept.0)),
+                _ => Self::Forgotten(None),
+            };
+        }
+    }
 }
 
 /// A sequence on its way through a tenant.
@@ -463,6 +489,10 @@ impl Run {
                 }
             }
             Step::Receipt(talk, message, status) => self.receipt(*talk, *message, *status).await,
+            Step::Amend(talk, message, etag, who) => self.amend(*talk, *message, *etag, *who).await,
+            Step::Delete(talk, message, etag, redact, who) => {
+                self.delete(*talk, *message, *etag, *redact, *who).await
+            }
             Step::Reopens(account, policy) => {
                 let channel = i32::from(CHANNELS[*account]);
                 let account = self.model.accounts.get_mut(&channel).unwrap();
@@ -701,6 +731,136 @@ impl Run {
         same("the message", expected, &got)
     }
 
+    /// The message that a step means, with the etag that it carries.
+    fn message_of(&self, talk: usize, message: usize, etag: Etag) -> Option<(usize, String)> {
+        let messages = &self.model.talks[talk].messages;
+        if messages.is_empty() {
+            return None;
+        }
+        let message = messages.len() - 1 - message % messages.len();
+        let etag = match etag {
+            Etag::None => String::new(),
+            Etag::Current => messages[message].etag.clone(),
+            Etag::Stale => "\"1000\"".to_owned(),
+        };
+        Some((message, etag))
+    }
+
+    async fn amend(&mut self, talk: usize, message: usize, etag: Etag, who: usize) -> Checked {
+        let talk = self.talk(talk);
+        let Some((message, etag)) = self.message_of(talk, message, etag) else {
+            return Ok(());
+        };
+        let (named, by) = actor(who);
+        let request = EditMessageRequest {
+            tenant: self.tenant.slug(),
+            actor: named,
+            message_id: self.model.talks[talk].messages[message].id.clone(),
+            text: self.text(),
+            etag,
+        };
+        let (etag, text) = (&request.etag, &request.text);
+        let expected = self.model.edit(talk, message, etag, text, &by);
+        let answer = self.tenant.inbox.clone().edit_message(request).await;
+        match agree(expected, answer)? {
+            Some(((), got)) => self.changed(talk, message, &got.message.unwrap()),
+            None => Ok(()),
+        }
+    }
+
+    async fn delete(
+        &mut self,
+        talk: usize,
+        message: usize,
+        etag: Etag,
+        redact: bool,
+        who: usize,
+    ) -> Checked {
+        let talk = self.talk(talk);
+        let Some((message, etag)) = self.message_of(talk, message, etag) else {
+            return Ok(());
+        };
+        let (named, by) = actor(who);
+        let request = DeleteMessageRequest {
+            tenant: self.tenant.slug(),
+            actor: named,
+            message_id: self.model.talks[talk].messages[message].id.clone(),
+            etag,
+            redact,
+        };
+        let id = request.message_id.clone();
+        let etag = &request.etag;
+        let expected = self.model.delete(talk, message, etag, redact, &by);
+        let answer = self.tenant.inbox.clone().delete_message(request).await;
+        let Some(((), got)) = agree(expected, answer)? else {
+            return Ok(());
+        };
+        if redact {
+            // The answers that told what it said are gone with it.
+            for kept in &mut self.kept {
+                kept.forget(&id);
+            }
+        }
+        self.changed(talk, message, &got.message.unwrap())?;
+        self.get(talk, who).await
+    }
+
+    fn changed(&mut self, talk: usize, message: usize, got: &Message) -> Checked {
+        let expected = &mut self.model.talks[talk].messages[message];
+        settle_message(expected, got);
+        same("the message", expected, got)
+    }
+
+    /// Compares all messages of a conversation, and what they said before.
+    async fn look_at_messages(&mut self, talk: usize) -> Checked {
+        let there = self.model.talks[talk].clone();
+        let mut got = Vec::new();
+        let mut request = ListMessagesRequest {
+            tenant: self.tenant.slug(),
+            conversation_id: there.now.id.clone(),
+            show_deleted: true,
+            page_size: 500,
+            ..Default::default()
+        };
+        loop {
+            self.calls += 1;
+            let page = self
+                .tenant
+                .inbox
+                .clone()
+                .list_messages(request.clone())
+                .await;
+            let page = page.unwrap().into_inner();
+            got.extend(page.messages);
+            if page.next_page_token.is_empty() {
+                break;
+            }
+            request.page_token = page.next_page_token;
+        }
+        same("the list of messages", &there.messages, &got)?;
+        for message in std::mem::take(&mut self.model.talks[talk].unseen) {
+            let said = &there.said[&message];
+            self.calls += 1;
+            let request = ListMessageRevisionsRequest {
+                tenant: self.tenant.slug(),
+                message_id: there.messages[message].id.clone(),
+                page_size: 500,
+                ..Default::default()
+            };
+            let mut inbox = self.tenant.inbox.clone();
+            let page = inbox.list_message_revisions(request).await.unwrap();
+            let mut got = page.into_inner().revisions;
+            got.reverse();
+            let mut expected = said.clone();
+            for (expected, got) in expected.iter_mut().zip(&got) {
+                settle_time(&mut expected.replace_time, got.replace_time);
+                settle_time(&mut expected.redact_time, got.redact_time);
+            }
+            same("what a message said before", &expected, &got)?;
+        }
+        Ok(())
+    }
+
     async fn routes(&mut self, account: usize, routing: Routing, who: usize) -> Checked {
         let channel = i32::from(CHANNELS[account]);
         let mut agents: Vec<_> = USERS
@@ -755,6 +915,11 @@ impl Run {
             false => Ok(()),
         };
         match kept {
+            Kept::Forgotten(None) => Ok(()),
+            Kept::Forgotten(Some(request)) => {
+                let gone: Result<(), Refused> = Err((Code::FailedPrecondition, "ANSWER_ERASED"));
+                agree(gone, inbox.create_message(request.clone()).await).map(drop)
+            }
             Kept::Conversation(kept) => {
                 let (request, before) = &**kept;
                 let mut request = request.clone();
@@ -917,9 +1082,7 @@ impl Run {
     async fn look(&mut self) -> Checked {
         for talk in 0..self.model.talks.len() {
             self.get(talk, talk % 4).await?;
-            let there = &self.model.talks[talk];
-            let got = self.tenant.messages(&there.now).await;
-            same("the list of messages", &there.messages, &got)?;
+            self.look_at_messages(talk).await?;
             self.activities(talk).await?;
         }
         self.lists().await?;
@@ -1209,8 +1372,19 @@ impl Crowd {
                 let mut request = self.tenant.new_message(known, "Text");
                 request.actor = actor;
                 request.direction = dice.of(&[Inbound, Inbound, Outbound, Internal]).into();
+                let deletes = dice.below(4) == 0;
                 let message = inbox.create_message(request).await?.into_inner().message;
-                known.id = message.unwrap().conversation_id;
+                let message = message.unwrap();
+                known.id = message.conversation_id;
+                if deletes {
+                    let request = DeleteMessageRequest {
+                        tenant,
+                        message_id: message.id,
+                        redact: true,
+                        ..Default::default()
+                    };
+                    inbox.delete_message(request).await?;
+                }
             }
             6 => {
                 let request = AssignConversationRequest {
@@ -1315,7 +1489,7 @@ async fn invariants(tables: &Tables) -> Checked {
              LEFT JOIN (
                  SELECT conversation_id, count(*) AS messages, min(sequence) AS first,
                         max(sequence) AS last,
-                        max(sequence) FILTER (WHERE direction = 'inbound') AS inbound
+                        max(sequence) FILTER (WHERE direction = 'inbound' AND deleted_at IS NULL) AS inbound
                  FROM {schema}.inbox_messages GROUP BY conversation_id
              ) m ON m.conversation_id = c.id
              WHERE c.last_sequence <> coalesce(m.last, 0)

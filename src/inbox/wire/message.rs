@@ -5,9 +5,11 @@ use crate::error::Error;
 use crate::field::{Fields, Most, to_struct};
 use crate::ids::{AttachmentId, ConversationId, MessageId};
 use crate::inbox::attachment::MOST_OF_A_MESSAGE;
-use crate::inbox::message::{
-    self, Direction, Location, Message, MessageStatus, MessageType, NewMessage, StatusReport,
-};
+use crate::inbox::deletion::Deletion;
+use crate::inbox::message::{Direction, Location, Message, MessageType, NewMessage};
+use crate::inbox::message_list;
+use crate::inbox::message_status::{MessageStatus, StatusReport};
+use crate::inbox::revision::{Edit, Revision, RevisionKind};
 use crate::page::PageSize;
 use crate::pb;
 use crate::quick_reply::filling;
@@ -119,9 +121,11 @@ pub struct MessagesPage {
     /// Of which conversation.
     pub conversation_id: ConversationId,
     /// In which order.
-    pub order: message::Order,
+    pub order: message_list::Order,
     /// Around which message.
     pub around: Option<MessageId>,
+    /// Whether with what is left of deleted ones.
+    pub shows_deleted: bool,
     /// How many.
     pub size: PageSize,
     /// From where on.
@@ -135,15 +139,15 @@ impl TryFrom<pb::ListMessagesRequest> for MessagesPage {
         let size = PageSize::new(request.page_size)?;
         let mut fields = Fields::default();
         let order = match request.order_by.as_str() {
-            "" | "sequence" => message::Order::OldestFirst,
-            "sequence desc" => message::Order::NewestFirst,
+            "" | "sequence" => message_list::Order::OldestFirst,
+            "sequence desc" => message_list::Order::NewestFirst,
             _ => {
                 fields.refuse("order_by", "must be `sequence` or `sequence desc`");
-                message::Order::OldestFirst
+                message_list::Order::OldestFirst
             }
         };
         let around = fields.id("around_message_id", &request.around_message_id, MessageId);
-        if around.is_some() && order == message::Order::NewestFirst {
+        if around.is_some() && order == message_list::Order::NewestFirst {
             fields.refuse("around_message_id", "goes only with the order `sequence`");
         }
         let conversation = &request.conversation_id;
@@ -151,6 +155,7 @@ impl TryFrom<pb::ListMessagesRequest> for MessagesPage {
             conversation_id: fields.required_id("conversation_id", conversation, ConversationId),
             order,
             around,
+            shows_deleted: request.show_deleted,
             size,
             token: request.page_token,
         };
@@ -197,6 +202,90 @@ impl TryFrom<pb::UpdateMessageStatusRequest> for StatusReport {
         })
     }
 }
+
+impl TryFrom<pb::EditMessageRequest> for Edit {
+    type Error = Error;
+
+    fn try_from(request: pb::EditMessageRequest) -> Result<Self, Error> {
+        let mut fields = Fields::default();
+        let edit = Self {
+            message_id: fields.required_id("message_id", &request.message_id, MessageId),
+            etag: fields.etag(request.etag),
+            text: fields.text("text", request.text, TEXT),
+            by_provider: None,
+        };
+        fields.finish()?;
+        Ok(edit)
+    }
+}
+
+impl TryFrom<pb::DeleteMessageRequest> for Deletion {
+    type Error = Error;
+
+    fn try_from(request: pb::DeleteMessageRequest) -> Result<Self, Error> {
+        let mut fields = Fields::default();
+        let deletion = Self {
+            message_id: fields.required_id("message_id", &request.message_id, MessageId),
+            etag: fields.etag(request.etag),
+            redacts: request.redact,
+        };
+        fields.finish()?;
+        Ok(deletion)
+    }
+}
+
+/// What `ListMessageRevisions` asks for.
+pub struct RevisionsPage {
+    /// Of which message.
+    pub message_id: MessageId,
+    /// How many.
+    pub size: PageSize,
+    /// From where on.
+    pub token: String,
+}
+
+impl TryFrom<pb::ListMessageRevisionsRequest> for RevisionsPage {
+    type Error = Error;
+
+    fn try_from(request: pb::ListMessageRevisionsRequest) -> Result<Self, Error> {
+        let size = PageSize::new(request.page_size)?;
+        let mut fields = Fields::default();
+        let message_id = fields.required_id("message_id", &request.message_id, MessageId);
+        fields.finish()?;
+        Ok(Self {
+            message_id,
+            size,
+            token: request.page_token,
+        })
+    }
+}
+
+impl From<Revision> for pb::MessageRevision {
+    fn from(revision: Revision) -> Self {
+        let kind = match revision.kind {
+            RevisionKind::Edit => pb::MessageRevisionKind::Edit,
+            RevisionKind::Deletion => pb::MessageRevisionKind::Deletion,
+        };
+        let location = revision.location().map(|place| pb::Location {
+            latitude: place.latitude,
+            longitude: place.longitude,
+            name: place.name,
+            address: place.address,
+        });
+        Self {
+            message_id: revision.message_id.into(),
+            number: revision.number,
+            kind: kind.into(),
+            text: revision.text,
+            location,
+            actor: Actor::of_kind(&revision.actor_kind, revision.actor_id).map(Into::into),
+            caller: revision.caller,
+            replace_time: Some(to_timestamp(revision.created_at)),
+            redact_time: revision.redacted_at.map(to_timestamp),
+        }
+    }
+}
+
 /// Reads the id of `GetMessage`.
 pub fn message_id(request: &pb::GetMessageRequest) -> Result<MessageId, Error> {
     let mut fields = Fields::default();
@@ -255,6 +344,7 @@ impl From<MessageType> for pb::MessageType {
 
 impl From<Message> for pb::Message {
     fn from(message: Message) -> Self {
+        let etag = message.etag();
         let direction = match message.direction {
             Direction::Inbound => pb::MessageDirection::Inbound,
             Direction::Outbound => pb::MessageDirection::Outbound,
@@ -272,6 +362,7 @@ impl From<Message> for pb::Message {
         let location = message
             .latitude
             .zip(message.longitude)
+            .filter(|_| message.deleted_at.is_none())
             .map(|(latitude, longitude)| pb::Location {
                 latitude,
                 longitude,
@@ -312,6 +403,11 @@ impl From<Message> for pb::Message {
                 .map(|files| files.0.into_iter().map(Into::into).collect())
                 .unwrap_or_default(),
             version: message.version,
+            reply_to_provider_id: message.reply_to_provider_id.unwrap_or_default(),
+            edit_count: message.edits,
+            edit_time: message.edited_at.map(to_timestamp),
+            delete_time: message.deleted_at.map(to_timestamp),
+            etag,
         }
     }
 }

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::field::{MAX_METADATA_BYTES, MAX_METADATA_DEPTH};
 use crate::inbox::{
-    Direction, Inbound, InboundMessage, Location, MessageStatus, MessageType, NewIdentity, Person,
-    Receipt,
+    Amendment, AmendmentKind, Direction, Inbound, InboundMessage, Location, MessageStatus,
+    MessageType, NewIdentity, Person, Receipt,
 };
 use crate::provider::lenient::{self, cut, depth, id, list, number, seconds, text, without_nul};
 use crate::webhook::{Content, Item, Verified};
@@ -122,7 +122,11 @@ fn message_of(contacts: &Contacts<'_>, message: &Value) -> Content {
     };
     let kind = text(message, "/type");
     match kind.as_str() {
-        "reaction" | "edit" | "revoke" => return Content::Unsupported(kind),
+        "reaction" => return Content::Unsupported(kind),
+        "edit" | "revoke" => {
+            let customer = (id(message, "/from"), id(message, "/from_user_id"));
+            return amendment_of(message, &kind, provider_id, customer);
+        }
         "system" => return system_of(provider_id, message),
         _ => {}
     }
@@ -159,8 +163,11 @@ fn echo_of(echo: &Value) -> Content {
         return Content::Unreadable("an echo without `id`".to_owned());
     };
     let kind = text(echo, "/type");
-    if matches!(kind.as_str(), "reaction" | "edit" | "revoke") {
-        return Content::Unsupported(kind);
+    let customer = (id(echo, "/to"), id(echo, "/to_user_id"));
+    match kind.as_str() {
+        "reaction" => return Content::Unsupported(kind),
+        "edit" | "revoke" => return amendment_of(echo, &kind, provider_id, customer),
+        _ => {}
     }
     let identifiers = identifiers(
         id(echo, "/to").as_deref(),
@@ -174,6 +181,46 @@ fn echo_of(echo: &Value) -> Content {
         name: String::new(),
     };
     content_of(echo, &kind, provider_id, Direction::Outbound, person)
+}
+
+/// That a message was edited or called back, by whichever side. The order of the edits is their
+/// time: they have no number.
+fn amendment_of(
+    news: &Value,
+    kind: &str,
+    provider_id: String,
+    (phone, user): (Option<String>, Option<String>),
+) -> Content {
+    let body = news.get(kind).unwrap_or(&Value::Null);
+    let Some(original) = id(body, "/original_message_id") else {
+        return Content::Unreadable(format!("`{kind}` without `original_message_id`"));
+    };
+    let identifiers = identifiers(phone.as_deref(), user.as_deref());
+    if identifiers.is_empty() {
+        return Content::Unreadable(format!("`{kind}` without the customer"));
+    }
+    let mut amendment = Amendment {
+        provider_id: original,
+        kind: AmendmentKind::Withdrawal,
+        occurrence: provider_id,
+        place: seconds(news, "/timestamp").map_or(0, |at| at.timestamp()),
+        text: String::new(),
+        identifiers,
+    };
+    if kind == "edit" {
+        let inner = text(body, "/message/type");
+        amendment.kind = AmendmentKind::Edit;
+        amendment.text = match inner.as_str() {
+            "text" => text(body, "/message/text/body"),
+            "image" | "video" | "document" => text(body, &format!("/message/{inner}/caption")),
+            _ => return Content::Unsupported(format!("edit of {inner}")),
+        };
+        if inner == "text" && amendment.text.trim().is_empty() {
+            UNSUPPORTED.clone_into(&mut amendment.text);
+        }
+        cut(&mut amendment.text, MAX_TEXT_BYTES);
+    }
+    Content::Inbound(Inbound::Amendment(amendment))
 }
 
 /// A phone number has the form that people write it in; the business-scoped id stays as it is.

@@ -34,6 +34,9 @@ pub struct Filled {
     merged: String,
     conversation_merge: String,
     message: String,
+    /// A note that was edited, and a message that may be deleted.
+    note: String,
+    doomed: String,
     quick_reply: String,
     deleted_quick_reply: String,
     attachment: String,
@@ -89,6 +92,8 @@ impl Filled {
             merged: String::new(),
             conversation_merge: String::new(),
             message: String::new(),
+            note: String::new(),
+            doomed: String::new(),
             quick_reply: String::new(),
             deleted_quick_reply: String::new(),
             attachment: String::new(),
@@ -139,6 +144,21 @@ impl Filled {
             });
             let sent = call("CreateMessage", new).await;
             filled.message = text(&sent["message"]["id"]);
+        }
+        for text_of_it in ["A note", "Doomed"] {
+            let new = json!({
+                "tenant": filled.slug,
+                "conversationId": filled.conversation,
+                "direction": "MESSAGE_DIRECTION_INTERNAL",
+                "text": text_of_it,
+            });
+            let made = call("CreateMessage", new).await;
+            filled.note = std::mem::replace(&mut filled.doomed, text(&made["message"]["id"]));
+        }
+        for again in ["A better note", "The best note"] {
+            let mut edit = example("EditMessage", &filled);
+            edit["text"] = json!(again);
+            call("EditMessage", edit).await;
         }
         // Two merges into a conversation, and one more that can be merged.
         for thread in ["merged-1", "merged-2", "merged-3"] {
@@ -372,6 +392,8 @@ impl Filled {
             ("GetMessage" | "UpdateMessageStatus", "message_id")
             | ("CreateMessage", "reply_to_message_id")
             | ("ListMessages", "around_message_id") => thing(&self.message),
+            ("EditMessage" | "ListMessageRevisions", "message_id") => thing(&self.note),
+            ("DeleteMessage", "message_id") => thing(&self.doomed),
             ("GetAttachment" | "DownloadAttachment", "attachment_id")
             | ("CreateMessage", "attachment_ids") => thing(&self.attachment),
             ("GetChannelAccount" | "DisconnectChannelAccount", "channel_account_id") => {
@@ -590,6 +612,7 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "conversationId": tenant.conversation,
             "orderBy": "sequence",
             "pageSize": 1,
+            "showDeleted": true,
         }),
         "SearchMessages" => json!({
             "tenant": slug,
@@ -612,6 +635,23 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "status": "MESSAGE_STATUS_FAILED",
             "statusTime": "2026-01-01T00:00:00Z",
             "failure": {"code": "131026", "message": "undeliverable"},
+        }),
+        "EditMessage" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "messageId": tenant.note,
+            "text": "A note for all",
+        }),
+        "DeleteMessage" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "messageId": tenant.doomed,
+            "redact": true,
+        }),
+        "ListMessageRevisions" => json!({
+            "tenant": slug,
+            "messageId": tenant.note,
+            "pageSize": 1,
         }),
         "CreateContact" => json!({
             "tenant": slug,

@@ -3,13 +3,14 @@
 //!
 //! What the service alone can know, ids and times, stands as [`FRESH`] until an answer tells it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use communication_service::pb::actor::Kind;
 use communication_service::pb::{
     Actor, Channel, Conversation, ConversationActivity, ConversationActivityKind,
     ConversationState, ConversationStatus, Message, MessageDirection, MessageFailure,
-    MessageStatus, MessageType, Priority, Qualification, ReopenPolicy, Routing,
+    MessageRevision, MessageRevisionKind, MessageStatus, MessageType, Priority, Qualification,
+    ReopenPolicy, Routing,
 };
 use prost_types::{Struct, Timestamp};
 use tonic::Code;
@@ -35,6 +36,9 @@ pub type Refused = (Code, &'static str);
 const ARCHIVED: Refused = (Code::FailedPrecondition, "CONVERSATION_ARCHIVED");
 const REPLACED: Refused = (Code::FailedPrecondition, "CONVERSATION_REPLACED");
 const STALE: Refused = (Code::Aborted, "ETAG_MISMATCH");
+const SENT: Refused = (Code::FailedPrecondition, "MESSAGE_SENT");
+const INBOUND: Refused = (Code::FailedPrecondition, "MESSAGE_INBOUND");
+const MISSING: Refused = (Code::NotFound, "RESOURCE_NOT_FOUND");
 const NOT_OUTBOUND: Refused = (Code::FailedPrecondition, "MESSAGE_NOT_OUTBOUND");
 
 /// Among the conversations that are not archived there is one for each of these.
@@ -58,6 +62,12 @@ pub struct Talk {
     pub place: Place,
     pub now: Conversation,
     pub messages: Vec<Message>,
+    /// What they said before, by their places; the oldest first.
+    pub said: BTreeMap<usize, Vec<MessageRevision>>,
+    /// The places of those that have not been looked at since they changed.
+    pub unseen: BTreeSet<usize>,
+    /// The message since which the customer waits, or last waited.
+    waited_from: i64,
     /// How far each user has read.
     pub marks: BTreeMap<String, i64>,
     /// The oldest first.
@@ -128,6 +138,26 @@ impl<'a> Cause<'a> {
     }
 }
 
+/// Tells whether nobody has an outbound message yet.
+fn is_unsent(message: &Message) -> bool {
+    use MessageStatus::{Failed, Queued};
+    matches!(message.status(), Queued | Failed)
+}
+
+/// What a message says before it changes.
+fn revision(of: &Message, kind: MessageRevisionKind, actor: &Actor) -> MessageRevision {
+    MessageRevision {
+        message_id: of.id.clone(),
+        number: of.edit_count + 1,
+        kind: kind.into(),
+        text: of.text.clone(),
+        actor: Some(actor.clone()),
+        caller: "local".to_owned(),
+        replace_time: Some(NOW),
+        ..Default::default()
+    }
+}
+
 fn state(of: &Conversation) -> ConversationState {
     ConversationState {
         status: of.status,
@@ -177,7 +207,9 @@ impl Talk {
     }
 
     fn last_inbound(&self) -> i64 {
-        let inbound = |message: &&Message| message.direction() == MessageDirection::Inbound;
+        let inbound = |message: &&Message| {
+            message.direction() == MessageDirection::Inbound && message.delete_time.is_none()
+        };
         let newest = self.messages.iter().rev().find(inbound);
         newest.map_or(0, |message| message.sequence)
     }
@@ -186,7 +218,9 @@ impl Talk {
     fn unread_by(&self, user: &str) -> i32 {
         let mark = self.marks.get(user).copied().unwrap_or(0);
         let unread = self.messages.iter().filter(|message| {
-            message.direction() == MessageDirection::Inbound && message.sequence > mark
+            message.direction() == MessageDirection::Inbound
+                && message.sequence > mark
+                && message.delete_time.is_none()
         });
         i32::try_from(unread.count()).unwrap().min(1000)
     }
@@ -210,6 +244,7 @@ impl Talk {
         if !changed_fields.is_empty() {
             let waited_since_time = before.waiting_since_time.filter(|_| {
                 cause.kind == ConversationActivityKind::Message
+                    && cause.rule != "deletion"
                     && self.now.waiting_since_time.is_none()
             });
             self.record(
@@ -264,6 +299,7 @@ impl Talk {
             create_time: Some(NOW),
             update_time: Some(NOW),
             version: 1,
+            etag: "\"1\"".to_owned(),
             ..Default::default()
         };
         self.messages.push(message.clone());
@@ -382,6 +418,9 @@ impl Inbox {
             place: place.clone(),
             now,
             messages: Vec::new(),
+            said: BTreeMap::new(),
+            unseen: BTreeSet::new(),
+            waited_from: 0,
             marks: BTreeMap::new(),
             activities: Vec::new(),
             etags: Vec::new(),
@@ -460,6 +499,9 @@ impl Inbox {
             sequence: message.sequence,
             actor,
         };
+        if talk.now.waiting_since_time.is_none() {
+            talk.waited_from = message.sequence;
+        }
         talk.change(&cause, false, |now| {
             now.last_sequence += 1;
             now.last_message_time = Some(STORED);
@@ -734,6 +776,101 @@ impl Inbox {
                 now.set_status(ConversationStatus::Open);
             }
         });
+    }
+
+    /// `EditMessage`.
+    pub fn edit(
+        &mut self,
+        talk: usize,
+        message: usize,
+        etag: &str,
+        text: &str,
+        actor: &Actor,
+    ) -> Result<(), Refused> {
+        let talk = &mut self.talks[talk];
+        let it = &mut talk.messages[message];
+        if it.delete_time.is_some() {
+            return Err(MISSING);
+        }
+        if !etag.is_empty() && etag != it.etag {
+            return Err(STALE);
+        }
+        match it.direction() {
+            MessageDirection::Inbound => return Err(INBOUND),
+            MessageDirection::Outbound if !is_unsent(it) => return Err(SENT),
+            _ => {}
+        }
+        talk.unseen.insert(message);
+        let said = talk.said.entry(message).or_default();
+        said.push(revision(it, MessageRevisionKind::Edit, actor));
+        text.clone_into(&mut it.text);
+        it.edit_count += 1;
+        it.etag = format!("\"{}\"", it.edit_count + 1);
+        it.version += 1;
+        (it.update_time, it.edit_time) = (Some(NOW), Some(NOW));
+        Ok(())
+    }
+
+    /// `DeleteMessage`.
+    pub fn delete(
+        &mut self,
+        talk: usize,
+        message: usize,
+        etag: &str,
+        redact: bool,
+        actor: &Actor,
+    ) -> Result<(), Refused> {
+        let talk = &mut self.talks[talk];
+        let it = &mut talk.messages[message];
+        if !etag.is_empty() && etag != it.etag {
+            return Err(STALE);
+        }
+        let is_there = it.delete_time.is_none();
+        let outbound = it.direction() == MessageDirection::Outbound;
+        if is_there && !redact && outbound && !is_unsent(it) {
+            return Err(SENT);
+        }
+        talk.unseen.insert(message);
+        let said = talk.said.entry(message).or_default();
+        if is_there {
+            said.push(revision(it, MessageRevisionKind::Deletion, actor));
+            it.text.clear();
+            if let Some(failure) = &mut it.failure {
+                failure.message.clear();
+            }
+            it.version += 1;
+            (it.update_time, it.delete_time) = (Some(NOW), Some(NOW));
+        }
+        if redact {
+            for revision in said {
+                revision.text.clear();
+                revision.redact_time = Some(NOW);
+            }
+        }
+        if !is_there || it.direction() != MessageDirection::Inbound {
+            return Ok(());
+        }
+        let sequence = it.sequence;
+        let last = talk.last_inbound();
+        let waits = talk.now.waiting_since_time.is_some() && last >= talk.waited_from;
+        let is_last = sequence > last;
+        let furthest = talk.marks.values().copied().max().unwrap_or(0);
+        let cause = Cause {
+            kind: ConversationActivityKind::Message,
+            rule: "deletion",
+            sequence,
+            actor,
+        };
+        talk.change(&cause, false, |now| {
+            if is_last {
+                now.version += 1;
+                now.unread = last > furthest;
+            }
+            if !waits {
+                now.waiting_since_time = None;
+            }
+        });
+        Ok(())
     }
 
     /// `UpdateMessageStatus`.

@@ -45,6 +45,10 @@ pub enum Step {
     Snooze(Talk, Etag, bool),
     Read(Talk, usize, i64),
     Receipt(Talk, usize, MessageStatus),
+    /// Edits a message, counted from the newest.
+    Amend(Talk, usize, Etag, Who),
+    /// Deletes a message, for good or not.
+    Delete(Talk, usize, Etag, bool, Who),
     Reopens(usize, ReopenPolicy),
     Routes(usize, Routing, usize),
     Agent(&'static str, Option<bool>, Option<i32>),
@@ -120,7 +124,9 @@ impl Dice {
                 who,
             },
             10..26 => Step::Receive(talk, who),
-            26..38 => Step::Reply(talk, who),
+            26..35 => Step::Reply(talk, who),
+            35 => Step::Amend(talk, self.below(4), etag, who),
+            36..38 => Step::Delete(talk, self.below(4), etag, self.below(3) == 0, who),
             38..41 => Step::Note(talk, who),
             41..46 => Step::Assign(talk, etag, self.of(&users), self.of(&["", "", "sales"])),
             46..52 => Step::AutoAssign(talk, etag, self.below(3) == 0),

@@ -1,0 +1,191 @@
+//! What providers tell of messages that were edited or withdrawn where they were written: applied
+//! once, in the order of the edits, and also if it comes before the message.
+//!
+//! A message and what amends it may be recorded at the same time. Each of the two is committed
+//! first and then looks for the other, so at least one of them finds it.
+
+use std::marker::PhantomData;
+
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::sql_types::{self, Bool, Nullable, Text, Timestamptz};
+use diesel_async::{AsyncConnection as _, RunQueryDsl};
+use futures_util::FutureExt as _;
+
+use super::deletion::{self, Deletion};
+use super::inbound::{Effect, Origin};
+use super::reply;
+use super::revision::{self, Edit};
+use crate::database::statement::statement;
+use crate::error::Error;
+use crate::ids::{ChannelAccountId, MessageId};
+use crate::schema::tenant::message_amendments;
+use crate::stored_enum::stored_enum;
+use crate::tenant::TenantConn;
+
+stored_enum! {
+    /// What was done to a message.
+    AmendmentKind {
+        /// It says something else.
+        Edit = "edit",
+        /// It was called back.
+        Withdrawal = "withdrawal",
+    }
+}
+
+/// That a message was edited or withdrawn.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Amendment {
+    /// What the provider calls the message.
+    pub provider_id: String,
+    /// What was done to it.
+    pub kind: AmendmentKind,
+    /// Tells this edit apart from others of the message.
+    pub occurrence: String,
+    /// The order of the edits of a message: their numbers or times.
+    pub place: i64,
+    /// What it says from now on, or nothing.
+    pub text: String,
+    /// By what the provider knows the customer.
+    pub identifiers: Vec<String>,
+}
+
+statement! {
+    /// Looks at what waits for a message: the message if it is there, amendments, replies.
+    Waiting<'a> -> (Nullable<sql_types::Uuid>, Bool, Bool) {
+        account: ChannelAccountId => sql_types::Uuid,
+        provider_id: &'a str => Text,
+    }
+    "
+        SELECT (
+                SELECT e.message_id FROM provider_events e
+                WHERE e.channel_account_id = input.account AND e.provider_id = input.provider_id
+                    AND e.kind = 'message'
+            ), EXISTS (
+                SELECT FROM message_amendments a
+                WHERE a.channel_account_id = input.account AND a.provider_id = input.provider_id
+                    AND a.applied_at IS NULL
+            ), EXISTS (
+                SELECT FROM inbox_messages r
+                WHERE r.reply_to_provider_id = input.provider_id AND r.reply_to_message_id IS NULL
+            )
+        FROM input"
+}
+
+/// Lets an amendment have its effect, if it has not had it before and its message is there.
+pub(super) async fn record(
+    conn: &mut TenantConn,
+    origin: Origin,
+    amendment: &Amendment,
+) -> Result<Effect, Error> {
+    let claimed = diesel::insert_into(message_amendments::table)
+        .values((
+            message_amendments::channel_account_id.eq(origin.account),
+            message_amendments::provider_id.eq(&amendment.provider_id),
+            message_amendments::kind.eq(amendment.kind),
+            message_amendments::occurrence.eq(&amendment.occurrence),
+            message_amendments::place.eq(amendment.place),
+            message_amendments::text.eq(&amendment.text),
+            message_amendments::identifiers.eq(&amendment.identifiers),
+            message_amendments::delivery_id.eq(origin.delivery),
+            message_amendments::created_at.eq(sql::<Timestamptz>("directory.now()")),
+        ))
+        .on_conflict_do_nothing()
+        .execute(conn)
+        .await?;
+    // One that was known may have been committed by a process that ended before the next line.
+    let is_there = settle(conn, origin.account, &amendment.provider_id).await?;
+    Ok(match (claimed, is_there) {
+        (0, _) => Effect::Known,
+        (_, true) => Effect::Applied,
+        (_, false) => Effect::Parked,
+    })
+}
+
+/// Applies what waits for a message, if the message is there; tells whether it is.
+pub(super) async fn settle(
+    conn: &mut TenantConn,
+    account: ChannelAccountId,
+    provider_id: &str,
+) -> Result<bool, Error> {
+    let waiting = Waiting {
+        account,
+        provider_id,
+        life: PhantomData,
+    };
+    let (message, amended, answered): (Option<MessageId>, bool, bool) =
+        waiting.get_result(conn).await?;
+    let Some(message_id) = message else {
+        return Ok(false);
+    };
+    if amended {
+        conn.transaction(async |conn| apply(conn, account, provider_id, message_id).await)
+            .await?;
+    }
+    if answered {
+        reply::resolve(conn, account, provider_id).await?;
+    }
+    Ok(true)
+}
+
+async fn apply(
+    conn: &mut TenantConn,
+    account: ChannelAccountId,
+    provider_id: &str,
+    message_id: MessageId,
+) -> Result<(), Error> {
+    let waiting = message_amendments::table
+        .filter(message_amendments::channel_account_id.eq(account))
+        .filter(message_amendments::provider_id.eq(provider_id))
+        .filter(message_amendments::applied_at.is_null());
+    let found: Vec<(AmendmentKind, String, i64, String)> = waiting
+        .order((message_amendments::place, message_amendments::occurrence))
+        .select((
+            message_amendments::kind,
+            message_amendments::occurrence,
+            message_amendments::place,
+            message_amendments::text,
+        ))
+        .for_update()
+        .load(conn)
+        .await?;
+    for (kind, occurrence, place, text) in found {
+        diesel::update(message_amendments::table)
+            .filter(message_amendments::channel_account_id.eq(account))
+            .filter(message_amendments::provider_id.eq(provider_id))
+            .filter(message_amendments::kind.eq(kind))
+            .filter(message_amendments::occurrence.eq(occurrence))
+            .set((
+                message_amendments::applied_at.eq(sql::<Nullable<Timestamptz>>("directory.now()")),
+                message_amendments::text.eq(""),
+                message_amendments::identifiers.eq(Vec::<String>::new()),
+            ))
+            .execute(conn)
+            .await?;
+        let amended = match kind {
+            AmendmentKind::Edit => {
+                let edit = Edit {
+                    message_id,
+                    etag: None,
+                    text,
+                    by_provider: Some(place),
+                };
+                revision::edit(conn, edit).boxed().await
+            }
+            AmendmentKind::Withdrawal => {
+                let deletion = Deletion {
+                    message_id,
+                    etag: None,
+                    redacts: true,
+                };
+                deletion::delete_in(conn, deletion).boxed().await
+            }
+        };
+        match amended {
+            // What is deleted stays so.
+            Ok(_) | Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
