@@ -3,6 +3,7 @@
 mod activity;
 mod agent;
 mod attachment;
+mod bulk;
 mod change;
 mod channel_account;
 mod contact;

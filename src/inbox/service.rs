@@ -8,7 +8,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::agent::{self, AgentPatch};
 use super::attachment::{self, NewAttachment, Reading};
-use super::change::{self, Alteration};
+use super::bulk::{self, Batch};
+use super::change::{self, Alteration, Target};
 use super::contact::{self, NewContact};
 use super::contact_identity::{self, Addition, Removal};
 use super::contact_merge::{self, NewMerge};
@@ -22,10 +23,10 @@ use super::statistics::rebuild;
 use super::statistics::response_times::{self, ResponseTimesQuery};
 use super::statistics::user_activity::{self, ActivityQuery};
 use super::wire::{
-    self, AgentsPage, AutoAssign, ContactEdit, ContactsPage, ConversationsPage, MergesPage,
-    MessagesPage, PageOfConversation, PolicyEdit, ReadMark, SearchPage, attachment_id, contact_id,
-    contact_merge_id, content, conversation_id, conversation_merge_id, message_id, message_match,
-    policy_account, team_id,
+    self, AgentsPage, AutoAssign, ContactEdit, ContactsPage, ConversationsPage, FilterCall,
+    MergesPage, MessagesPage, PageOfConversation, PolicyEdit, ReadMark, SearchPage, attachment_id,
+    contact_id, contact_merge_id, content, conversation_id, conversation_merge_id, message_id,
+    message_match, policy_account, team_id,
 };
 use super::{
     activity, contact_erasure, contact_export, conversation, merge, policy, read_mark, routing,
@@ -112,11 +113,11 @@ impl InboxService for Inbox {
         request: Request<pb::UpdateConversationRequest>,
     ) -> Result<Response<pb::UpdateConversationResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let change = Alteration::try_from(request)?;
+        let (target, change): (Target, Alteration) = request.try_into()?;
         if let Some(Some(until)) = change.snooze {
             self.tenants.set_alarm(&tenant, until).await?;
         }
-        let conversation = change::alter(&mut tenant.conn().await?, change).await?;
+        let conversation = change::alter(&mut tenant.conn().await?, target, &change).await?;
         Ok(Response::new(pb::UpdateConversationResponse {
             conversation: Some(conversation.into()),
         }))
@@ -127,8 +128,8 @@ impl InboxService for Inbox {
         request: Request<pb::AssignConversationRequest>,
     ) -> Result<Response<pb::AssignConversationResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let change = Alteration::try_from(request)?;
-        let conversation = change::alter(&mut tenant.conn().await?, change).await?;
+        let (target, change): (Target, Alteration) = request.try_into()?;
+        let conversation = change::alter(&mut tenant.conn().await?, target, &change).await?;
         Ok(Response::new(pb::AssignConversationResponse {
             conversation: Some(conversation.into()),
         }))
@@ -153,8 +154,8 @@ impl InboxService for Inbox {
         request: Request<pb::QualifyConversationRequest>,
     ) -> Result<Response<pb::QualifyConversationResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let change = Alteration::try_from(request)?;
-        let conversation = change::alter(&mut tenant.conn().await?, change).await?;
+        let (target, change): (Target, Alteration) = request.try_into()?;
+        let conversation = change::alter(&mut tenant.conn().await?, target, &change).await?;
         Ok(Response::new(pb::QualifyConversationResponse {
             conversation: Some(conversation.into()),
         }))
@@ -165,8 +166,8 @@ impl InboxService for Inbox {
         request: Request<pb::DisqualifyConversationRequest>,
     ) -> Result<Response<pb::DisqualifyConversationResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let change = Alteration::try_from(request)?;
-        let conversation = change::alter(&mut tenant.conn().await?, change).await?;
+        let (target, change): (Target, Alteration) = request.try_into()?;
+        let conversation = change::alter(&mut tenant.conn().await?, target, &change).await?;
         Ok(Response::new(pb::DisqualifyConversationResponse {
             conversation: Some(conversation.into()),
         }))
@@ -177,8 +178,8 @@ impl InboxService for Inbox {
         request: Request<pb::ArchiveConversationRequest>,
     ) -> Result<Response<pb::ArchiveConversationResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let change = Alteration::try_from(request)?;
-        let conversation = change::alter(&mut tenant.conn().await?, change).await?;
+        let (target, change): (Target, Alteration) = request.try_into()?;
+        let conversation = change::alter(&mut tenant.conn().await?, target, &change).await?;
         Ok(Response::new(pb::ArchiveConversationResponse {
             conversation: Some(conversation.into()),
         }))
@@ -189,11 +190,55 @@ impl InboxService for Inbox {
         request: Request<pb::ReopenConversationRequest>,
     ) -> Result<Response<pb::ReopenConversationResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let change = Alteration::try_from(request)?;
-        let conversation = change::alter(&mut tenant.conn().await?, change).await?;
+        let (target, change): (Target, Alteration) = request.try_into()?;
+        let conversation = change::alter(&mut tenant.conn().await?, target, &change).await?;
         Ok(Response::new(pb::ReopenConversationResponse {
             conversation: Some(conversation.into()),
         }))
+    }
+
+    async fn batch_update_conversations(
+        &self,
+        request: Request<pb::BatchUpdateConversationsRequest>,
+    ) -> Result<Response<pb::BatchUpdateConversationsResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let batch = Batch::try_from(request)?;
+        if let Some(Some(until)) = batch.change.snooze {
+            self.tenants.set_alarm(&tenant, until).await?;
+        }
+        let outcomes = bulk::update(&mut tenant.conn().await?, batch).await?;
+        Ok(Response::new(outcomes.into_iter().collect()))
+    }
+
+    type UpdateConversationsByFilterStream =
+        BoxStream<'static, Result<pb::UpdateConversationsByFilterResponse, Status>>;
+
+    async fn update_conversations_by_filter(
+        &self,
+        request: Request<pb::UpdateConversationsByFilterRequest>,
+    ) -> Result<Response<Self::UpdateConversationsByFilterStream>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let FilterCall {
+            work,
+            token,
+            binding,
+        } = FilterCall::try_from(request)?;
+        let path = pb::UpdateConversationsByFilterRequest::PATH.as_bytes();
+        let list = List::new(&[path, tenant.binding(), &binding]);
+        let tenants = self.tenants.clone();
+        let after = list.position(tenants.page_sealer(), &token);
+        let after = after.map_err(|_| Error::invalid("resume_token", "is not of this call"))?;
+        let progress = bulk::update_matching(tenants.clone(), tenant, work, after).await?;
+        let answers = progress.map(move |progress| {
+            let progress = progress?;
+            let position = progress.position.filter(|_| !progress.is_finished());
+            let token = position.map(|position| list.token(tenants.page_sealer(), &position));
+            Ok(pb::UpdateConversationsByFilterResponse {
+                resume_token: token.transpose()?.unwrap_or_default(),
+                ..progress.into()
+            })
+        });
+        Ok(Response::new(answers.boxed()))
     }
 
     async fn merge_conversations(
