@@ -491,6 +491,31 @@ async fn batches_that_overlap_wait_for_each_other_and_never_in_a_circle() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_changed_together_is_changed_one_by_one() {
+    let (_server, tenant, tables) = tenant().await;
+    let mut ids = tenant.threads(&tables, 3).await;
+    ids.sort();
+    let holder = Tables::of(&tenant).await;
+    holder.lock(&ids[2]).await;
+    let mut request = tenant.batch(&ids);
+    request.change = label("vip");
+    let caller = tenant.clone();
+    let running = tokio::spawn(async move { caller.update_many(request).await });
+    holder.until_one_waits().await;
+    // Now each waits for the other, and the database ends who waited first.
+    let lock = format!(
+        "SELECT FROM {}.inbox_conversations WHERE id = '{}' FOR UPDATE",
+        tables.schema, ids[0]
+    );
+    holder.admin.batch_execute(&lock).await.unwrap();
+    holder.unlock().await;
+    let answer = running.await.unwrap().unwrap();
+    assert_eq!((answer.changed_count, answer.failed_count), (3, 0));
+    let once = tables.numbered("labels = '{vip}' AND version = 2").await;
+    assert_eq!(once.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_is_repeated_by_its_id_gets_the_first_results() {
     let (_server, tenant, tables) = tenant().await;
     let conversation = tenant.conversation().await;
