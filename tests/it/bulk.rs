@@ -296,7 +296,7 @@ async fn labels_are_added_and_removed_beside_the_others_within_their_limit() {
     let words = |words: &[&str]| words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>();
     let many: Vec<_> = (0..50).map(|n| format!("label-{n}")).collect();
     for (conversation, labels) in [(&one, words(&["b", "a", "c"])), (&full, many.clone())] {
-        let mut request = tenant.batch(&[conversation.id.clone()]);
+        let mut request = tenant.batch(std::slice::from_ref(&conversation.id));
         request.change = Some(ConversationChange {
             labels,
             ..Default::default()
