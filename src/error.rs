@@ -2,12 +2,14 @@
 
 mod detail;
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 use tonic_types::{BadRequest, ErrorDetails, FieldViolation, StatusExt};
 
@@ -68,6 +70,13 @@ pub enum Error {
     Cancelled,
     /// A fault of ours.
     Internal(Source),
+    /// One of many things could not be done, and so none was.
+    OfItem {
+        /// The path of the field that names it.
+        path: String,
+        /// Why.
+        error: Box<Error>,
+    },
 }
 
 /// A field and what is wrong with it.
@@ -184,6 +193,13 @@ pub enum Precondition {
         /// The other one.
         merged_into_id: String,
     },
+    /// The conversation would have more labels than this.
+    LabelLimit {
+        /// The conversation.
+        id: String,
+        /// The most that there can be.
+        limit: i32,
+    },
     /// The attachment belongs to another message.
     AttachmentInUse(String),
     /// The message is not an outbound one.
@@ -291,6 +307,30 @@ impl Error {
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::Cancelled => Code::Cancelled,
             Self::Internal(_) => Code::Internal,
+            Self::OfItem { error, .. } => error.code(),
+        }
+    }
+
+    /// Tells whether it is ours to look at.
+    fn is_fault(&self) -> bool {
+        matches!(
+            self.essence(),
+            Self::Unavailable(_) | Self::FilesUnavailable(_) | Self::Internal(_)
+        )
+    }
+
+    /// Writes a fault to the log, where it ends.
+    fn log(&self) {
+        if self.is_fault() {
+            tracing::error!(error = %Chain(self), "call failed");
+        }
+    }
+
+    /// The error itself, without which of many things it is of.
+    fn essence(&self) -> &Self {
+        match self {
+            Self::OfItem { error, .. } => error.essence(),
+            other => other,
         }
     }
 }
@@ -307,6 +347,7 @@ impl StdError for Error {
             Self::Unavailable(source) | Self::FilesUnavailable(source) | Self::Internal(source) => {
                 Some(source.as_ref())
             }
+            Self::OfItem { error, .. } => error.source(),
             Self::InvalidArgument(_)
             | Self::InvalidRequest(_)
             | Self::Unauthenticated
@@ -361,9 +402,7 @@ fn is_outage(message: &str) -> bool {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        if let Error::Unavailable(_) | Error::FilesUnavailable(_) | Error::Internal(_) = &error {
-            tracing::error!(error = %Chain(&error), "call failed");
-        }
+        error.log();
         let detail = error.detail();
         let metadata: Vec<_> = detail
             .metadata
@@ -382,7 +421,7 @@ impl From<Error> for Status {
                 .into_iter()
                 .collect::<std::collections::HashMap<_, _>>(),
         );
-        match &error {
+        match error.essence() {
             Error::InvalidArgument(violations) => {
                 details.set_bad_request(
                     violations
@@ -428,14 +467,44 @@ impl From<Error> for Status {
             | Error::Aborted(_)
             | Error::DeadlineExceeded
             | Error::Cancelled
-            | Error::Internal(_) => {}
+            | Error::Internal(_)
+            | Error::OfItem { .. } => {}
         }
         let mut status = Status::with_error_details(error.code(), detail.message, details);
-        if let Error::Unavailable(_) | Error::FilesUnavailable(_) | Error::Internal(_) = &error {
+        if error.is_fault() {
             // Stays in this process, unless `with_cause` is asked.
             status.set_source(Arc::new(error));
         }
         status
+    }
+}
+
+/// What is said of one of many things that could not be done, in a form that can be kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The canonical code, as a number.
+    pub code: i32,
+    /// The number of the reason.
+    pub reason: i32,
+    /// The words.
+    pub message: String,
+    /// The values in the words.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        error.log();
+        let detail = error.detail();
+        let metadata = detail.metadata.into_iter();
+        Self {
+            code: error.code().into(),
+            reason: detail.reason.into(),
+            message: detail.message,
+            metadata: metadata
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect(),
+        }
     }
 }
 

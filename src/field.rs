@@ -35,6 +35,23 @@ impl Fields {
         });
     }
 
+    /// Tells whether something is wrong so far.
+    pub fn refuses(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// Reads the fields inside of a field.
+    pub fn inside<T>(&mut self, path: &str, read: impl FnOnce(&mut Self) -> T) -> T {
+        let mut inner = Self::default();
+        let value = read(&mut inner);
+        self.0
+            .extend(inner.0.into_iter().map(|violation| Violation {
+                field: format!("{path}.{}", violation.field),
+                ..violation
+            }));
+        value
+    }
+
     /// Reads a text that may be empty.
     pub fn text(&mut self, field: &str, text: String, most: Most) -> String {
         let (over, limit) = match most {

@@ -94,6 +94,11 @@ impl Error {
                 ErrorReason::Internal,
                 "a fault of the server; its log has the cause under the correlation id",
             ),
+            Self::OfItem { path, error } => {
+                let mut detail = error.detail();
+                detail.message = format!("`{path}`: {}", detail.message);
+                detail.with("item", path.clone())
+            }
         }
     }
 }
@@ -256,6 +261,12 @@ impl Precondition {
             )
             .with("conversation_id", id.clone())
             .with("merged_into_id", merged_into_id.clone()),
+            Self::LabelLimit { id, limit } => Detail::new(
+                ErrorReason::ConversationLabelLimit,
+                format!("conversation `{id}` would have more than `{limit}` labels"),
+            )
+            .with("conversation_id", id.clone())
+            .with("limit", limit.to_string()),
             Self::AttachmentInUse(id) => Detail::new(
                 ErrorReason::AttachmentInUse,
                 format!("attachment `{id}` belongs to another message"),

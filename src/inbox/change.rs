@@ -1,12 +1,14 @@
 //! Changes of a conversation that are no messages: one statement for all of them, and how every
 //! change enters the conversation's log.
 
+use std::collections::HashMap;
 use std::marker::PhantomData;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{self, Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::conversation::{
@@ -133,13 +135,21 @@ pub struct Lead {
     pub notes: String,
 }
 
-/// What to change in a conversation: what is `None` stays.
-#[derive(Debug)]
-pub struct Alteration {
+/// The most labels that a conversation can have.
+pub const MOST_LABELS: i32 = 50;
+
+/// A conversation to change.
+#[derive(Debug, Clone)]
+pub struct Target {
     /// Which.
     pub id: ConversationId,
     /// The etag that it must have.
     pub etag: Option<String>,
+}
+
+/// What to change in conversations: what is `None` stays.
+#[derive(Debug)]
+pub struct Alteration {
     /// What kind of change it is; some kinds change something of their own.
     pub kind: ChangeKind,
     /// The rule that wants it; empty for a caller's wish.
@@ -154,6 +164,10 @@ pub struct Alteration {
     pub metadata: Option<Value>,
     /// All its labels.
     pub labels: Option<Vec<String>>,
+    /// Labels that it gets beside those it has.
+    pub add_labels: Vec<String>,
+    /// Labels that it has no longer.
+    pub remove_labels: Vec<String>,
     /// Until when it is put aside, if at all.
     pub snooze: Option<Option<DateTime<Utc>>>,
     /// Who handles it.
@@ -164,10 +178,8 @@ pub struct Alteration {
 
 impl Alteration {
     /// A change of a kind that changes nothing else yet.
-    pub fn new(id: ConversationId, kind: ChangeKind) -> Self {
+    pub fn new(kind: ChangeKind) -> Self {
         Self {
-            id,
-            etag: None,
             kind,
             rule: "",
             subject: None,
@@ -175,6 +187,8 @@ impl Alteration {
             status: None,
             metadata: None,
             labels: None,
+            add_labels: Vec::new(),
+            remove_labels: Vec::new(),
             snooze: None,
             assignment: None,
             lead: None,
@@ -182,60 +196,49 @@ impl Alteration {
     }
 }
 
-statement! {
-    // No row = no such conversation. What would change nothing writes nothing.
-    /// Changes a conversation.
-    Alter<'a> -> (Nullable<Text>, ConversationRow) {
-        conversation_id: ConversationId => sql_types::Uuid,
-        edit_version: Option<i64> => Nullable<BigInt>,
-        kind: ChangeKind => Text,
-        rule: &'static str => Text,
-        subject: Option<&'a str> => Nullable<Text>,
-        priority: Option<Priority> => Nullable<Text>,
-        status: Option<Status> => Nullable<Text>,
-        metadata: Option<&'a Value> => Nullable<Jsonb>,
-        labels: Option<&'a [String]> => Nullable<Array<Text>>,
-        snoozes: bool => Bool,
-        snoozed_until: Option<DateTime<Utc>> => Nullable<Timestamptz>,
-        assigns: bool => Bool,
-        assignee_id: Option<&'a str> => Nullable<Text>,
-        team_id: Option<&'a str> => Nullable<Text>,
-        lead_score: Option<i32> => Nullable<Integer>,
-        lead_notes: Option<&'a str> => Nullable<Text>,
-        actor_kind: &'a str => Text,
-        actor_id: &'a str => Text,
-        caller: &'a str => Text,
-        correlation_id: &'a str => Text,
-        tenant_number: i32 => Integer,
-    }
-    concat!("
-        , head AS (
-            SELECT c.* FROM inbox_conversations c, input
-            WHERE c.id = input.conversation_id AND c.deleted_at IS NULL
+/// What changes the conversations `given`: `id` and `edit_version`.
+macro_rules! alter {
+    ($given:literal) => {
+        concat!("
+        , given AS (", $given, "), head AS (
+            SELECT c.* FROM given JOIN inbox_conversations c ON c.id = given.id
+            WHERE c.deleted_at IS NULL
+            ORDER BY c.id
             FOR NO KEY UPDATE OF c
         ), wanted AS (
             SELECT h.id,
                 CASE
-                    WHEN input.edit_version <> h.edit_version THEN 'etag'
+                    WHEN given.edit_version <> h.edit_version THEN 'etag'
                     WHEN input.kind = 'reopened' AND h.merged_into_id IS NOT NULL THEN 'merged'
                     WHEN input.kind = 'woken' AND coalesce(h.snoozed_until, 'infinity') > directory.now() THEN 'asleep'
-                    WHEN h.archived_at IS NOT NULL AND (input.status IS NOT NULL
-                        OR input.snoozed_until IS NOT NULL OR input.kind = 'assigned') THEN 'archived'
+                    WHEN h.archived_at IS NOT NULL AND input.kind NOT IN ('archived', 'reopened')
+                        AND (input.status IS NOT NULL OR input.snoozed_until IS NOT NULL OR input.assigns) THEN 'archived'
+                    WHEN cardinality(tagged.labels) > input.most_labels THEN 'labels'
+                    WHEN input.kind = 'reopened' AND h.status = 'archived' AND (EXISTS (
+                            SELECT FROM inbox_conversations o
+                            WHERE o.contact_identity_id = h.contact_identity_id AND o.thread_key = h.thread_key
+                                AND o.archived_at IS NULL AND o.deleted_at IS NULL
+                        ) OR row_number() OVER (
+                            PARTITION BY h.contact_identity_id, h.thread_key, h.status,
+                                h.merged_into_id IS NULL, given.edit_version <> h.edit_version
+                            ORDER BY h.number DESC
+                        ) > 1) THEN 'replaced'
                 END AS refusal,
                 CASE
                     WHEN input.kind = 'archived' THEN 'archived'
-                    WHEN input.kind = 'reopened' AND h.status = 'archived' THEN 'open'
+                    WHEN input.kind = 'reopened' AND h.status = 'archived' THEN coalesce(input.status, 'open')
                     WHEN input.kind = 'qualified' AND h.status <> 'archived' THEN 'qualified'
                     WHEN input.kind = 'disqualified' AND h.status = 'qualified' THEN 'open'
-                    WHEN input.kind = 'assigned' AND h.status = 'new'
+                    WHEN input.status IS NOT NULL THEN input.status
+                    WHEN input.assigns AND h.status = 'new'
                         AND coalesce(input.assignee_id, input.team_id) IS NOT NULL THEN 'open'
-                    ELSE coalesce(input.status, h.status)
+                    ELSE h.status
                 END AS status,
                 input.kind = 'reopened' AND h.status = 'archived' AS reopens,
                 coalesce(input.subject, h.subject) AS subject,
                 coalesce(input.priority, h.priority) AS priority,
                 coalesce(input.metadata, h.metadata) AS metadata,
-                coalesce(input.labels, h.labels) AS labels,
+                tagged.labels,
                 CASE WHEN input.kind = 'archived' THEN NULL
                     WHEN input.snoozes THEN CASE WHEN input.snoozed_until > directory.now() THEN input.snoozed_until END
                     ELSE h.snoozed_until END AS snoozed_until,
@@ -251,16 +254,29 @@ statement! {
                     WHEN 'disqualified' THEN NULL ELSE h.lead_score END AS lead_score,
                 CASE input.kind WHEN 'qualified' THEN input.lead_notes
                     WHEN 'disqualified' THEN NULL ELSE h.lead_notes END AS lead_notes
-            FROM head h, input
+            FROM head h JOIN given ON given.id = h.id CROSS JOIN input CROSS JOIN LATERAL (
+                SELECT CASE
+                    WHEN input.add_labels = '{}' AND input.remove_labels = '{}' THEN coalesce(input.labels, h.labels)
+                    ELSE ARRAY(
+                        SELECT u.label
+                        FROM unnest(coalesce(input.labels, h.labels) || input.add_labels)
+                            WITH ORDINALITY AS u (label, place)
+                        WHERE u.label <> ALL (input.remove_labels)
+                        GROUP BY u.label ORDER BY min(u.place)
+                    ) END AS labels
+            ) tagged
         ), new AS (
             -- Against the locked row: the update itself would first look at the row of its snapshot,
             -- and pass by what has changed while it waited.
             SELECT w.*, w.refusal IS NULL
+                AND (NOT input.all_or_nothing
+                    OR NOT bool_or(w.refusal IS NOT NULL) OVER ()
+                        AND count(*) OVER () = cardinality(input.conversation_ids))
                 AND (w.status, w.subject, w.priority, w.metadata, w.labels, w.snoozed_until,
                     w.assignee_id, w.team_id, w.qualified_at, w.lead_score, w.lead_notes)
                     IS DISTINCT FROM (h.status, h.subject, h.priority, h.metadata, h.labels, h.snoozed_until,
                     h.assignee_id, h.team_id, h.qualified_at, h.lead_score, h.lead_notes) AS changes
-            FROM wanted w JOIN head h ON h.id = w.id
+            FROM wanted w JOIN head h ON h.id = w.id CROSS JOIN input
         ), bumped AS (
             UPDATE inbox_conversations c
             SET status = new.status, subject = new.subject, priority = new.priority,
@@ -290,10 +306,63 @@ statement! {
                 NULL::uuid AS parent_id, NULL::bigint AS sequence, m.version, m.changed
             FROM moved m
         )", append_events!(), log_changes!(), "
-        SELECT new.refusal, ", conversation_columns!(), "
-        FROM new, LATERAL (", conversation_of!("(
-            SELECT * FROM bumped UNION ALL SELECT * FROM head WHERE NOT EXISTS (SELECT FROM bumped)
-        )"), ") p")
+        SELECT new.refusal, new.changes, ", conversation_columns!(), "
+        FROM new JOIN (", conversation_of!("(
+            SELECT * FROM bumped
+            UNION ALL SELECT h.* FROM head h WHERE NOT EXISTS (SELECT FROM bumped b WHERE b.id = h.id)
+        )"), ") p ON p.id = new.id")
+    };
+}
+
+statement! {
+    // No row = no such conversation. What would change nothing writes nothing.
+    //
+    // All rows are locked, in one order, before the first is changed: the windows are over all of
+    // them. So nobody is waited for while the log's lock is held, and no two such statements for
+    // each other.
+    /// Changes one conversation, or several.
+    Alter<'a, ONE> -> (Nullable<Text>, Bool, ConversationRow) {
+        conversation_ids: Vec<ConversationId> => Array<sql_types::Uuid>,
+        edit_versions: Vec<Option<i64>> => Array<Nullable<BigInt>>,
+        all_or_nothing: bool => Bool,
+        kind: ChangeKind => Text,
+        rule: &'static str => Text,
+        subject: Option<&'a str> => Nullable<Text>,
+        priority: Option<Priority> => Nullable<Text>,
+        status: Option<Status> => Nullable<Text>,
+        metadata: Option<&'a Value> => Nullable<Jsonb>,
+        labels: Option<&'a [String]> => Nullable<Array<Text>>,
+        add_labels: &'a [String] => Array<Text>,
+        remove_labels: &'a [String] => Array<Text>,
+        most_labels: i32 => Integer,
+        snoozes: bool => Bool,
+        snoozed_until: Option<DateTime<Utc>> => Nullable<Timestamptz>,
+        assigns: bool => Bool,
+        assignee_id: Option<&'a str> => Nullable<Text>,
+        team_id: Option<&'a str> => Nullable<Text>,
+        lead_score: Option<i32> => Nullable<Integer>,
+        lead_notes: Option<&'a str> => Nullable<Text>,
+        actor_kind: &'a str => Text,
+        actor_id: &'a str => Text,
+        caller: &'a str => Text,
+        correlation_id: &'a str => Text,
+        tenant_number: i32 => Integer,
+    }
+    alter!("SELECT input.conversation_ids[1] AS id, input.edit_versions[1] AS edit_version FROM input"),
+    // A series is taken for long by the planner, which so joins by hashes.
+    alter!("
+            SELECT input.conversation_ids[n] AS id, input.edit_versions[n] AS edit_version
+            FROM input, generate_series(1, cardinality(input.conversation_ids)) n
+        ")
+}
+
+/// A conversation that was to be changed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Altered {
+    /// The conversation, as it is then.
+    pub conversation: Conversation,
+    /// Whether it was changed: it may have been so already.
+    pub changed: bool,
 }
 
 /// Changes a conversation, and returns it as it is then.
@@ -301,13 +370,36 @@ statement! {
 /// # Errors
 /// There is no such conversation, its etag is another one, or it is in a state that does not allow
 /// the change.
-pub async fn alter(conn: &mut TenantConn, alteration: Alteration) -> Result<Conversation, Error> {
+pub async fn alter(
+    conn: &mut TenantConn,
+    target: Target,
+    alteration: &Alteration,
+) -> Result<Conversation, Error> {
+    let altered = alter_each(conn, std::slice::from_ref(&target), alteration, true).await?;
+    match altered.into_iter().next() {
+        Some(altered) => Ok(altered?.conversation),
+        None => Err(Error::not_found("conversation", target.id)),
+    }
+}
+
+type Row = (Option<String>, bool, Conversation);
+
+async fn alter_given<const ONE: bool>(
+    conn: &mut TenantConn,
+    targets: &[Target],
+    alteration: &Alteration,
+    all_or_nothing: bool,
+) -> QueryResult<Vec<Row>> {
     let facts = conn.facts().clone();
     let assignment = alteration.assignment.as_ref();
     let lead = alteration.lead.as_ref();
-    let statement = Alter {
-        conversation_id: alteration.id,
-        edit_version: alteration.etag.as_deref().map(edit_version),
+    let edit_versions = targets
+        .iter()
+        .map(|target| target.etag.as_deref().map(edit_version));
+    let statement = Alter::<ONE> {
+        conversation_ids: targets.iter().map(|target| target.id).collect(),
+        edit_versions: edit_versions.collect(),
+        all_or_nothing,
         kind: alteration.kind,
         rule: alteration.rule,
         subject: alteration.subject.as_deref(),
@@ -315,6 +407,9 @@ pub async fn alter(conn: &mut TenantConn, alteration: Alteration) -> Result<Conv
         status: alteration.status,
         metadata: alteration.metadata.as_ref(),
         labels: alteration.labels.as_deref(),
+        add_labels: &alteration.add_labels,
+        remove_labels: &alteration.remove_labels,
+        most_labels: MOST_LABELS,
         snoozes: alteration.snooze.is_some(),
         snoozed_until: alteration.snooze.flatten(),
         assigns: assignment.is_some(),
@@ -329,38 +424,89 @@ pub async fn alter(conn: &mut TenantConn, alteration: Alteration) -> Result<Conv
         tenant_number: conn.tenant_number(),
         life: PhantomData,
     };
-    let altered: QueryResult<(Option<String>, Conversation)> = statement.get_result(conn).await;
-    let id = alteration.id;
-    let (refusal, conversation) = match altered {
-        Ok(altered) => altered,
-        Err(diesel::result::Error::NotFound) => return Err(Error::not_found("conversation", id)),
+    statement.load(conn).await
+}
+
+/// Changes conversations in one transaction, and returns what became of each, in their order. With
+/// `all_or_nothing` none is changed where one cannot be.
+///
+/// # Errors
+/// The change of one failed in a way that none of them was made.
+pub async fn alter_each(
+    conn: &mut TenantConn,
+    targets: &[Target],
+    alteration: &Alteration,
+    all_or_nothing: bool,
+) -> Result<Vec<Result<Altered, Error>>, Error> {
+    let rows = match targets {
+        [_] => alter_given::<true>(conn, targets, alteration, all_or_nothing).await,
+        _ => alter_given::<false>(conn, targets, alteration, all_or_nothing).await,
+    };
+    let rows = match rows {
+        Ok(rows) => rows,
+        // Somebody has taken the place of one of them since it was looked at.
         Err(error) if is_replaced(&error) => {
-            let replaced = Precondition::ConversationReplaced(id.to_string());
-            return Err(Error::FailedPrecondition(replaced));
+            return Err(match targets {
+                [only] => {
+                    let replaced = Precondition::ConversationReplaced(only.id.to_string());
+                    Error::FailedPrecondition(replaced)
+                }
+                _ => Error::Aborted(Conflict::Transaction),
+            });
         }
         Err(error) => return Err(error.into()),
     };
-    match refusal.as_deref() {
+    let mut rows: HashMap<_, _> = rows
+        .into_iter()
+        .map(|(refusal, changed, conversation)| (conversation.id, (refusal, changed, conversation)))
+        .collect();
+    let outcomes = targets.iter().map(|target| {
+        let row = rows.remove(&target.id);
+        let (refusal, changed, conversation) =
+            row.ok_or_else(|| Error::not_found("conversation", target.id))?;
+        match refusal {
+            None => Ok(Altered {
+                conversation,
+                changed,
+            }),
+            Some(refusal) => refused(target, &refusal, conversation),
+        }
+    });
+    Ok(outcomes.collect())
+}
+
+fn refused(target: &Target, refusal: &str, conversation: Conversation) -> Result<Altered, Error> {
+    let id = target.id.to_string();
+    let precondition = match refusal {
         // One that is not due any more was changed meanwhile, which is as good.
-        None | Some("asleep") => Ok(conversation),
-        Some("etag") => Err(Error::Aborted(Conflict::Etag {
-            given: alteration.etag.unwrap_or_default(),
-            current: etag(conversation.edit_version),
-        })),
-        Some("archived") => Err(Error::FailedPrecondition(
-            Precondition::ConversationArchived(id.to_string()),
-        )),
-        Some("merged") => Err(Error::FailedPrecondition(
-            Precondition::ConversationMerged {
-                id: id.to_string(),
-                merged_into_id: conversation
-                    .merged_into_id
-                    .map(Into::into)
-                    .unwrap_or_default(),
-            },
-        )),
-        Some(other) => Err(Error::internal(format!("`{other}` is no refusal"))),
-    }
+        "asleep" => {
+            return Ok(Altered {
+                conversation,
+                changed: false,
+            });
+        }
+        "etag" => {
+            return Err(Error::Aborted(Conflict::Etag {
+                given: target.etag.clone().unwrap_or_default(),
+                current: etag(conversation.edit_version),
+            }));
+        }
+        "archived" => Precondition::ConversationArchived(id),
+        "replaced" => Precondition::ConversationReplaced(id),
+        "labels" => Precondition::LabelLimit {
+            id,
+            limit: MOST_LABELS,
+        },
+        "merged" => Precondition::ConversationMerged {
+            id,
+            merged_into_id: conversation
+                .merged_into_id
+                .map(Into::into)
+                .unwrap_or_default(),
+        },
+        other => return Err(Error::internal(format!("`{other}` is no refusal"))),
+    };
+    Err(Error::FailedPrecondition(precondition))
 }
 
 /// The edit version that an etag stands for; one that no conversation has, if it is none of ours.

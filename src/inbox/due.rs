@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use futures_util::StreamExt as _;
 
-use super::change::{self, Alteration, ChangeKind};
+use super::change::{self, Alteration, ChangeKind, Target};
 use crate::error::{Chain, Error};
 use crate::ids::ConversationId;
 use crate::schema::tenant::inbox_conversations;
@@ -70,13 +70,13 @@ async fn wake(conn: &mut TenantConn) -> Result<(), Error> {
         if due.is_empty() {
             return Ok(());
         }
+        let wake = Alteration {
+            rule: "snooze_due",
+            snooze: Some(None),
+            ..Alteration::new(ChangeKind::Woken)
+        };
         for id in due {
-            let wake = Alteration {
-                rule: "snooze_due",
-                snooze: Some(None),
-                ..Alteration::new(id, ChangeKind::Woken)
-            };
-            change::alter(conn, wake).await?;
+            change::alter(conn, Target { id, etag: None }, &wake).await?;
         }
     }
 }

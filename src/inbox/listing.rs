@@ -244,6 +244,11 @@ impl Order {
 }
 
 impl ConversationFilter {
+    /// Tells whether it asks for a person or a channel account.
+    fn is_of_somebody(&self) -> bool {
+        self.contact_id.is_some() || self.channel_account_id.is_some()
+    }
+
     /// Tells whether few conversations of many may pass.
     fn is_selective(&self) -> bool {
         self.contact_id.is_some()
@@ -331,4 +336,82 @@ pub async fn list(
         reader: facts.actor.user_id(),
     };
     Ok(page.load(conn).await?)
+}
+
+/// Conversations that match a filter, each by its number and its id, the oldest first.
+#[derive(Debug)]
+struct Matching<'a> {
+    filter: &'a ConversationFilter,
+    /// Of these only.
+    among: Option<&'a [ConversationId]>,
+    /// With a higher number, and one that is not higher.
+    within: Option<(i64, i64)>,
+}
+
+impl QueryId for Matching<'_> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl Query for Matching<'_> {
+    type SqlType = (BigInt, sql_types::Uuid);
+}
+
+impl QueryFragment<Pg> for Matching<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        // Planned for its values: all of them are read at once, so what is best depends on how many
+        // there are.
+        out.unsafe_to_cache_prepared();
+        out.push_sql("SELECT c.number, c.id FROM inbox_conversations c");
+        if self.filter.is_of_somebody() {
+            out.push_sql(" JOIN contact_identities i ON i.id = c.contact_identity_id");
+        }
+        out.push_sql(" WHERE c.status = ANY (");
+        out.push_bind_param::<Array<Text>, _>(&self.filter.statuses)?;
+        out.push_sql(")");
+        self.filter.walk(out.reborrow())?;
+        if let Some(among) = &self.among {
+            out.push_sql(" AND c.id = ANY (");
+            out.push_bind_param::<Array<sql_types::Uuid>, _>(among)?;
+            out.push_sql(")");
+        }
+        if let Some((after, up_to)) = &self.within {
+            out.push_sql(" AND c.number > ");
+            out.push_bind_param::<BigInt, _>(after)?;
+            out.push_sql(" AND c.number <= ");
+            out.push_bind_param::<BigInt, _>(up_to)?;
+        }
+        out.push_sql(" ORDER BY c.number");
+        Ok(())
+    }
+}
+
+/// Finds all conversations that match, by number and id, the oldest first; those only whose numbers
+/// are within what is given: higher than the first, and no higher than the second.
+pub async fn matching(
+    conn: &mut TenantConn,
+    filter: &ConversationFilter,
+    within: Option<(i64, i64)>,
+) -> Result<Vec<(i64, ConversationId)>, Error> {
+    let matching = Matching {
+        filter,
+        among: None,
+        within,
+    };
+    Ok(matching.load(conn).await?)
+}
+
+/// Finds those of some conversations that match.
+pub async fn matching_among(
+    conn: &mut TenantConn,
+    filter: &ConversationFilter,
+    among: &[ConversationId],
+) -> Result<Vec<ConversationId>, Error> {
+    let matching = Matching {
+        filter,
+        among: Some(among),
+        within: None,
+    };
+    let found: Vec<(i64, ConversationId)> = matching.load(conn).await?;
+    Ok(found.into_iter().map(|(_, id)| id).collect())
 }

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
-use super::change::{Alteration, Assignment, ChangeKind, alter};
+use super::change::{Alteration, Assignment, ChangeKind, Target, alter};
 use super::conversation::{self, Conversation};
 use super::policy::{AccountPolicy, Routing};
 use crate::error::{Conflict, Error, Precondition};
@@ -291,9 +291,9 @@ pub async fn auto_assign(
         let change = Alteration {
             rule: choice.rule,
             assignment: Some(assignment),
-            ..Alteration::new(id, ChangeKind::Assigned)
+            ..Alteration::new(ChangeKind::Assigned)
         };
-        let conversation = alter(conn, change).await?;
+        let conversation = alter(conn, Target { id, etag: None }, &change).await?;
         let assigned = conversation.version != version;
         Ok((conversation, assigned))
     })

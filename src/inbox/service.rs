@@ -8,7 +8,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::agent::{self, AgentPatch};
 use super::attachment::{self, NewAttachment, Reading};
-use super::change::{self, Alteration};
+use super::bulk::{self, Batch};
+use super::change::{self, Alteration, Target};
 use super::contact::{self, NewContact};
 use super::contact_identity::{self, Addition, Removal};
 use super::contact_merge::{self, NewMerge};
@@ -25,8 +26,8 @@ use super::statistics::rebuild;
 use super::statistics::response_times::{self, ResponseTimesQuery};
 use super::statistics::user_activity::{self, ActivityQuery};
 use super::wire::{
-    self, AgentsPage, AutoAssign, ContactEdit, ContactsPage, ConversationsPage, MergesPage,
-    MessagesPage, PageOfConversation, PolicyEdit, ReadMark, RevisionsPage, SearchPage,
+    self, AgentsPage, AutoAssign, ContactEdit, ContactsPage, ConversationsPage, FilterCall,
+    MergesPage, MessagesPage, PageOfConversation, PolicyEdit, ReadMark, RevisionsPage, SearchPage,
     attachment_id, contact_id, contact_merge_id, content, conversation_id, conversation_merge_id,
     message_id, message_match, policy_account, team_id,
 };
@@ -115,11 +116,11 @@ impl InboxService for Inbox {
         request: Request<pb::UpdateConversationRequest>,
     ) -> Result<Response<pb::UpdateConversationResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let change = Alteration::try_from(request)?;
+        let (target, change): (Target, Alteration) = request.try_into()?;
         if let Some(Some(until)) = change.snooze {
             self.tenants.set_alarm(&tenant, until).await?;
         }
-        let conversation = change::alter(&mut tenant.conn().await?, change).await?;
+        let conversation = change::alter(&mut tenant.conn().await?, target, &change).await?;
         Ok(Response::new(pb::UpdateConversationResponse {
             conversation: Some(conversation.into()),
         }))
@@ -130,8 +131,8 @@ impl InboxService for Inbox {
         request: Request<pb::AssignConversationRequest>,
     ) -> Result<Response<pb::AssignConversationResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let change = Alteration::try_from(request)?;
-        let conversation = change::alter(&mut tenant.conn().await?, change).await?;
+        let (target, change): (Target, Alteration) = request.try_into()?;
+        let conversation = change::alter(&mut tenant.conn().await?, target, &change).await?;
         Ok(Response::new(pb::AssignConversationResponse {
             conversation: Some(conversation.into()),
         }))
@@ -156,8 +157,8 @@ impl InboxService for Inbox {
         request: Request<pb::QualifyConversationRequest>,
     ) -> Result<Response<pb::QualifyConversationResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let change = Alteration::try_from(request)?;
-        let conversation = change::alter(&mut tenant.conn().await?, change).await?;
+        let (target, change): (Target, Alteration) = request.try_into()?;
+        let conversation = change::alter(&mut tenant.conn().await?, target, &change).await?;
         Ok(Response::new(pb::QualifyConversationResponse {
             conversation: Some(conversation.into()),
         }))
@@ -168,8 +169,8 @@ impl InboxService for Inbox {
         request: Request<pb::DisqualifyConversationRequest>,
     ) -> Result<Response<pb::DisqualifyConversationResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let change = Alteration::try_from(request)?;
-        let conversation = change::alter(&mut tenant.conn().await?, change).await?;
+        let (target, change): (Target, Alteration) = request.try_into()?;
+        let conversation = change::alter(&mut tenant.conn().await?, target, &change).await?;
         Ok(Response::new(pb::DisqualifyConversationResponse {
             conversation: Some(conversation.into()),
         }))
@@ -180,8 +181,8 @@ impl InboxService for Inbox {
         request: Request<pb::ArchiveConversationRequest>,
     ) -> Result<Response<pb::ArchiveConversationResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let change = Alteration::try_from(request)?;
-        let conversation = change::alter(&mut tenant.conn().await?, change).await?;
+        let (target, change): (Target, Alteration) = request.try_into()?;
+        let conversation = change::alter(&mut tenant.conn().await?, target, &change).await?;
         Ok(Response::new(pb::ArchiveConversationResponse {
             conversation: Some(conversation.into()),
         }))
@@ -192,11 +193,55 @@ impl InboxService for Inbox {
         request: Request<pb::ReopenConversationRequest>,
     ) -> Result<Response<pb::ReopenConversationResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let change = Alteration::try_from(request)?;
-        let conversation = change::alter(&mut tenant.conn().await?, change).await?;
+        let (target, change): (Target, Alteration) = request.try_into()?;
+        let conversation = change::alter(&mut tenant.conn().await?, target, &change).await?;
         Ok(Response::new(pb::ReopenConversationResponse {
             conversation: Some(conversation.into()),
         }))
+    }
+
+    async fn batch_update_conversations(
+        &self,
+        request: Request<pb::BatchUpdateConversationsRequest>,
+    ) -> Result<Response<pb::BatchUpdateConversationsResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let batch = Batch::try_from(request)?;
+        if let Some(Some(until)) = batch.change.snooze {
+            self.tenants.set_alarm(&tenant, until).await?;
+        }
+        let outcomes = bulk::update(&mut tenant.conn().await?, batch).await?;
+        Ok(Response::new(outcomes.into_iter().collect()))
+    }
+
+    type UpdateConversationsByFilterStream =
+        BoxStream<'static, Result<pb::UpdateConversationsByFilterResponse, Status>>;
+
+    async fn update_conversations_by_filter(
+        &self,
+        request: Request<pb::UpdateConversationsByFilterRequest>,
+    ) -> Result<Response<Self::UpdateConversationsByFilterStream>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let FilterCall {
+            work,
+            token,
+            binding,
+        } = FilterCall::try_from(request)?;
+        let path = pb::UpdateConversationsByFilterRequest::PATH.as_bytes();
+        let list = List::new(&[path, tenant.binding(), &binding]);
+        let tenants = self.tenants.clone();
+        let after = list.position(tenants.page_sealer(), &token);
+        let after = after.map_err(|_| Error::invalid("resume_token", "is not of this call"))?;
+        let progress = bulk::update_matching(tenants.clone(), tenant, work, after).await?;
+        let answers = progress.map(move |progress| {
+            let progress = progress?;
+            let position = progress.position.filter(|_| !progress.is_finished());
+            let token = position.map(|position| list.token(tenants.page_sealer(), &position));
+            Ok(pb::UpdateConversationsByFilterResponse {
+                resume_token: token.transpose()?.unwrap_or_default(),
+                ..progress.into()
+            })
+        });
+        Ok(Response::new(answers.boxed()))
     }
 
     async fn merge_conversations(

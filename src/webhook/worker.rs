@@ -373,6 +373,7 @@ fn may_pass(error: &Error) -> bool {
         | Error::AlreadyExists(_)
         | Error::MethodNotAllowed { .. }
         | Error::Internal(_) => false,
+        Error::OfItem { error, .. } => may_pass(error),
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use communication_service::pb::{
-    CreateQuickReplyRequest, DeleteMessageRequest, DeleteQuickReplyRequest, EditMessageRequest,
-    MessageStatus, QuickReply, UndeleteQuickReplyRequest, UpdateConversationRequest,
-    UpdateMessageStatusRequest, UpdateQuickReplyRequest, UseQuickReplyRequest,
+    BatchUpdateConversationsRequest, ConversationChange, CreateQuickReplyRequest,
+    DeleteMessageRequest, DeleteQuickReplyRequest, EditMessageRequest, MessageStatus, QuickReply,
+    UndeleteQuickReplyRequest, UpdateConversationRequest, UpdateMessageStatusRequest,
+    UpdateQuickReplyRequest, UseQuickReplyRequest,
 };
 use tokio_postgres::error::SqlState;
 use tonic::Request;
@@ -102,6 +103,36 @@ async fn update_conversation_locks_the_log_before_it_draws() {
             .unwrap();
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_locks_all_its_rows_and_then_the_log_before_it_draws() {
+    let server = TestServer::start().await;
+    let tenant = server.tenant().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(tenant.conversation().await.id);
+    }
+    // Locked by their ids, one after the other: where the last is, all are.
+    let last = ids.iter().max().unwrap().clone();
+    for all_or_nothing in [false, true] {
+        let mut inbox = tenant.inbox.clone();
+        let request = BatchUpdateConversationsRequest {
+            tenant: tenant.slug(),
+            conversation_ids: ids.clone(),
+            change: Some(ConversationChange {
+                add_labels: vec![format!("label-{all_or_nothing}")],
+                ..Default::default()
+            }),
+            all_or_nothing,
+            ..Default::default()
+        };
+        let row = Some(("inbox_conversations", last.as_str()));
+        waits_for_the_lock(&tenant, row, async move {
+            inbox.batch_update_conversations(request).await.unwrap();
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::field::{Fields, Mask, Most, to_struct};
 use crate::ids::{ChannelAccountId, ContactId, ConversationId, ConversationMergeId};
 use crate::inbox::activity::{Activity, After, Before};
-use crate::inbox::change::{Alteration, Assignment, ChangeKind, Lead};
+use crate::inbox::change::{Alteration, Assignment, ChangeKind, Lead, MOST_LABELS, Target};
 use crate::inbox::conversation::{Conversation, Priority, Seen, Status, etag};
 use crate::inbox::listing::{ConversationFilter, Order};
 use crate::inbox::merge::{Merge, NewMerge};
@@ -21,7 +21,7 @@ use super::{IDENTIFIER, NAME, TEXT};
 const SUBJECT: Most = Most::Characters(998);
 const NOTES: Most = Most::Characters(4000);
 pub(super) const LABEL: Most = Most::Characters(64);
-const MAX_LABELS: usize = 50;
+const MAX_LABELS: usize = MOST_LABELS as usize;
 const MAX_LABELS_OF_FILTER: usize = 20;
 
 impl TryFrom<pb::CreateConversationRequest> for NewConversation {
@@ -85,8 +85,6 @@ impl TryFrom<pb::ListConversationsRequest> for ConversationsPage {
         // All that is left of the request says which list it is.
         let binding = prost::Message::encode_to_vec(&request);
         let mut fields = Fields::default();
-        let statuses = fields.choices("statuses", &request.statuses, status);
-        let channels = fields.choices("channels", &request.channels, Channel::from_wire);
         let order = match request.order_by.as_str() {
             "" | "last_message_time desc" => Order::LastMessage,
             "create_time desc" => Order::NewestFirst,
@@ -102,29 +100,22 @@ impl TryFrom<pb::ListConversationsRequest> for ConversationsPage {
                 Order::LastMessage
             }
         };
-        let account = &request.channel_account_id;
-        let filter = ConversationFilter {
-            statuses: statuses.unwrap_or_else(|| {
-                vec![
-                    Status::New,
-                    Status::Open,
-                    Status::Replied,
-                    Status::Qualified,
-                ]
-            }),
-            channels,
-            channel_account_id: fields.id("channel_account_id", account, ChannelAccountId),
-            contact_id: fields.id("contact_id", &request.contact_id, ContactId),
-            assignee_id: fields.name_of_somebody("assignee_id", request.assignee_id),
-            team_id: fields.name_of_somebody("team_id", request.team_id),
+        let filter = pb::ConversationFilter {
+            statuses: request.statuses,
+            channels: request.channels,
+            channel_account_id: request.channel_account_id,
+            contact_id: request.contact_id,
+            updated_since_time: request.updated_since_time,
+            assignee_id: request.assignee_id,
+            team_id: request.team_id,
             unassigned: request.unassigned,
-            labels: labels(&mut fields, request.labels, MAX_LABELS_OF_FILTER),
-            priorities: fields.choices("priorities", &request.priorities, priority),
+            labels: request.labels,
+            priorities: request.priorities,
             qualified: request.qualified,
             snoozed: request.snoozed,
             unread: request.unread,
-            updated_since: fields.time("updated_since_time", request.updated_since_time.as_ref()),
         };
+        let filter = self::filter(&mut fields, filter);
         fields.finish()?;
         Ok(Self {
             filter,
@@ -136,28 +127,89 @@ impl TryFrom<pb::ListConversationsRequest> for ConversationsPage {
     }
 }
 
-impl TryFrom<pb::UpdateConversationRequest> for Alteration {
+/// Reads which conversations are meant.
+pub(super) fn filter(fields: &mut Fields, given: pb::ConversationFilter) -> ConversationFilter {
+    let account = &given.channel_account_id;
+    let statuses = fields.choices("statuses", &given.statuses, status);
+    ConversationFilter {
+        statuses: statuses.unwrap_or_else(|| {
+            vec![
+                Status::New,
+                Status::Open,
+                Status::Replied,
+                Status::Qualified,
+            ]
+        }),
+        channels: fields.choices("channels", &given.channels, Channel::from_wire),
+        channel_account_id: fields.id("channel_account_id", account, ChannelAccountId),
+        contact_id: fields.id("contact_id", &given.contact_id, ContactId),
+        assignee_id: fields.name_of_somebody("assignee_id", given.assignee_id),
+        team_id: fields.name_of_somebody("team_id", given.team_id),
+        unassigned: given.unassigned,
+        labels: labels(fields, "labels", given.labels, MAX_LABELS_OF_FILTER),
+        priorities: fields.choices("priorities", &given.priorities, priority),
+        qualified: given.qualified,
+        snoozed: given.snoozed,
+        unread: given.unread,
+        updated_since: fields.time("updated_since_time", given.updated_since_time.as_ref()),
+    }
+}
+
+impl TryFrom<pb::UpdateConversationRequest> for (Target, Alteration) {
     type Error = Error;
 
     fn try_from(request: pb::UpdateConversationRequest) -> Result<Self, Error> {
-        const FIELDS: [&str; 6] = [
+        const FIELDS: [&str; 8] = [
             "subject",
             "priority",
             "status",
             "metadata",
             "labels",
+            "add_labels",
+            "remove_labels",
             "snooze_until_time",
         ];
         let mut fields = Fields::default();
         let id = fields.required_id("conversation_id", &request.conversation_id, ConversationId);
         let mask = Mask::read(&mut fields, request.update_mask, &FIELDS);
-        let mut change = Self::new(id, ChangeKind::Updated);
+        let mut change = Alteration::new(ChangeKind::Updated);
         if mask.touches("subject", request.subject.is_some()) {
             let subject = request.subject.unwrap_or_default();
             change.subject = Some(fields.text("subject", subject, SUBJECT));
         }
-        if mask.touches("priority", request.priority.is_some()) {
-            let number = request.priority.unwrap_or_default();
+        let edit = Edit {
+            status: request.status,
+            priority: request.priority,
+            labels: request.labels,
+            add_labels: request.add_labels,
+            remove_labels: request.remove_labels,
+            snooze_until_time: request.snooze_until_time,
+        };
+        edit.read(&mut fields, &mask, &mut change);
+        if mask.touches("metadata", request.metadata.is_some()) {
+            change.metadata = Some(fields.metadata("metadata", request.metadata));
+        }
+        let etag = fields.etag(request.etag);
+        fields.finish()?;
+        Ok((Target { id, etag }, change))
+    }
+}
+
+/// What one and many conversations can be edited in.
+pub(super) struct Edit {
+    pub(super) status: Option<i32>,
+    pub(super) priority: Option<i32>,
+    pub(super) labels: Vec<String>,
+    pub(super) add_labels: Vec<String>,
+    pub(super) remove_labels: Vec<String>,
+    pub(super) snooze_until_time: Option<prost_types::Timestamp>,
+}
+
+impl Edit {
+    /// Reads the fields that a mask touches into a change.
+    pub(super) fn read(self, fields: &mut Fields, mask: &Mask, change: &mut Alteration) {
+        if mask.touches("priority", self.priority.is_some()) {
+            let number = self.priority.unwrap_or_default();
             let priority = fields.choice::<pb::Priority>("priority", number);
             change.priority = Some(
                 priority
@@ -166,8 +218,8 @@ impl TryFrom<pb::UpdateConversationRequest> for Alteration {
             );
         }
         // With `*` too, a status that nobody named stays as it is: it cannot be cleared.
-        if request.status.is_some() && mask.touches("status", true) || mask.names("status") {
-            let number = request.status.unwrap_or_default();
+        if self.status.is_some() && mask.touches("status", true) || mask.names("status") {
+            let number = self.status.unwrap_or_default();
             let status = fields
                 .choice::<pb::ConversationStatus>("status", number)
                 .and_then(status);
@@ -183,23 +235,29 @@ impl TryFrom<pb::UpdateConversationRequest> for Alteration {
                 None => {}
             }
         }
-        if mask.touches("metadata", request.metadata.is_some()) {
-            change.metadata = Some(fields.metadata("metadata", request.metadata));
+        if mask.touches("labels", !self.labels.is_empty()) {
+            change.labels = Some(labels(fields, "labels", self.labels, MAX_LABELS));
         }
-        if mask.touches("labels", !request.labels.is_empty()) {
-            change.labels = Some(labels(&mut fields, request.labels, MAX_LABELS));
+        if mask.touches("add_labels", !self.add_labels.is_empty()) {
+            change.add_labels = labels(fields, "add_labels", self.add_labels, MAX_LABELS);
         }
-        let snooze = request.snooze_until_time.as_ref();
+        if mask.touches("remove_labels", !self.remove_labels.is_empty()) {
+            let removed = labels(fields, "remove_labels", self.remove_labels, MAX_LABELS);
+            for (index, label) in removed.iter().enumerate() {
+                if change.add_labels.contains(label) {
+                    fields.refuse(format!("remove_labels[{index}]"), "is in `add_labels` too");
+                }
+            }
+            change.remove_labels = removed;
+        }
+        let snooze = self.snooze_until_time.as_ref();
         if mask.touches("snooze_until_time", snooze.is_some()) {
             change.snooze = Some(fields.time("snooze_until_time", snooze));
         }
-        change.etag = fields.etag(request.etag);
-        fields.finish()?;
-        Ok(change)
     }
 }
 
-impl TryFrom<pb::AssignConversationRequest> for Alteration {
+impl TryFrom<pb::AssignConversationRequest> for (Target, Alteration) {
     type Error = Error;
 
     fn try_from(request: pb::AssignConversationRequest) -> Result<Self, Error> {
@@ -209,17 +267,17 @@ impl TryFrom<pb::AssignConversationRequest> for Alteration {
             assignee_id: fields.name_of_somebody("assignee_id", request.assignee_id),
             team_id: fields.name_of_somebody("team_id", request.team_id),
         };
-        let change = Self {
-            etag: fields.etag(request.etag),
+        let change = Alteration {
             assignment: Some(assignment),
-            ..Self::new(id, ChangeKind::Assigned)
+            ..Alteration::new(ChangeKind::Assigned)
         };
+        let etag = fields.etag(request.etag);
         fields.finish()?;
-        Ok(change)
+        Ok((Target { id, etag }, change))
     }
 }
 
-impl TryFrom<pb::QualifyConversationRequest> for Alteration {
+impl TryFrom<pb::QualifyConversationRequest> for (Target, Alteration) {
     type Error = Error;
 
     fn try_from(request: pb::QualifyConversationRequest) -> Result<Self, Error> {
@@ -235,32 +293,29 @@ impl TryFrom<pb::QualifyConversationRequest> for Alteration {
             score: request.score,
             notes: fields.text("notes", request.notes, NOTES),
         };
-        let change = Self {
-            etag: fields.etag(request.etag),
+        let change = Alteration {
             lead: Some(lead),
-            ..Self::new(id, ChangeKind::Qualified)
+            ..Alteration::new(ChangeKind::Qualified)
         };
+        let etag = fields.etag(request.etag);
         fields.finish()?;
-        Ok(change)
+        Ok((Target { id, etag }, change))
     }
 }
 
 /// Requests that name a conversation and nothing else to change.
 macro_rules! plain_alterations {
     ($($request:ident => $kind:ident),* $(,)?) => {$(
-        impl TryFrom<pb::$request> for Alteration {
+        impl TryFrom<pb::$request> for (Target, Alteration) {
             type Error = Error;
 
             fn try_from(request: pb::$request) -> Result<Self, Error> {
                 let mut fields = Fields::default();
                 let id =
                     fields.required_id("conversation_id", &request.conversation_id, ConversationId);
-                let change = Self {
-                    etag: fields.etag(request.etag),
-                    ..Self::new(id, ChangeKind::$kind)
-                };
+                let etag = fields.etag(request.etag);
                 fields.finish()?;
-                Ok(change)
+                Ok((Target { id, etag }, Alteration::new(ChangeKind::$kind)))
             }
         }
     )*};
@@ -273,14 +328,14 @@ plain_alterations! {
 }
 
 /// Reads labels, each once.
-fn labels(fields: &mut Fields, given: Vec<String>, most: usize) -> Vec<String> {
+fn labels(fields: &mut Fields, field: &str, given: Vec<String>, most: usize) -> Vec<String> {
     if given.len() > most {
-        fields.refuse("labels", format!("must have at most {most} values"));
+        fields.refuse(field, format!("must have at most {most} values"));
         return Vec::new();
     }
     let mut labels = Vec::new();
     for (index, label) in given.into_iter().enumerate() {
-        let label = fields.required_text(&format!("labels[{index}]"), label, LABEL);
+        let label = fields.required_text(&format!("{field}[{index}]"), label, LABEL);
         if !labels.contains(&label) {
             labels.push(label);
         }

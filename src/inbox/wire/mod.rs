@@ -1,6 +1,7 @@
 //! The inbox on the wire.
 
 mod attachment;
+mod bulk;
 mod contact;
 mod conversation;
 mod message;
@@ -9,6 +10,7 @@ mod search;
 mod statistics;
 
 pub use attachment::{attachment_id, content};
+pub use bulk::FilterCall;
 pub use contact::{ContactEdit, ContactsPage, MergesPage, contact_id, contact_merge_id};
 pub use conversation::{
     ConversationsPage, PageOfConversation, ReadMark, conversation_id, conversation_merge_id,

@@ -329,12 +329,24 @@ impl Filled {
                 | "GetMessageVolume",
                 "channel_account_id",
             ) => thing(&self.channel_account),
+            ("BatchUpdateConversations", "conversation_ids") => thing(&self.conversation),
+            ("BatchUpdateConversations", "conversations[0].conversation_id") => {
+                thing(&self.archived)
+            }
+            ("UpdateConversationsByFilter", "filter.channel_account_id") => {
+                thing(&self.channel_account)
+            }
+            ("UpdateConversationsByFilter", "filter.contact_id") => thing(&self.contact),
             ("MergeConversations", "source_conversation_id") => thing(&self.merged),
             ("MergeConversations", "target_conversation_id") => thing(&self.conversation),
             ("UndoConversationMerge", "conversation_merge_id") => thing(&self.conversation_merge),
             (
                 _,
                 "assignee_id"
+                | "change.assignment.assignee_id"
+                | "change.assignment.team_id"
+                | "filter.assignee_id"
+                | "filter.team_id"
                 | "team_id"
                 | "routing_assignee_id"
                 | "routing_team_id"
@@ -344,9 +356,16 @@ impl Filled {
                 | "user_id",
             ) => Named::Stranger,
             (
-                "CreateConversation" | "CreateMessage" | "CreateContact" | "AddContactIdentity"
-                | "MergeContacts" | "MergeConversations" | "CreateQuickReply" | "UseQuickReply"
-                | "UploadAttachment",
+                "CreateConversation"
+                | "CreateMessage"
+                | "CreateContact"
+                | "AddContactIdentity"
+                | "MergeContacts"
+                | "MergeConversations"
+                | "CreateQuickReply"
+                | "UseQuickReply"
+                | "UploadAttachment"
+                | "BatchUpdateConversations",
                 "request_id",
             ) => Named::Request(self.request_id.clone()),
             ("CreateContact", "identities[0].channel_account_id")
@@ -584,13 +603,43 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "tenant": slug,
             "actor": actor,
             "conversationId": tenant.conversation,
-            "updateMask": "subject,priority,status,metadata,labels,snoozeUntilTime",
+            "updateMask": "subject,priority,status,metadata,labels,addLabels,removeLabels,snoozeUntilTime",
             "labels": ["vip", "table"],
+            "addLabels": ["window"],
+            "removeLabels": ["spam"],
             "snoozeUntilTime": "2100-01-01T00:00:00Z",
             "subject": "Changed",
             "priority": "PRIORITY_LOW",
             "status": "CONVERSATION_STATUS_OPEN",
             "metadata": metadata,
+        }),
+        "BatchUpdateConversations" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "requestId": Uuid::now_v7().to_string(),
+            "conversationIds": [tenant.conversation],
+            "conversations": [{"conversationId": tenant.archived}],
+            "change": change(),
+            "allOrNothing": true,
+        }),
+        "UpdateConversationsByFilter" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "filter": {
+                "statuses": ["CONVERSATION_STATUS_NEW", "CONVERSATION_STATUS_OPEN"],
+                "channels": ["CHANNEL_EMAIL"],
+                "channelAccountId": tenant.channel_account,
+                "contactId": tenant.contact,
+                "updatedSinceTime": "2020-01-01T00:00:00Z",
+                "unassigned": true,
+                "labels": ["vip"],
+                "priorities": ["PRIORITY_NORMAL"],
+                "qualified": false,
+                "snoozed": false,
+                "unread": true,
+            },
+            "change": change(),
+            "validateOnly": true,
         }),
         "CreateMessage" => json!({
             "tenant": slug,
@@ -866,6 +915,21 @@ fn example(method: &str, tenant: &Filled) -> Json {
         }),
         other => panic!("harness/calls.rs has no example of {other}"),
     }
+}
+
+/// A change of many conversations.
+fn change() -> Json {
+    json!({
+        "status": "CONVERSATION_STATUS_OPEN",
+        "priority": "PRIORITY_LOW",
+        "labels": ["vip"],
+        "addLabels": ["table"],
+        "removeLabels": ["spam"],
+        "snoozeUntilTime": "2100-01-01T00:00:00Z",
+        "assignment": {"assigneeId": "user-2", "teamId": "team-1"},
+        "reopen": true,
+        "updateMask": "status,priority,labels,addLabels,removeLabels,snoozeUntilTime,assignment",
+    })
 }
 
 /// An identity that nobody has.
