@@ -1,6 +1,7 @@
 //! What can go wrong, named by what it means to the caller, and how that goes onto the wire.
 
 mod detail;
+mod refusal;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -10,6 +11,8 @@ use std::time::Duration;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use tonic::{Code, Status};
 use tonic_types::{BadRequest, ErrorDetails, FieldViolation, StatusExt};
+
+pub use refusal::Refusal;
 
 /// The most that one request may have on the wire.
 pub const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;

@@ -347,6 +347,8 @@ statement! {
             FROM emptied WHERE a.message_id = emptied.id
         ), unfindable AS (
             DELETE FROM inbox_message_words w USING emptied WHERE w.message_id = emptied.id
+        ), unnamed AS (
+            DELETE FROM message_imports i USING emptied WHERE i.message_id = emptied.id
         )
         SELECT DISTINCT told.delivery_id
         FROM emptied

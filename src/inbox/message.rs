@@ -160,6 +160,9 @@ pub struct Message {
     /// Its files.
     #[serde(default)]
     pub attachments: Option<Attachments>,
+    /// Whether it is history from elsewhere.
+    #[serde(default)]
+    pub imported: bool,
 }
 
 /// The columns of a row as SQL types, in the order of `message_columns`.
@@ -172,7 +175,7 @@ macro_rules! message_columns {
             m.location_name, m.location_address, m.status, m.failure_code, m.failure_message,
             m.reply_to_message_id, m.actor_kind, m.actor_id, m.caller, m.metadata, m.version,
             m.created_at, m.updated_at, m.sent_at, m.delivered_at, m.read_at, m.failed_at,
-            m.provider_at, m.attachments"
+            m.provider_at, m.attachments, m.imported"
     };
 }
 
@@ -265,7 +268,7 @@ macro_rules! create {
                 greatest(directory.now(), checked.updated_at) AS updated_at, NULL::timestamptz AS sent_at,
                 NULL::timestamptz AS delivered_at, NULL::timestamptz AS read_at,
                 NULL::timestamptz AS failed_at, NULL::timestamptz AS provider_at,
-                ", $attachments, " AS attachments
+                ", $attachments, " AS attachments, false AS imported
             FROM checked, input
             WHERE checked.reply_found AND checked.files_fit
                 AND CASE input.direction

@@ -18,6 +18,8 @@ mod inbound;
 mod listing;
 mod merge;
 mod message;
+mod message_batch;
+mod message_import;
 mod opening;
 mod policy;
 mod read_mark;

@@ -14,6 +14,7 @@ use super::contact_identity::{self, Addition, Removal};
 use super::contact_merge::{self, NewMerge};
 use super::listing::{self, Position};
 use super::message::{self, NewMessage, StatusReport};
+use super::message_batch::{self, NewBatch};
 use super::opening::{self, NewConversation};
 use super::statistics::business_hours::{self, BusinessHoursPatch};
 use super::statistics::conversation_stats::{self, StatsFilter};
@@ -348,6 +349,17 @@ impl InboxService for Inbox {
         Ok(Response::new(pb::CreateMessageResponse {
             message: Some(message.into()),
         }))
+    }
+
+    async fn batch_create_messages(
+        &self,
+        request: Request<pb::BatchCreateMessagesRequest>,
+    ) -> Result<Response<pb::BatchCreateMessagesResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let batch = NewBatch::try_from(request)?;
+        let outcomes = message_batch::create(&mut tenant.conn().await?, batch).await?;
+        let results = outcomes.into_iter().map(Into::into).collect();
+        Ok(Response::new(pb::BatchCreateMessagesResponse { results }))
     }
 
     async fn get_message(

@@ -352,6 +352,7 @@ diesel::table! {
         deleted_at -> Nullable<Timestamptz>,
         provider_at -> Nullable<Timestamptz>,
         attachments -> Nullable<Jsonb>,
+        imported -> Bool,
     }
 }
 
@@ -400,6 +401,14 @@ diesel::table! {
     mentions (chat_entry_id, user_id) {
         chat_entry_id -> Uuid,
         user_id -> Text,
+    }
+}
+
+diesel::table! {
+    message_imports (channel_account_id, import_id) {
+        channel_account_id -> Uuid,
+        import_id -> Text,
+        message_id -> Uuid,
     }
 }
 
@@ -520,6 +529,8 @@ diesel::joinable!(inbox_quick_reply_uses -> inbox_conversations (conversation_id
 diesel::joinable!(inbox_quick_reply_uses -> inbox_messages (message_id));
 diesel::joinable!(inbox_quick_reply_uses -> inbox_quick_replies (quick_reply_id));
 diesel::joinable!(mentions -> chat_entries (chat_entry_id));
+diesel::joinable!(message_imports -> channel_accounts (channel_account_id));
+diesel::joinable!(message_imports -> inbox_messages (message_id));
 diesel::joinable!(parked_receipts -> channel_accounts (channel_account_id));
 diesel::joinable!(provider_events -> channel_accounts (channel_account_id));
 diesel::joinable!(provider_events -> inbox_messages (message_id));
@@ -549,6 +560,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     inbox_quick_replies,
     inbox_quick_reply_uses,
     mentions,
+    message_imports,
     parked_receipts,
     provider_events,
     requests,

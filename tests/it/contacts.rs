@@ -1029,6 +1029,7 @@ async fn every_table_is_known_to_the_erasure() {
         "inbox_messages",
         "inbox_message_words",
         "inbox_message_words_backfill",
+        "message_imports",
         "requests",
         "channel_accounts",
         "provider_events",

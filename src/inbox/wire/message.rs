@@ -205,7 +205,7 @@ pub fn message_id(request: &pb::GetMessageRequest) -> Result<MessageId, Error> {
     Ok(id)
 }
 
-fn location(fields: &mut Fields, place: pb::Location) -> Location {
+pub(super) fn location(fields: &mut Fields, place: pb::Location) -> Location {
     // Written so that NaN, which is in no range, is refused too.
     if !(-90.0..=90.0).contains(&place.latitude) {
         fields.refuse("location.latitude", "must be between -90 and 90");
@@ -312,6 +312,7 @@ impl From<Message> for pb::Message {
                 .map(|files| files.0.into_iter().map(Into::into).collect())
                 .unwrap_or_default(),
             version: message.version,
+            imported: message.imported,
         }
     }
 }

@@ -4,6 +4,7 @@ mod attachment;
 mod contact;
 mod conversation;
 mod message;
+mod message_batch;
 mod routing;
 mod search;
 mod statistics;
