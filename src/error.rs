@@ -1,17 +1,18 @@
 //! What can go wrong, named by what it means to the caller, and how that goes onto the wire.
 
 mod detail;
+mod refusal;
 
-use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 use tonic_types::{BadRequest, ErrorDetails, FieldViolation, StatusExt};
+
+pub use refusal::Refusal;
 
 /// The most that one request may have on the wire.
 pub const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
@@ -476,35 +477,6 @@ impl From<Error> for Status {
             status.set_source(Arc::new(error));
         }
         status
-    }
-}
-
-/// What is said of one of many things that could not be done, in a form that can be kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    /// The canonical code, as a number.
-    pub code: i32,
-    /// The number of the reason.
-    pub reason: i32,
-    /// The words.
-    pub message: String,
-    /// The values in the words.
-    pub metadata: BTreeMap<String, String>,
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        error.log();
-        let detail = error.detail();
-        let metadata = detail.metadata.into_iter();
-        Self {
-            code: error.code().into(),
-            reason: detail.reason.into(),
-            message: detail.message,
-            metadata: metadata
-                .map(|(key, value)| (key.to_owned(), value))
-                .collect(),
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 #![expect(
     clippy::allow_attributes,
     clippy::doc_markdown,
+    clippy::large_enum_variant,
     reason = "generated; the proto comments are its reference"
 )]
 

@@ -5,6 +5,7 @@ mod client;
 mod demo;
 mod doctor;
 mod healthcheck;
+mod import;
 mod migrate;
 mod serve;
 mod tenant;
@@ -45,6 +46,8 @@ enum Command {
     Tenant(tenant::TenantArgs),
     /// Bring all tenants of a running server to its version; safe to repeat
     Migrate(migrate::MigrateArgs),
+    /// Bring messages from elsewhere into a tenant of a running server; safe to repeat
+    Import(import::ImportArgs),
     /// Show it with believable data, on a running server
     Demo(demo::DemoArgs),
     /// Call any method of a running server, JSON in and out
@@ -68,6 +71,7 @@ impl CommandLine {
             Some(Command::Serve(serve)) => serve::run(serve.config).await,
             Some(Command::Tenant(args)) => tenant::run(args).await,
             Some(Command::Migrate(args)) => migrate::run(args).await,
+            Some(Command::Import(args)) => import::run(args).await,
             Some(Command::Demo(args)) => demo::run(args).await,
             Some(Command::Call(args)) => call::run(args).await,
             Some(Command::Doctor(args)) => doctor::run(*args).await,

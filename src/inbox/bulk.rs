@@ -184,7 +184,7 @@ impl Outcome {
     fn new(id: ConversationId, altered: Result<Altered, Error>) -> Self {
         Self {
             id,
-            result: altered.map_err(Refusal::from),
+            result: altered.map_err(|error| error.refusal()),
         }
     }
 }

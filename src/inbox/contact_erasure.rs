@@ -382,6 +382,8 @@ statement! {
         ), named AS (
             SELECT e.channel_account_id, e.provider_id
             FROM emptied JOIN provider_events e ON e.message_id = emptied.id
+        ), unnamed AS (
+            DELETE FROM message_imports i USING emptied WHERE i.message_id = emptied.id
         )
         SELECT told.delivery_id
         FROM named JOIN provider_events told ON told.channel_account_id = named.channel_account_id

@@ -12,7 +12,7 @@ use super::message::Message;
 use super::message_list;
 use super::revision::{self, Revision};
 use crate::error::Error;
-use crate::ids::{ContactId, ConversationId};
+use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::page::PageSize;
 use crate::tenant::{TenantConn, TenantScope};
 
@@ -182,18 +182,28 @@ impl Export {
                     let id = message.id;
                     let has_said_more = message.edits > 0 || message.deleted_at.is_some();
                     self.read.push_back(Piece::Message(Box::new(message)));
-                    let mut before = None;
-                    while has_said_more {
-                        let said = revision::list(conn, id, before, size).await?;
-                        let Some(last) = said.last() else { break };
-                        before = Some(last.number);
-                        let said = said.into_iter().map(Box::new).map(Piece::Revision);
-                        self.read.extend(said);
+                    if has_said_more {
+                        self.read.extend(said_before(conn, id).await?);
                     }
                 }
                 Ok(next)
             }
             Next::Nothing => Ok(Next::Nothing),
         }
+    }
+}
+
+/// Reads all that a message said before.
+async fn said_before(conn: &mut TenantConn, id: MessageId) -> Result<Vec<Piece>, Error> {
+    let size = PageSize::new(MESSAGES)?;
+    let mut pieces = Vec::new();
+    let mut before = None;
+    loop {
+        let said = revision::list(conn, id, before, size).await?;
+        let Some(last) = said.last() else {
+            return Ok(pieces);
+        };
+        before = Some(last.number);
+        pieces.extend(said.into_iter().map(Box::new).map(Piece::Revision));
     }
 }

@@ -198,6 +198,7 @@ macro_rules! unread_count {
             SELECT count(*) FROM (
                 SELECT FROM inbox_messages u
                 WHERE u.conversation_id = p.id AND u.direction = 'inbound' AND u.deleted_at IS NULL
+                    AND NOT u.imported AND u.sequence <= p.last_inbound_sequence
                     AND u.sequence > coalesce((
                         SELECT r.sequence FROM conversation_read_marks r
                         WHERE r.conversation_id = p.id AND r.user_id = input.reader

@@ -109,7 +109,7 @@ statement! {
             LEFT JOIN LATERAL (
                 SELECT o.sequence, o.created_at FROM inbox_messages o
                 WHERE o.conversation_id = g.conversation_id AND o.direction = 'inbound'
-                    AND o.deleted_at IS NULL AND o.id <> g.id
+                    AND o.deleted_at IS NULL AND NOT o.imported AND o.id <> g.id
                 ORDER BY o.sequence DESC LIMIT 1
             ) o ON true
             WHERE g.direction = 'inbound'

@@ -143,6 +143,9 @@ pub struct Message {
     /// When it was deleted.
     #[serde(default)]
     pub deleted_at: Option<DateTime<Utc>>,
+    /// Whether it is history from elsewhere.
+    #[serde(default)]
+    pub imported: bool,
 }
 
 impl Message {
@@ -163,7 +166,7 @@ macro_rules! message_columns {
             m.reply_to_message_id, m.reply_to_provider_id, m.actor_kind, m.actor_id, m.caller,
             m.metadata, m.version, m.created_at, m.updated_at, m.sent_at, m.delivered_at,
             m.read_at, m.failed_at, m.provider_at, m.attachments, m.edits, m.edited_at,
-            m.deleted_at"
+            m.deleted_at, m.imported"
     };
 }
 
@@ -262,7 +265,8 @@ macro_rules! create {
                 NULL::timestamptz AS delivered_at, NULL::timestamptz AS read_at,
                 NULL::timestamptz AS failed_at, NULL::timestamptz AS provider_at,
                 ", $attachments, " AS attachments,
-                0 AS edits, NULL::timestamptz AS edited_at, NULL::timestamptz AS deleted_at
+                0 AS edits, NULL::timestamptz AS edited_at, NULL::timestamptz AS deleted_at,
+                false AS imported
             FROM checked, input
             WHERE checked.reply_found AND checked.files_fit
                 AND CASE input.direction

@@ -21,6 +21,8 @@ mod inbound;
 mod listing;
 mod merge;
 mod message;
+mod message_batch;
+mod message_import;
 mod message_list;
 mod message_status;
 mod opening;

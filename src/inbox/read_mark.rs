@@ -65,7 +65,7 @@ statement! {
                 SELECT count(*) FROM (
                     SELECT FROM inbox_messages u
                     WHERE u.conversation_id = w.id AND u.direction = 'inbound' AND u.deleted_at IS NULL
-                        AND u.sequence > greatest(w.sequence, w.old_sequence)
+                        AND NOT u.imported AND u.sequence > greatest(w.sequence, w.old_sequence)
                     LIMIT 1000
                 ) u
             )::integer

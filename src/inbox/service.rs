@@ -16,6 +16,7 @@ use super::contact_merge::{self, NewMerge};
 use super::deletion::{self, Deletion};
 use super::listing::{self, Position};
 use super::message::{self, NewMessage};
+use super::message_batch::{self, NewBatch};
 use super::message_status::{self, StatusReport};
 use super::opening::{self, NewConversation};
 use super::revision::{self, Edit};
@@ -396,6 +397,17 @@ impl InboxService for Inbox {
         Ok(Response::new(pb::CreateMessageResponse {
             message: Some(message.into()),
         }))
+    }
+
+    async fn batch_create_messages(
+        &self,
+        request: Request<pb::BatchCreateMessagesRequest>,
+    ) -> Result<Response<pb::BatchCreateMessagesResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let batch = NewBatch::try_from(request)?;
+        let outcomes = message_batch::create(&mut tenant.conn().await?, batch).await?;
+        let results = outcomes.into_iter().map(Into::into).collect();
+        Ok(Response::new(pb::BatchCreateMessagesResponse { results }))
     }
 
     async fn get_message(

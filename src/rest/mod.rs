@@ -17,3 +17,4 @@ mod write;
 
 pub use self::binding::BindingError;
 pub use self::gateway::Gateway;
+pub use self::read::message as read;

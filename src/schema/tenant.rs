@@ -356,6 +356,7 @@ diesel::table! {
         edited_at -> Nullable<Timestamptz>,
         provider_edit -> Nullable<Int8>,
         reply_to_provider_id -> Nullable<Text>,
+        imported -> Bool,
     }
 }
 
@@ -419,6 +420,14 @@ diesel::table! {
         delivery_id -> Uuid,
         created_at -> Timestamptz,
         applied_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    message_imports (channel_account_id, import_id) {
+        channel_account_id -> Uuid,
+        import_id -> Text,
+        message_id -> Uuid,
     }
 }
 
@@ -560,6 +569,8 @@ diesel::joinable!(inbox_quick_reply_uses -> inbox_messages (message_id));
 diesel::joinable!(inbox_quick_reply_uses -> inbox_quick_replies (quick_reply_id));
 diesel::joinable!(mentions -> chat_entries (chat_entry_id));
 diesel::joinable!(message_amendments -> channel_accounts (channel_account_id));
+diesel::joinable!(message_imports -> channel_accounts (channel_account_id));
+diesel::joinable!(message_imports -> inbox_messages (message_id));
 diesel::joinable!(message_revisions -> inbox_messages (message_id));
 diesel::joinable!(parked_receipts -> channel_accounts (channel_account_id));
 diesel::joinable!(provider_events -> channel_accounts (channel_account_id));
@@ -591,6 +602,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     inbox_quick_reply_uses,
     mentions,
     message_amendments,
+    message_imports,
     message_revisions,
     parked_receipts,
     provider_events,

@@ -1031,6 +1031,7 @@ async fn every_table_is_known_to_the_erasure() {
         "inbox_message_words_backfill",
         "message_amendments",
         "message_revisions",
+        "message_imports",
         "requests",
         "channel_accounts",
         "provider_events",

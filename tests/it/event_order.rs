@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use communication_service::pb::{
-    BatchUpdateConversationsRequest, ConversationChange, CreateQuickReplyRequest,
-    DeleteMessageRequest, DeleteQuickReplyRequest, EditMessageRequest, MessageStatus, QuickReply,
-    UndeleteQuickReplyRequest, UpdateConversationRequest, UpdateMessageStatusRequest,
-    UpdateQuickReplyRequest, UseQuickReplyRequest,
+    BatchCreateMessagesRequest, BatchUpdateConversationsRequest, ConversationChange,
+    CreateQuickReplyRequest, DeleteMessageRequest, DeleteQuickReplyRequest, EditMessageRequest,
+    MessageStatus, NewMessage, QuickReply, UndeleteQuickReplyRequest, UpdateConversationRequest,
+    UpdateMessageStatusRequest, UpdateQuickReplyRequest, UseQuickReplyRequest,
 };
 use tokio_postgres::error::SqlState;
 use tonic::Request;
@@ -133,6 +133,33 @@ async fn a_batch_locks_all_its_rows_and_then_the_log_before_it_draws() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batch_create_messages_locks_the_log_before_it_draws() {
+    let server = TestServer::start().await;
+    let tenant = server.tenant().await;
+    let conversation = tenant.conversation().await;
+    let request = BatchCreateMessagesRequest {
+        tenant: tenant.slug(),
+        imported: true,
+        messages: vec![
+            NewMessage {
+                conversation_id: conversation.id.clone(),
+                text: "Hello".to_owned(),
+                ..Default::default()
+            };
+            3
+        ],
+        ..Default::default()
+    };
+    let mut inbox = tenant.inbox.clone();
+    let row = Some(("inbox_conversations", conversation.id.as_str()));
+    waits_for_the_lock(&tenant, row, async move {
+        let answer = inbox.batch_create_messages(request).await.unwrap();
+        assert_eq!(answer.into_inner().results.len(), 3);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -199,6 +199,8 @@ async fn texts_are_taken_up_to_their_limit_and_not_beyond() {
         ("CreateMessage", "location.name", 1000, "ä"),
         ("CreateMessage", "location.address", 1000, "ä"),
         ("EditMessage", "text", 64 * 1024, "x"),
+        ("BatchCreateMessages", "messages[0].text", 64 * 1024, "x"),
+        ("BatchCreateMessages", "messages[0].import_id", 512, "ä"),
         ("SearchMessages", "query", 500, "ä"),
         ("SearchMessages", "author.user_id", 128, "ä"),
         ("CreateContact", "name", 256, "ä"),

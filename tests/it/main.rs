@@ -21,6 +21,7 @@ mod event_order;
 mod faults;
 mod harness;
 mod health;
+mod import;
 mod inbox;
 mod input;
 mod isolation;

@@ -2,6 +2,7 @@
 
 use crate::connections::use_at_random;
 use crate::durability::{kill_and_count, lose_replies};
+use crate::import::import_file;
 use crate::model::{compare, meet};
 use crate::redelivery::{Load, redeliver};
 
@@ -39,4 +40,11 @@ async fn a_million_calls_at_random_do_what_the_model_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_calls_at_once_on_few_conversations_leave_nothing_torn() {
     meet(32, 3_125).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_lines_are_imported_once() {
+    let rate = import_file(100_000, 2_000).await;
+    println!("{rate} messages a second");
+    assert!(rate >= 1_000, "{rate} messages a second");
 }

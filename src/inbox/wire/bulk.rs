@@ -150,6 +150,7 @@ impl From<Refusal> for pb::BatchItemError {
             reason: refusal.reason,
             message: refusal.message,
             metadata: refusal.metadata,
+            field: refusal.field,
         }
     }
 }

@@ -294,7 +294,7 @@ pub fn message_id(request: &pb::GetMessageRequest) -> Result<MessageId, Error> {
     Ok(id)
 }
 
-fn location(fields: &mut Fields, place: pb::Location) -> Location {
+pub(super) fn location(fields: &mut Fields, place: pb::Location) -> Location {
     // Written so that NaN, which is in no range, is refused too.
     if !(-90.0..=90.0).contains(&place.latitude) {
         fields.refuse("location.latitude", "must be between -90 and 90");
@@ -408,6 +408,7 @@ impl From<Message> for pb::Message {
             edit_time: message.edited_at.map(to_timestamp),
             delete_time: message.deleted_at.map(to_timestamp),
             etag,
+            imported: message.imported,
         }
     }
 }

@@ -5,6 +5,7 @@ mod bulk;
 mod contact;
 mod conversation;
 mod message;
+mod message_batch;
 mod routing;
 mod search;
 mod statistics;

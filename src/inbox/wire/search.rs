@@ -68,7 +68,7 @@ impl TryFrom<pb::SearchMessagesRequest> for SearchPage {
     }
 }
 
-fn author(fields: &mut Fields, author: pb::Actor) -> Option<Actor> {
+pub(super) fn author(fields: &mut Fields, author: pb::Actor) -> Option<Actor> {
     match Actor::try_from(author) {
         Ok(author) => Some(author),
         Err(Error::InvalidArgument(violations)) => {

@@ -230,6 +230,9 @@ impl Filled {
         filled.deleted_quick_reply = text(&made["quickReply"]["id"]);
         let deleted = json!({"tenant": filled.slug, "quickReplyId": filled.deleted_quick_reply});
         call("DeleteQuickReply", deleted).await;
+        let mut batch = example("BatchCreateMessages", &filled);
+        batch["requestId"] = json!(filled.request_id);
+        call("BatchCreateMessages", batch).await;
         let mut upload = example("UploadAttachment", &filled);
         upload["requestId"] = json!(filled.request_id);
         let stored = call("UploadAttachment", upload).await;
@@ -341,6 +344,14 @@ impl Filled {
             ("MergeConversations", "target_conversation_id") => thing(&self.conversation),
             ("UndoConversationMerge", "conversation_merge_id") => thing(&self.conversation_merge),
             (
+                "BatchCreateMessages",
+                "messages[0].author.user_id"
+                | "messages[0].author.bot_id"
+                | "messages[0].import_id",
+            ) => Named::Stranger,
+            ("BatchCreateMessages", "messages[0].conversation_id") => thing(&self.conversation),
+            ("BatchCreateMessages", "messages[0].reply_to_message_id") => thing(&self.message),
+            (
                 _,
                 "assignee_id"
                 | "change.assignment.assignee_id"
@@ -365,7 +376,8 @@ impl Filled {
                 | "CreateQuickReply"
                 | "UseQuickReply"
                 | "UploadAttachment"
-                | "BatchUpdateConversations",
+                | "BatchUpdateConversations"
+                | "BatchCreateMessages",
                 "request_id",
             ) => Named::Request(self.request_id.clone()),
             ("CreateContact", "identities[0].channel_account_id")
@@ -654,6 +666,26 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "quickReplyId": tenant.quick_reply,
             "variables": {"order": "7"},
             "language": "de",
+        }),
+        "BatchCreateMessages" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "requestId": Uuid::now_v7().to_string(),
+            "messages": [{
+                "conversationId": tenant.conversation,
+                "direction": "MESSAGE_DIRECTION_OUTBOUND",
+                "type": "MESSAGE_TYPE_LOCATION",
+                "text": "Here",
+                "location": {"latitude": 52.5, "longitude": 13.4, "name": "Alex", "address": "Berlin"},
+                "metadata": metadata,
+                "replyToMessageId": tenant.message,
+                "author": {"userId": "user-3"},
+                "providerTime": "2019-05-01T09:30:00Z",
+                "status": "MESSAGE_STATUS_READ",
+                "importId": Uuid::now_v7().to_string(),
+            }],
+            "imported": true,
+            "allOrNothing": true,
         }),
         "GetMessage" => json!({"tenant": slug, "messageId": tenant.message}),
         "ListMessages" => json!({

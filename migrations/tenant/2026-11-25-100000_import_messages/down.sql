@@ -1,0 +1,2 @@
+DROP TABLE message_imports;
+ALTER TABLE inbox_messages DROP COLUMN imported;
