@@ -1,9 +1,11 @@
 //! Search: a million messages of one tenant, beside 200 tenants that are small.
+//!
+//! `BENCH_MESSAGES` says how many there are instead.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use communication_service::pb;
 use futures_util::{SinkExt as _, StreamExt as _, TryStreamExt as _, stream};
@@ -13,7 +15,7 @@ use tonic::Code;
 use uuid::Uuid;
 
 use crate::callers::{Callers, Pick, Task};
-use crate::postgres::Postgres;
+use crate::postgres::{BUILD_INDEXES, DROP_INDEXES, Postgres};
 use crate::process::Meter;
 use crate::report::verdict;
 use crate::service::Service;
@@ -25,7 +27,6 @@ use crate::{
 pub const NAME: &str = "search";
 
 const SEARCH_MESSAGES: &str = "/communication.v1.InboxService/SearchMessages";
-const MESSAGES: usize = 1_000_000;
 const SMALL_TENANTS: usize = 200;
 /// How many search at once.
 const CALLERS: usize = 2;
@@ -78,7 +79,10 @@ pub async fn measure(postgres: &Postgres, folder: &Path) -> Result<(), Failure> 
     let service = Service::start(folder, postgres.url(), &[]).await?;
     let callers = Callers::connect(&service.address, &token).await?;
     fill(postgres, &callers).await?;
-    load(postgres).await?;
+    let messages = setting("BENCH_MESSAGES", 1_000_000)?;
+    let begun = Instant::now();
+    load(postgres, messages).await?;
+    eprintln!("filled after {:.0?}", begun.elapsed());
     let small = stream::iter(0..SMALL_TENANTS).map(|number| small_tenant(&callers, number));
     small.buffered(4).try_collect::<Vec<()>>().await?;
 
@@ -88,7 +92,7 @@ pub async fn measure(postgres: &Postgres, folder: &Path) -> Result<(), Failure> 
         postgres: postgres.pid,
     };
     println!(
-        "\n| SearchMessages, {MESSAGES} messages, {CALLERS} callers | searches/s | CPU of the service | of PostgreSQL | p50 | p95 | bar |\n|---|--:|--:|--:|--:|--:|---|"
+        "\n| SearchMessages, {messages} messages, {CALLERS} callers | searches/s | CPU of the service | of PostgreSQL | p50 | p95 | bar |\n|---|--:|--:|--:|--:|--:|---|"
     );
     let sql = "SELECT extract(epoch FROM directory.now())::bigint";
     let now: i64 = postgres.admin.query_one(sql, &[]).await?.get(0);
@@ -116,7 +120,7 @@ pub async fn measure(postgres: &Postgres, folder: &Path) -> Result<(), Failure> 
 
 /// Stores the messages beside those that `fill` has made, as the service does: 5 % in Han, the
 /// others 10 words long on average, of a vocabulary as Zipf has it.
-async fn load(postgres: &Postgres) -> Result<(), Failure> {
+async fn load(postgres: &Postgres, messages: usize) -> Result<(), Failure> {
     let admin = &postgres.admin;
     let sql = "SELECT schema_name FROM directory.tenants WHERE slug = $1";
     let schema: String = admin.query_one(sql, &[&TENANT]).await?.get(0);
@@ -128,7 +132,7 @@ async fn load(postgres: &Postgres) -> Result<(), Failure> {
     let mut rows = Box::pin(admin.copy_in("COPY given FROM STDIN").await?);
     let mut chance = Chance(0x2026_1124_5eed_0001);
     let mut batch = String::new();
-    for number in 0..MESSAGES {
+    for number in 0..messages {
         let length = 1 + (chance.next() % 20) as usize;
         let (mut text, mut words) = (String::new(), String::new());
         if number % 20 == 0 {
@@ -164,15 +168,15 @@ async fn load(postgres: &Postgres) -> Result<(), Failure> {
              1000 + n AS sequence,
              CASE WHEN n % 10 = 0 THEN 'internal' ELSE 'inbound' END AS direction, text, words,
              'agent-' || n * 31 % 40 AS actor_id,
-             directory.now() - make_interval(secs => ({MESSAGES} - n) * 63) AS created_at
+             directory.now() - make_interval(secs => ({messages} - n) * 63) AS created_at
          FROM given;
          INSERT INTO inbox_messages (id, conversation_id, sequence, direction, type, text,
              actor_kind, actor_id, caller, correlation_id, metadata, created_at, updated_at)
          SELECT id, conversation_id, sequence, direction, 'text', text, 'user', actor_id, 'bench',
              '', '{{}}', created_at, created_at FROM new ORDER BY sequence;
          INSERT INTO inbox_message_words (message_id, number, created_at, words)
-         SELECT n.id, n.number, n.created_at, array_to_tsvector(ARRAY['.a' || (number >> 12),
-             '.b' || (number >> 17), '.c' || c.channel, '.d' || n.direction, '.e' || day,
+         SELECT n.id, n.number, n.created_at, array_to_tsvector(ARRAY['.a' || (n.number >> 12),
+             '.b' || (n.number >> 17), '.c' || c.channel, '.d' || n.direction, '.e' || day,
              '.f' || (day >> 5), '.g' || (day >> 10), '.k' || c.contact_identity_id,
              '.n' || k.channel_account_id, '.ttext', '.v' || n.conversation_id,
              '.wuser ' || n.actor_id]) || n.words::tsvector
@@ -185,10 +189,11 @@ async fn load(postgres: &Postgres) -> Result<(), Failure> {
          JOIN contact_identities k ON k.id = c.contact_identity_id
          ORDER BY n.number;
          UPDATE inbox_conversations SET last_sequence = 2000000;
-         DROP TABLE new; DROP TABLE given;
-         RESET search_path"
+         DROP TABLE new; DROP TABLE given"
     );
-    admin.batch_execute(&store).await?;
+    for step in [DROP_INDEXES, &store, BUILD_INDEXES, "RESET search_path"] {
+        admin.batch_execute(step).await?;
+    }
     admin.batch_execute("VACUUM ANALYZE").await?;
     Ok(())
 }

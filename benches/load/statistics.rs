@@ -2,6 +2,7 @@
 //!
 //! `BENCH_CONVERSATIONS` says how many there are instead.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use prost::bytes::Bytes;
 use prost_types::Timestamp;
 
 use crate::callers::Callers;
-use crate::postgres::Postgres;
+use crate::postgres::{BUILD_INDEXES, DROP_INDEXES, Postgres};
 use crate::report::verdict;
 use crate::service::Service;
 use crate::{Failure, INITIALIZE_TENANT, TENANT, bytes, service, setting};
@@ -30,7 +31,6 @@ const ROUNDS_OF_LOG: usize = 3;
 /// the customer, is assigned, answered, goes on with a second message and answer, and is archived.
 /// What the log tells of them is numbered by time.
 const STORY: &str = "
-    SET session_replication_role = replica;
     INSERT INTO channel_accounts (id, channel, name, is_default)
     SELECT ('00000000-0000-7000-8000-00000000000' || n)::uuid,
         (ARRAY['whatsapp', 'email', 'web', 'messenger', 'instagram'])[n], 'account ' || n, true
@@ -69,8 +69,8 @@ const STORY: &str = "
     FROM story WHERE k = 6;
     INSERT INTO inbox_messages (id, conversation_id, sequence, direction, type, text, status,
         actor_kind, actor_id, caller, correlation_id, metadata, created_at, updated_at)
-    SELECT gen_random_uuid(), ('00000000-0000-7000-8003-' || lpad(n::text, 12, '0'))::uuid,
-        array_position(ARRAY[2, 4, 5, 6], k), CASE WHEN k IN (2, 5) THEN 'inbound' ELSE 'outbound' END,
+    SELECT ('00000000-0000-7000-8004-' || lpad(id::text, 12, '0'))::uuid,
+        ('00000000-0000-7000-8003-' || lpad(n::text, 12, '0'))::uuid, array_position(ARRAY[2, 4, 5, 6], k), CASE WHEN k IN (2, 5) THEN 'inbound' ELSE 'outbound' END,
         'text', 'Good morning!', CASE WHEN k IN (4, 6) THEN 'sent' END,
         CASE WHEN k IN (2, 5) THEN 'service' ELSE 'user' END,
         CASE WHEN k IN (2, 5) THEN 'bench' ELSE 'agent-' || n % 50 END, 'bench', 'bench', '{}', at, at
@@ -100,9 +100,7 @@ const STORY: &str = "
     SELECT setval('events_id_seq', (SELECT max(id) FROM story));
     -- The rollups that count pretend to know it all, so that those built anew need not wait for them.
     UPDATE statistics_folds SET position = (SELECT max(id) FROM story);
-    DROP TABLE story;
-    RESET session_replication_role;
-    ANALYZE";
+    DROP TABLE story";
 
 /// A call to measure.
 struct Case {
@@ -218,7 +216,10 @@ pub async fn measure(postgres: &Postgres, folder: &Path) -> Result<(), Failure> 
     postgres.admin.batch_execute(&path).await?;
     let begun = Instant::now();
     let story = STORY.replace("{n}", &conversations.to_string());
+    postgres.admin.batch_execute(DROP_INDEXES).await?;
     postgres.admin.batch_execute(&story).await?;
+    postgres.admin.batch_execute(BUILD_INDEXES).await?;
+    postgres.admin.batch_execute("ANALYZE").await?;
     eprintln!("filled after {:.0?}", begun.elapsed());
 
     let begun = Instant::now();
@@ -245,6 +246,7 @@ pub async fn measure(postgres: &Postgres, folder: &Path) -> Result<(), Failure> 
     );
     let now = "SELECT extract(epoch FROM now())::bigint";
     let now: i64 = postgres.admin.query_one(now, &[]).await?.get(0);
+    let mut asked: HashMap<String, Vec<Duration>> = HashMap::new();
     for case in cases(now) {
         let mut histogram = Histogram::<u64>::new(3)?;
         let mut size = 0;
@@ -261,8 +263,9 @@ pub async fn measure(postgres: &Postgres, folder: &Path) -> Result<(), Failure> 
             "30"
         };
         let log = case.log.replace("{days}", days);
-        let mut alone = Vec::new();
-        for _ in 0..ROUNDS_OF_LOG {
+        // Several calls ask the log the same.
+        let mut alone = asked.remove(&log).unwrap_or_default();
+        while alone.len() < ROUNDS_OF_LOG {
             let begun = Instant::now();
             postgres.admin.query(&log, &[]).await?;
             alone.push(begun.elapsed());
@@ -278,6 +281,7 @@ pub async fn measure(postgres: &Postgres, folder: &Path) -> Result<(), Failure> 
             size / 1024,
             alone[ROUNDS_OF_LOG / 2],
         );
+        asked.insert(log, alone);
     }
     service.stop().await
 }

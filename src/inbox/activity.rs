@@ -115,10 +115,15 @@ pub async fn list(
         .select(inbox_conversations::id);
     let found: Option<ConversationId> = conversation.first(conn).await.optional()?;
     found.ok_or_else(|| Error::not_found("conversation", id))?;
+    // Were the conversation a mere condition, the database might walk down the changes of all until
+    // it has enough of this one.
     let activities = conversation_changes::table
-        .filter(conversation_changes::conversation_id.eq(id))
+        .filter(conversation_changes::conversation_id.eq_any([id]))
         .filter(conversation_changes::id.lt(before.unwrap_or(i64::MAX)))
-        .order(conversation_changes::id.desc())
+        .order((
+            conversation_changes::conversation_id.desc(),
+            conversation_changes::id.desc(),
+        ))
         .limit(size.rows())
         .select(Activity::as_select());
     Ok(activities.load(conn).await?)

@@ -103,15 +103,28 @@ macro_rules! rank {
     };
 }
 
+impl Priority {
+    fn rank(self) -> &'static str {
+        match self {
+            Self::Urgent => "1",
+            Self::High => "2",
+            Self::Normal => "3",
+            Self::Low => "4",
+        }
+    }
+}
+
 /// A page of conversations.
 ///
-/// Each status is a walk of its own down the index, and the walks are merged: over several statuses
-/// at once the database would read and sort them all. Filters that few conversations may pass are
-/// planned for their values, so that the database can begin with those few; without them the
-/// prepared plan is kept.
+/// Each status is a walk of its own down an index, and the walks are merged: over several statuses
+/// at once the database would read and sort them all. What is archived is apart from what is at
+/// work, as the indexes are. Filters that few conversations may pass are planned for their values,
+/// so that the database can begin with those few; without them the prepared plan is kept.
 #[derive(Debug)]
 struct Page<'a> {
     filter: &'a ConversationFilter,
+    archived: Vec<Status>,
+    at_work: Vec<Status>,
     order: Order,
     beyond: Option<Position>,
     rows: i64,
@@ -140,29 +153,15 @@ impl QueryFragment<Pg> for Page<'_> {
             Some(_) => concat!(", ", unread_count!()),
             None => ", NULL::integer",
         });
-        out.push_sql(" FROM input CROSS JOIN (SELECT p.* FROM ");
-        match self.order {
-            Order::LastMessage | Order::Priority | Order::NewestFirst | Order::OldestFirst => {
-                out.push_sql("unnest(");
-                out.push_bind_param::<Array<Text>, _>(&self.filter.statuses)?;
-                out.push_sql(") AS wanted (status) CROSS JOIN LATERAL (");
-                out.push_sql(conversation_of!("inbox_conversations"));
-                out.push_sql(" WHERE c.status = wanted.status");
-            }
-            Order::WaitingLongest => {
-                out.push_sql("(");
-                out.push_sql(conversation_of!("inbox_conversations"));
-                out.push_sql(" WHERE c.status = ANY (");
-                out.push_bind_param::<Array<Text>, _>(&self.filter.statuses)?;
-                out.push_sql(")");
+        out.push_sql(" FROM input CROSS JOIN (SELECT * FROM (");
+        let mut separator = "";
+        for statuses in [&self.at_work, &self.archived] {
+            if !statuses.is_empty() {
+                out.push_sql(separator);
+                separator = " UNION ALL ";
+                self.walk_statuses(statuses, out.reborrow())?;
             }
         }
-        self.filter.walk(out.reborrow())?;
-        self.walk_beyond(out.reborrow())?;
-        out.push_sql(" ORDER BY ");
-        out.push_sql(self.order.of_conversations());
-        out.push_sql(" LIMIT ");
-        out.push_bind_param::<BigInt, _>(&self.rows)?;
         out.push_sql(") p ORDER BY ");
         out.push_sql(self.order.of_page());
         out.push_sql(" LIMIT ");
@@ -174,11 +173,61 @@ impl QueryFragment<Pg> for Page<'_> {
 }
 
 impl Page<'_> {
+    /// Reads the first conversations of each of some statuses, or of all that wait among them.
+    fn walk_statuses<'b>(
+        &'b self,
+        statuses: &'b Vec<Status>,
+        mut out: AstPass<'_, 'b, Pg>,
+    ) -> QueryResult<()> {
+        out.push_sql("SELECT p.* FROM ");
+        if self.order == Order::WaitingLongest {
+            out.push_sql("(");
+            out.push_sql(conversation_of!("inbox_conversations"));
+            out.push_sql(" WHERE c.status = ANY (");
+            out.push_bind_param::<Array<Text>, _>(statuses)?;
+            out.push_sql(") AND c.waiting_since IS NOT NULL");
+        } else {
+            out.push_sql("unnest(");
+            out.push_bind_param::<Array<Text>, _>(statuses)?;
+            out.push_sql(") AS wanted (status) CROSS JOIN ");
+            if let (Order::LastMessage, Some(channels)) = (self.order, &self.filter.channels) {
+                out.push_sql("unnest(");
+                out.push_bind_param::<Array<Text>, _>(channels)?;
+                out.push_sql(") AS of (channel) CROSS JOIN ");
+            }
+            out.push_sql("LATERAL (");
+            out.push_sql(conversation_of!("inbox_conversations"));
+            out.push_sql(match (self.order, &self.filter.channels) {
+                // Were the status a mere condition, the database might walk down the numbers of all
+                // conversations until it has enough that fulfil it.
+                (Order::NewestFirst | Order::OldestFirst, _) => {
+                    " WHERE c.status = ANY (ARRAY[wanted.status])"
+                }
+                (Order::LastMessage, Some(_)) => {
+                    " WHERE c.status = wanted.status AND c.channel = of.channel"
+                }
+                _ => " WHERE c.status = wanted.status",
+            });
+        }
+        // Where nothing archived is wanted, the filter says so itself.
+        if self.filter.statuses.contains(&Status::Archived) {
+            out.push_sql(match statuses[..] {
+                [Status::Archived] => " AND c.archived_at IS NOT NULL",
+                _ => " AND c.archived_at IS NULL",
+            });
+        }
+        self.filter.walk(out.reborrow())?;
+        self.walk_beyond(out.reborrow())?;
+        out.push_sql(" ORDER BY ");
+        out.push_sql(self.order.of_conversations());
+        out.push_sql(" LIMIT ");
+        out.push_bind_param::<BigInt, _>(&self.rows)?;
+        out.push_sql(") p");
+        Ok(())
+    }
+
     /// Leaves out what came on the pages before.
     fn walk_beyond<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        if self.order == Order::WaitingLongest {
-            out.push_sql(" AND c.waiting_since IS NOT NULL AND c.archived_at IS NULL");
-        }
         let Some(beyond) = &self.beyond else {
             return Ok(());
         };
@@ -225,8 +274,8 @@ impl Order {
     fn of_conversations(self) -> &'static str {
         match self {
             Self::LastMessage => "c.last_message_at DESC, c.id DESC",
-            Self::NewestFirst => "c.number DESC",
-            Self::OldestFirst => "c.number",
+            Self::NewestFirst => "c.status DESC, c.number DESC",
+            Self::OldestFirst => "c.status, c.number",
             Self::Priority => concat!(rank!("c"), ", c.number"),
             Self::WaitingLongest => "c.waiting_since, c.id",
         }
@@ -256,6 +305,8 @@ impl ConversationFilter {
             || self.team_id.is_some()
             || !self.labels.is_empty()
             || self.channel_account_id.is_some()
+            || self.channels.is_some()
+            || self.updated_since.is_some()
             || self.priorities.is_some()
             || self.qualified.is_some()
             || self.snoozed.is_some()
@@ -298,15 +349,19 @@ impl ConversationFilter {
             out.push_bind_param::<Array<Text>, _>(&self.labels)?;
         }
         if let Some(priorities) = &self.priorities {
-            out.push_sql(" AND c.priority = ANY (");
-            out.push_bind_param::<Array<Text>, _>(priorities)?;
-            out.push_sql(")");
+            // As the index has it, and a single one so that the index gives the order.
+            let ranks: Vec<_> = priorities.iter().map(|wanted| wanted.rank()).collect();
+            out.push_sql(concat!(" AND ", rank!("c"), " = "));
+            match ranks[..] {
+                [rank] => out.push_sql(rank),
+                _ => out.push_sql(&format!("ANY ('{{{}}}'::integer[])", ranks.join(","))),
+            }
         }
         let states = [
             (self.unassigned, "c.assignee_id IS NULL"),
             (self.qualified, "c.qualified_at IS NOT NULL"),
             (self.snoozed, "c.snoozed_until IS NOT NULL"),
-            (self.unread, "c.last_inbound_sequence > c.read_sequence"),
+            (self.unread, "c.last_inbound_sequence - c.read_sequence > 0"),
         ];
         for (wanted, state) in states {
             if let Some(wanted) = wanted {
@@ -328,8 +383,19 @@ pub async fn list(
     size: PageSize,
 ) -> Result<Vec<Seen>, Error> {
     let facts = conn.facts().clone();
+    let (mut archived, at_work): (Vec<_>, Vec<_>) =
+        (filter.statuses.iter().copied()).partition(|status| *status == Status::Archived);
+    if order == Order::WaitingLongest {
+        // For what is archived nobody waits.
+        archived.clear();
+    }
+    if archived.is_empty() && at_work.is_empty() {
+        return Ok(Vec::new());
+    }
     let page = Page {
         filter,
+        archived,
+        at_work,
         order,
         beyond,
         rows: size.rows(),

@@ -1,6 +1,7 @@
 //! Merging conversations: one goes on in the place of two. No message moves, so that undoing leaves
 //! no gap in either.
 
+use std::cmp::Reverse;
 use std::marker::PhantomData;
 
 use chrono::{DateTime, Utc};
@@ -315,15 +316,24 @@ pub async fn list(
         .await?
         .ok_or_else(|| Error::not_found("conversation", id))?;
     let before = before.unwrap_or(ConversationMergeId(uuid::Uuid::max()));
-    let merges = conversation_merges::table
-        .filter(
-            conversation_merges::source_conversation_id
-                .eq(id)
-                .or(conversation_merges::target_conversation_id.eq(id)),
-        )
+    // Either side is a walk down an index of its own; with both in one condition, the database would
+    // read and sort them all.
+    let page = conversation_merges::table
         .filter(conversation_merges::id.lt(before))
-        .order(conversation_merges::id.desc())
         .limit(size.rows())
         .select(Merge::as_select());
-    Ok(merges.load(conn).await?)
+    let (of_source, of_target) = (
+        conversation_merges::source_conversation_id,
+        conversation_merges::target_conversation_id,
+    );
+    let of_source = page
+        .filter(of_source.eq_any([id]))
+        .order((of_source.desc(), conversation_merges::id.desc()));
+    let of_target = page
+        .filter(of_target.eq_any([id]))
+        .order((of_target.desc(), conversation_merges::id.desc()));
+    let mut merges: Vec<Merge> = of_source.union_all(of_target).load(conn).await?;
+    merges.sort_unstable_by_key(|merge| Reverse(merge.id));
+    merges.truncate(usize::try_from(size.rows()).unwrap_or_default());
+    Ok(merges)
 }

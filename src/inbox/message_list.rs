@@ -24,6 +24,8 @@ pub enum Order {
 }
 
 statement! {
+    // PostgreSQL takes every conversation for one of the average length, of which a few rows are
+    // soon read and sorted. Of a range of pairs it expects many, and walks down the index.
     /// Lists messages upwards from a sequence.
     OldestFirst<'a> -> (sql_types::Uuid, Nullable<MessageRow>) {
         conversation_id: ConversationId => sql_types::Uuid,
@@ -35,9 +37,10 @@ statement! {
         FROM input JOIN inbox_conversations c ON c.id = input.conversation_id
         LEFT JOIN LATERAL (
             SELECT * FROM inbox_messages
-            WHERE conversation_id = c.id AND sequence > input.after
+            WHERE (conversation_id, sequence) > (c.id, input.after)
+                AND (conversation_id, sequence) <= (c.id, 9223372036854775807)
                 AND (input.shows_deleted OR deleted_at IS NULL)
-            ORDER BY sequence LIMIT input.rows
+            ORDER BY conversation_id, sequence LIMIT input.rows
         ) m ON true
         WHERE c.deleted_at IS NULL ORDER BY m.sequence")
 }
@@ -54,9 +57,10 @@ statement! {
         FROM input JOIN inbox_conversations c ON c.id = input.conversation_id
         LEFT JOIN LATERAL (
             SELECT * FROM inbox_messages
-            WHERE conversation_id = c.id AND sequence < input.before
+            WHERE (conversation_id, sequence) < (c.id, input.before)
+                AND (conversation_id, sequence) > (c.id, 0)
                 AND (input.shows_deleted OR deleted_at IS NULL)
-            ORDER BY sequence DESC LIMIT input.rows
+            ORDER BY conversation_id DESC, sequence DESC LIMIT input.rows
         ) m ON true
         WHERE c.deleted_at IS NULL ORDER BY m.sequence DESC")
 }

@@ -30,6 +30,7 @@ mod key_server;
 mod limits;
 mod migration;
 mod model;
+mod plans;
 mod prove;
 mod quick_reply;
 mod readme;

@@ -230,7 +230,7 @@ enum Kept {
     Conversation(Box<(CreateConversationRequest, CreateConversationResponse)>),
     Message(Box<(CreateMessageRequest, CreateMessageResponse)>),
     /// One whose answer told of a message that was redacted; that of a message.
-    Forgotten(Option<CreateMessageRequest>),
+    Forgotten(Option<Box<CreateMessageRequest>>),
 }
 
 impl Kept {
@@ -243,7 +243,7 @@ impl Kept {
         };
         if told.is_some_and(|message| message.id == message_id) {
             *self = match std::mem::replace(self, Self::Forgotten(None)) {
-                Self::Message(kept) => Self::Forgotten(Some(kept.0)),
+                Self::Message(kept) => Self::Forgotten(Some(Box::new(kept.0))),
                 _ => Self::Forgotten(None),
             };
         }
@@ -918,7 +918,7 @@ impl Run {
             Kept::Forgotten(None) => Ok(()),
             Kept::Forgotten(Some(request)) => {
                 let gone: Result<(), Refused> = Err((Code::FailedPrecondition, "ANSWER_ERASED"));
-                agree(gone, inbox.create_message(request.clone()).await).map(drop)
+                agree(gone, inbox.create_message((**request).clone()).await).map(drop)
             }
             Kept::Conversation(kept) => {
                 let (request, before) = &**kept;

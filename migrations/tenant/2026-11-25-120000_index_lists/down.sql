@@ -1,0 +1,13 @@
+DROP STATISTICS inbox_conversations_rank_stat;
+DROP STATISTICS inbox_conversations_unread_stat;
+DROP INDEX inbox_conversations_updated_at_idx;
+DROP INDEX inbox_conversations_channel_idx;
+DROP INDEX inbox_conversations_qualified_at_idx;
+DROP INDEX inbox_conversations_unread_idx;
+DROP INDEX inbox_conversations_unassigned_idx;
+DROP INDEX inbox_conversations_archived_team_id_idx;
+DROP INDEX inbox_conversations_archived_assignee_id_idx;
+CREATE INDEX inbox_conversations_team_id_idx ON inbox_conversations (team_id) WHERE team_id IS NOT NULL AND archived_at IS NULL;
+CREATE INDEX inbox_conversations_assignee_id_idx ON inbox_conversations (assignee_id) WHERE assignee_id IS NOT NULL AND archived_at IS NULL;
+DROP INDEX inbox_conversations_team_id_status_idx;
+DROP INDEX inbox_conversations_assignee_id_status_idx;
