@@ -209,6 +209,8 @@ pub enum Precondition {
     MessageInbound(String),
     /// The message was sent where nothing can be changed or called back.
     MessageSent(String),
+    /// The message did not fail.
+    MessageNotFailed(String),
     /// The contact was merged into another.
     ContactMerged {
         /// The contact.

@@ -287,6 +287,11 @@ impl Precondition {
                 format!("message `{id}` was sent, and its channel can neither change nor call it back; `redact` deletes our copy"),
             )
             .with("message_id", id.clone()),
+            Self::MessageNotFailed(id) => Detail::new(
+                ErrorReason::MessageNotFailed,
+                format!("message `{id}` was sent and did not fail"),
+            )
+            .with("message_id", id.clone()),
             Self::ContactMerged { contact, into } => Detail::new(
                 ErrorReason::ContactMerged,
                 format!("contact `{contact}` was merged into `{into}`"),

@@ -379,6 +379,9 @@ statement! {
                 location_address = NULL, metadata = NULL,
                 redacted_at = coalesce(r.redacted_at, directory.now())
             FROM emptied WHERE r.message_id = emptied.id
+        ), unexplained AS (
+            UPDATE message_attempts a SET failure_message = NULL
+            FROM emptied WHERE a.message_id = emptied.id
         ), named AS (
             SELECT e.channel_account_id, e.provider_id
             FROM emptied JOIN provider_events e ON e.message_id = emptied.id

@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{self, Array, Integer, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
+use super::attempt::end_attempt;
 use super::message::{Direction, Message, MessageRow, message_columns};
 use crate::database::statement::statement;
 use crate::error::{Error, Precondition};
@@ -101,7 +102,7 @@ statement! {
                 bumped.conversation_id AS parent_id, bumped.sequence, bumped.version,
                 '{status}'::text[] AS changed
             FROM bumped
-        )", append_events!(), "
+        )", append_events!(), end_attempt!(), "
         SELECT ", message_columns!(), " FROM bumped m
         UNION ALL
         SELECT ", message_columns!(), " FROM head m WHERE NOT EXISTS (SELECT FROM bumped)")

@@ -4,6 +4,7 @@ mod activity;
 mod agent;
 mod amendment;
 mod attachment;
+mod attempt;
 mod bulk;
 mod change;
 mod channel_account;

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::agent::{self, AgentPatch};
 use super::attachment::{self, NewAttachment, Reading};
+use super::attempt;
 use super::bulk::{self, Batch};
 use super::change::{self, Alteration, Target};
 use super::contact::{self, NewContact};
@@ -28,9 +29,9 @@ use super::statistics::response_times::{self, ResponseTimesQuery};
 use super::statistics::user_activity::{self, ActivityQuery};
 use super::wire::{
     self, AgentsPage, AutoAssign, ContactEdit, ContactsPage, ConversationsPage, FilterCall,
-    MergesPage, MessagesPage, PageOfConversation, PolicyEdit, ReadMark, RevisionsPage, SearchPage,
-    attachment_id, contact_id, contact_merge_id, content, conversation_id, conversation_merge_id,
-    message_id, message_match, policy_account, team_id,
+    MergesPage, MessagesPage, PageOfConversation, PageOfMessage, PolicyEdit, ReadMark, Retry,
+    SearchPage, attachment_id, contact_id, contact_merge_id, content, conversation_id,
+    conversation_merge_id, message_id, message_match, policy_account, team_id,
 };
 use super::{
     activity, contact_erasure, contact_export, conversation, merge, message_list, policy,
@@ -491,6 +492,43 @@ impl InboxService for Inbox {
         }))
     }
 
+    async fn retry_message(
+        &self,
+        request: Request<pb::RetryMessageRequest>,
+    ) -> Result<Response<pb::RetryMessageResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let Retry {
+            request_id,
+            message_id,
+        } = Retry::try_from(request)?;
+        let message = attempt::retry(&mut tenant.conn().await?, message_id, request_id).await?;
+        Ok(Response::new(pb::RetryMessageResponse {
+            message: Some(message.into()),
+        }))
+    }
+
+    async fn list_message_attempts(
+        &self,
+        request: Request<pb::ListMessageAttemptsRequest>,
+    ) -> Result<Response<pb::ListMessageAttemptsResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let page = PageOfMessage::try_from(request)?;
+        let path = pb::ListMessageAttemptsRequest::PATH.as_bytes();
+        let id = page.message_id;
+        let list = List::new(&[path, tenant.binding(), id.0.as_bytes()]);
+        let sealer = self.tenants.page_sealer();
+        let before: Option<i32> = list.position(sealer, &page.token)?;
+        let mut conn = tenant.conn().await?;
+        let mut rows = attempt::list(&mut conn, id, before, page.size).await?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, |attempt| {
+            attempt.number
+        })?;
+        Ok(Response::new(pb::ListMessageAttemptsResponse {
+            attempts: rows.into_iter().map(Into::into).collect(),
+            next_page_token,
+        }))
+    }
+
     async fn edit_message(
         &self,
         request: Request<pb::EditMessageRequest>,
@@ -520,7 +558,7 @@ impl InboxService for Inbox {
         request: Request<pb::ListMessageRevisionsRequest>,
     ) -> Result<Response<pb::ListMessageRevisionsResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let page = RevisionsPage::try_from(request)?;
+        let page = PageOfMessage::try_from(request)?;
         let path = pb::ListMessageRevisionsRequest::PATH.as_bytes();
         let id = page.message_id;
         let list = List::new(&[path, tenant.binding(), id.0.as_bytes()]);

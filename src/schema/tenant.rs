@@ -357,6 +357,7 @@ diesel::table! {
         provider_edit -> Nullable<Int8>,
         reply_to_provider_id -> Nullable<Text>,
         imported -> Bool,
+        tries -> Int4,
     }
 }
 
@@ -420,6 +421,22 @@ diesel::table! {
         delivery_id -> Uuid,
         created_at -> Timestamptz,
         applied_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    message_attempts (message_id, number) {
+        message_id -> Uuid,
+        number -> Int4,
+        outcome -> Nullable<Text>,
+        failure_code -> Nullable<Text>,
+        failure_message -> Nullable<Text>,
+        actor_kind -> Text,
+        actor_id -> Text,
+        caller -> Text,
+        correlation_id -> Text,
+        started_at -> Timestamptz,
+        ended_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -569,6 +586,7 @@ diesel::joinable!(inbox_quick_reply_uses -> inbox_messages (message_id));
 diesel::joinable!(inbox_quick_reply_uses -> inbox_quick_replies (quick_reply_id));
 diesel::joinable!(mentions -> chat_entries (chat_entry_id));
 diesel::joinable!(message_amendments -> channel_accounts (channel_account_id));
+diesel::joinable!(message_attempts -> inbox_messages (message_id));
 diesel::joinable!(message_imports -> channel_accounts (channel_account_id));
 diesel::joinable!(message_imports -> inbox_messages (message_id));
 diesel::joinable!(message_revisions -> inbox_messages (message_id));
@@ -602,6 +620,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     inbox_quick_reply_uses,
     mentions,
     message_amendments,
+    message_attempts,
     message_imports,
     message_revisions,
     parked_receipts,

@@ -1030,6 +1030,7 @@ async fn every_table_is_known_to_the_erasure() {
         "inbox_message_words",
         "inbox_message_words_backfill",
         "message_amendments",
+        "message_attempts",
         "message_revisions",
         "message_imports",
         "requests",

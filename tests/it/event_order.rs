@@ -7,8 +7,9 @@ use std::time::Duration;
 use communication_service::pb::{
     BatchCreateMessagesRequest, BatchUpdateConversationsRequest, ConversationChange,
     CreateQuickReplyRequest, DeleteMessageRequest, DeleteQuickReplyRequest, EditMessageRequest,
-    MessageStatus, NewMessage, QuickReply, UndeleteQuickReplyRequest, UpdateConversationRequest,
-    UpdateMessageStatusRequest, UpdateQuickReplyRequest, UseQuickReplyRequest,
+    MessageStatus, NewMessage, QuickReply, RetryMessageRequest, UndeleteQuickReplyRequest,
+    UpdateConversationRequest, UpdateMessageStatusRequest, UpdateQuickReplyRequest,
+    UseQuickReplyRequest,
 };
 use tokio_postgres::error::SqlState;
 use tonic::Request;
@@ -197,7 +198,7 @@ async fn update_message_status_locks_the_log_before_it_draws() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn edits_and_deletions_lock_the_log_before_they_draw() {
+async fn edits_retries_and_deletions_lock_the_log_before_they_draw() {
     let server = TestServer::start().await;
     let tenant = server.tenant().await;
     let conversation = tenant.conversation().await;
@@ -212,6 +213,23 @@ async fn edits_and_deletions_lock_the_log_before_they_draw() {
     };
     waits_for_the_lock(&tenant, row, async move {
         inbox.edit_message(edit).await.unwrap();
+    })
+    .await;
+    let failed = UpdateMessageStatusRequest {
+        tenant: tenant.slug(),
+        message_id: message.id.clone(),
+        status: MessageStatus::Failed.into(),
+        ..Default::default()
+    };
+    let mut inbox = tenant.inbox.clone();
+    inbox.update_message_status(failed).await.unwrap();
+    let retry = RetryMessageRequest {
+        tenant: tenant.slug(),
+        message_id: message.id.clone(),
+        ..Default::default()
+    };
+    waits_for_the_lock(&tenant, row, async move {
+        inbox.retry_message(retry).await.unwrap();
     })
     .await;
     let mut inbox = tenant.inbox.clone();

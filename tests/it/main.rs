@@ -10,6 +10,7 @@
 mod access;
 mod admin_port;
 mod attachments;
+mod attempts;
 mod bulk;
 mod commands;
 mod connections;

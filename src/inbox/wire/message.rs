@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::field::{Fields, Most, to_struct};
 use crate::ids::{AttachmentId, ConversationId, MessageId};
 use crate::inbox::attachment::MOST_OF_A_MESSAGE;
+use crate::inbox::attempt::{Attempt, AttemptOutcome};
 use crate::inbox::deletion::Deletion;
 use crate::inbox::message::{Direction, Location, Message, MessageType, NewMessage};
 use crate::inbox::message_list;
@@ -234,8 +235,31 @@ impl TryFrom<pb::DeleteMessageRequest> for Deletion {
     }
 }
 
-/// What `ListMessageRevisions` asks for.
-pub struct RevisionsPage {
+/// What `RetryMessage` asks for.
+pub struct Retry {
+    /// The caller's id for the request.
+    pub request_id: Option<RequestId>,
+    /// Which message.
+    pub message_id: MessageId,
+}
+
+impl TryFrom<pb::RetryMessageRequest> for Retry {
+    type Error = Error;
+
+    fn try_from(mut request: pb::RetryMessageRequest) -> Result<Self, Error> {
+        let request_id = RequestId::take(&mut request)?;
+        let mut fields = Fields::default();
+        let message_id = fields.required_id("message_id", &request.message_id, MessageId);
+        fields.finish()?;
+        Ok(Self {
+            request_id,
+            message_id,
+        })
+    }
+}
+
+/// What a list asks for that belongs to one message.
+pub struct PageOfMessage {
     /// Of which message.
     pub message_id: MessageId,
     /// How many.
@@ -244,19 +268,53 @@ pub struct RevisionsPage {
     pub token: String,
 }
 
-impl TryFrom<pb::ListMessageRevisionsRequest> for RevisionsPage {
-    type Error = Error;
+macro_rules! pages_of_message {
+    ($($request:ident),* $(,)?) => {$(
+        impl TryFrom<pb::$request> for PageOfMessage {
+            type Error = Error;
 
-    fn try_from(request: pb::ListMessageRevisionsRequest) -> Result<Self, Error> {
-        let size = PageSize::new(request.page_size)?;
-        let mut fields = Fields::default();
-        let message_id = fields.required_id("message_id", &request.message_id, MessageId);
-        fields.finish()?;
-        Ok(Self {
-            message_id,
-            size,
-            token: request.page_token,
-        })
+            fn try_from(request: pb::$request) -> Result<Self, Error> {
+                let size = PageSize::new(request.page_size)?;
+                let mut fields = Fields::default();
+                let message_id = fields.required_id("message_id", &request.message_id, MessageId);
+                fields.finish()?;
+                Ok(Self {
+                    message_id,
+                    size,
+                    token: request.page_token,
+                })
+            }
+        }
+    )*};
+}
+
+pages_of_message! {
+    ListMessageAttemptsRequest,
+    ListMessageRevisionsRequest,
+}
+
+impl From<Attempt> for pb::MessageAttempt {
+    fn from(attempt: Attempt) -> Self {
+        let outcome = match attempt.outcome {
+            None => pb::MessageAttemptOutcome::Unspecified,
+            Some(AttemptOutcome::Sent) => pb::MessageAttemptOutcome::Sent,
+            Some(AttemptOutcome::Failed) => pb::MessageAttemptOutcome::Failed,
+        };
+        let failed = attempt.outcome == Some(AttemptOutcome::Failed);
+        let failure = failed.then(|| pb::MessageFailure {
+            code: attempt.failure_code.unwrap_or_default(),
+            message: attempt.failure_message.unwrap_or_default(),
+        });
+        Self {
+            message_id: attempt.message_id.into(),
+            number: attempt.number,
+            outcome: outcome.into(),
+            failure,
+            actor: Actor::of_kind(&attempt.actor_kind, attempt.actor_id).map(Into::into),
+            caller: attempt.caller,
+            start_time: Some(to_timestamp(attempt.started_at)),
+            end_time: attempt.ended_at.map(to_timestamp),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ pub use contact::{ContactEdit, ContactsPage, MergesPage, contact_id, contact_mer
 pub use conversation::{
     ConversationsPage, PageOfConversation, ReadMark, conversation_id, conversation_merge_id,
 };
-pub use message::{MessagesPage, RevisionsPage, message_id};
+pub use message::{MessagesPage, PageOfMessage, Retry, message_id};
 pub use routing::{AgentsPage, AutoAssign, PolicyEdit, policy_account};
 pub use search::{SearchPage, message_match};
 pub use statistics::{response_times, team_id, volume};

@@ -37,6 +37,8 @@ pub struct Filled {
     /// A note that was edited, and a message that may be deleted.
     note: String,
     doomed: String,
+    /// One that failed twice.
+    failed: String,
     quick_reply: String,
     deleted_quick_reply: String,
     attachment: String,
@@ -94,6 +96,7 @@ impl Filled {
             message: String::new(),
             note: String::new(),
             doomed: String::new(),
+            failed: String::new(),
             quick_reply: String::new(),
             deleted_quick_reply: String::new(),
             attachment: String::new(),
@@ -159,6 +162,27 @@ impl Filled {
             let mut edit = example("EditMessage", &filled);
             edit["text"] = json!(again);
             call("EditMessage", edit).await;
+        }
+        let new = json!({
+            "tenant": filled.slug,
+            "conversationId": filled.conversation,
+            "text": "Not for you",
+        });
+        let made = call("CreateMessage", new).await;
+        filled.failed = text(&made["message"]["id"]);
+        for request_id in [filled.request_id.clone(), String::new()] {
+            let failed = json!({
+                "tenant": filled.slug,
+                "messageId": filled.failed,
+                "status": "MESSAGE_STATUS_FAILED",
+            });
+            call("UpdateMessageStatus", failed).await;
+            let again = json!({
+                "tenant": filled.slug,
+                "messageId": filled.failed,
+                "requestId": request_id,
+            });
+            call("RetryMessage", again).await;
         }
         // Two merges into a conversation, and one more that can be merged.
         for thread in ["merged-1", "merged-2", "merged-3"] {
@@ -377,7 +401,8 @@ impl Filled {
                 | "UseQuickReply"
                 | "UploadAttachment"
                 | "BatchUpdateConversations"
-                | "BatchCreateMessages",
+                | "BatchCreateMessages"
+                | "RetryMessage",
                 "request_id",
             ) => Named::Request(self.request_id.clone()),
             ("CreateContact", "identities[0].channel_account_id")
@@ -425,6 +450,7 @@ impl Filled {
             | ("ListMessages", "around_message_id") => thing(&self.message),
             ("EditMessage" | "ListMessageRevisions", "message_id") => thing(&self.note),
             ("DeleteMessage", "message_id") => thing(&self.doomed),
+            ("RetryMessage" | "ListMessageAttempts", "message_id") => thing(&self.failed),
             ("GetAttachment" | "DownloadAttachment", "attachment_id")
             | ("CreateMessage", "attachment_ids") => thing(&self.attachment),
             ("GetChannelAccount" | "DisconnectChannelAccount", "channel_account_id") => {
@@ -716,6 +742,17 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "status": "MESSAGE_STATUS_FAILED",
             "statusTime": "2026-01-01T00:00:00Z",
             "failure": {"code": "131026", "message": "undeliverable"},
+        }),
+        "RetryMessage" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "requestId": Uuid::now_v7().to_string(),
+            "messageId": tenant.failed,
+        }),
+        "ListMessageAttempts" => json!({
+            "tenant": slug,
+            "messageId": tenant.failed,
+            "pageSize": 1,
         }),
         "EditMessage" => json!({
             "tenant": slug,

@@ -1,0 +1,2 @@
+DROP TABLE message_attempts;
+ALTER TABLE inbox_messages DROP COLUMN tries;
