@@ -152,6 +152,14 @@ impl Caller {
         }
     }
 
+    /// Who has called before, when what they asked for is due.
+    pub fn before(service: &str) -> Self {
+        Self {
+            service: service.to_owned(),
+            ..Self::itself()
+        }
+    }
+
     /// Checks that the credential is for a tenant.
     ///
     /// # Errors

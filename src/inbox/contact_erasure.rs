@@ -167,6 +167,12 @@ statement! {
                 updated_at = directory.now(), version = c.version + 1
             FROM input WHERE c.contact_identity_id = ANY (input.identities)
             RETURNING c.id, c.version
+        ), unsent AS (
+            DELETE FROM scheduled_messages s USING emptied WHERE s.conversation_id = emptied.id
+            RETURNING s.attachment_ids
+        ), unneeded AS (
+            UPDATE attachments a SET state = 'deleted', file_name = ''
+            FROM unsent WHERE a.id = ANY (unsent.attachment_ids) AND a.message_id IS NULL
         ), unlabelled AS (
             UPDATE conversation_changes h
             SET labels = '{}', old_labels = CASE WHEN h.old_labels IS NOT NULL THEN '{}'::text[] END

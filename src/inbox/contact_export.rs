@@ -11,6 +11,7 @@ use super::listing::{self, ConversationFilter, Position};
 use super::message::Message;
 use super::message_list;
 use super::revision::{self, Revision};
+use super::schedule::{self, Scheduled};
 use crate::error::Error;
 use crate::ids::{ContactId, ConversationId, MessageId};
 use crate::page::PageSize;
@@ -30,6 +31,8 @@ pub enum Piece {
     Conversation(Box<Conversation>),
     /// A message of the conversation before it.
     Message(Box<Message>),
+    /// A message that is to be sent in the conversation before it.
+    Scheduled(Box<Scheduled>),
     /// What the message before it said before.
     Revision(Box<Revision>),
 }
@@ -153,8 +156,18 @@ impl Export {
                     up_to: conversation.last_sequence,
                     place: conversation.position(),
                 };
+                let id = conversation.id;
                 self.read
                     .push_back(Piece::Conversation(Box::new(conversation)));
+                let size = PageSize::new(MESSAGES)?;
+                let mut after = None;
+                loop {
+                    let unsent = schedule::list(conn, Some(id), after, size).await?;
+                    let Some(last) = unsent.last() else { break };
+                    after = Some((last.send_at, last.id));
+                    let unsent = unsent.into_iter().map(Box::new).map(Piece::Scheduled);
+                    self.read.extend(unsent);
+                }
                 Ok(next)
             }
             Next::Messages {

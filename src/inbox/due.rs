@@ -1,4 +1,4 @@
-//! What comes to its time by itself: conversations that were put aside.
+//! What comes to its time by itself: conversations that were put aside, messages to be sent.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use diesel_async::RunQueryDsl;
 use futures_util::StreamExt as _;
 
 use super::change::{self, Alteration, ChangeKind, Target};
+use super::schedule;
 use crate::error::{Chain, Error};
 use crate::ids::ConversationId;
 use crate::schema::tenant::inbox_conversations;
@@ -43,6 +44,7 @@ async fn see_to(tenants: &TenantDirectory, alarm: &Alarm) {
     let done = async {
         let scope = tenants.enter_for_alarm(alarm).await?;
         wake(&mut scope.conn().await?).await?;
+        schedule::send_due(&scope).await?;
         tenants.end_alarm(alarm).await
     };
     let Err(error) = done.await else {

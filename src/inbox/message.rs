@@ -188,6 +188,8 @@ pub struct Location {
 /// A message to add.
 #[derive(Debug)]
 pub struct NewMessage {
+    /// Its id.
+    pub id: MessageId,
     /// The caller's id for the request.
     pub request_id: Option<RequestId>,
     /// The conversation.
@@ -465,7 +467,7 @@ async fn create_with<const FILES: bool>(
     let location = new.location.as_ref();
     let request = new.request_id.as_ref();
     let statement = Create::<FILES> {
-        id: MessageId::new(),
+        id: new.id,
         conversation_id: new.conversation_id,
         direction: new.direction,
         type_: new.message_type,

@@ -33,6 +33,7 @@ mod receipt;
 mod reply;
 mod revision;
 mod routing;
+mod schedule;
 mod search;
 mod service;
 mod statistics;

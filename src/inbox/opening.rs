@@ -16,7 +16,7 @@ use crate::channel::Channel;
 use crate::database::statement::statement;
 use crate::error::{Conflict, Error};
 use crate::event::log::append_events;
-use crate::ids::{ChannelAccountId, ContactIdentityId, ConversationId};
+use crate::ids::{ChannelAccountId, ContactIdentityId, ConversationId, MessageId};
 use crate::request_id::{self, RequestId};
 use crate::schema::tenant::{contact_identities, inbox_conversations};
 use crate::tenant::TenantConn;
@@ -116,6 +116,7 @@ async fn find_or_create(conn: &mut TenantConn, new: &NewConversation) -> Result<
         None
     } else {
         let first = NewMessage {
+            id: MessageId::new(),
             request_id: None,
             conversation_id: id,
             direction: Direction::Inbound,

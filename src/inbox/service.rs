@@ -16,11 +16,12 @@ use super::contact_identity::{self, Addition, Removal};
 use super::contact_merge::{self, NewMerge};
 use super::deletion::{self, Deletion};
 use super::listing::{self, Position};
-use super::message::{self, NewMessage};
+use super::message;
 use super::message_batch::{self, NewBatch};
 use super::message_status::{self, StatusReport};
 use super::opening::{self, NewConversation};
 use super::revision::{self, Edit};
+use super::schedule::{self, ScheduledPatch};
 use super::statistics::business_hours::{self, BusinessHoursPatch};
 use super::statistics::conversation_stats::{self, StatsFilter};
 use super::statistics::message_volume::{self, VolumeQuery};
@@ -28,10 +29,11 @@ use super::statistics::rebuild;
 use super::statistics::response_times::{self, ResponseTimesQuery};
 use super::statistics::user_activity::{self, ActivityQuery};
 use super::wire::{
-    self, AgentsPage, AutoAssign, ContactEdit, ContactsPage, ConversationsPage, FilterCall,
-    MergesPage, MessagesPage, PageOfConversation, PageOfMessage, PolicyEdit, ReadMark, Retry,
-    SearchPage, attachment_id, contact_id, contact_merge_id, content, conversation_id,
-    conversation_merge_id, message_id, message_match, policy_account, team_id,
+    self, Abandonment, AgentsPage, AutoAssign, ContactEdit, ContactsPage, ConversationsPage,
+    FilterCall, MergesPage, MessagesPage, PageOfConversation, PageOfMessage, PolicyEdit, ReadMark,
+    Retry, ScheduledPage, SearchPage, Sending, attachment_id, contact_id, contact_merge_id,
+    content, conversation_id, conversation_merge_id, message_id, message_match, policy_account,
+    scheduled_id, team_id,
 };
 use super::{
     activity, contact_erasure, contact_export, conversation, merge, message_list, policy,
@@ -393,11 +395,96 @@ impl InboxService for Inbox {
         request: Request<pb::CreateMessageRequest>,
     ) -> Result<Response<pb::CreateMessageResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let new = NewMessage::try_from(request)?;
-        let message = message::create(&mut tenant.conn().await?, new).await?;
-        Ok(Response::new(pb::CreateMessageResponse {
-            message: Some(message.into()),
+        let Sending { message, send_at } = Sending::try_from(request)?;
+        let answer = match send_at {
+            None => {
+                let message = message::create(&mut tenant.conn().await?, message).await?;
+                pb::CreateMessageResponse {
+                    message: Some(message.into()),
+                    scheduled_message: None,
+                }
+            }
+            Some(at) => {
+                self.tenants.set_alarm(&tenant, at).await?;
+                let scheduled = schedule::create(&mut tenant.conn().await?, message, at).await?;
+                pb::CreateMessageResponse {
+                    message: None,
+                    scheduled_message: Some(scheduled.into()),
+                }
+            }
+        };
+        Ok(Response::new(answer))
+    }
+
+    async fn get_scheduled_message(
+        &self,
+        request: Request<pb::GetScheduledMessageRequest>,
+    ) -> Result<Response<pb::GetScheduledMessageResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let id = scheduled_id(&request)?;
+        let found = schedule::find(&mut tenant.conn().await?, id).await?;
+        let scheduled = found.ok_or_else(|| Error::not_found("scheduled_message", id))?;
+        Ok(Response::new(pb::GetScheduledMessageResponse {
+            scheduled_message: Some(scheduled.into()),
         }))
+    }
+
+    async fn list_scheduled_messages(
+        &self,
+        request: Request<pb::ListScheduledMessagesRequest>,
+    ) -> Result<Response<pb::ListScheduledMessagesResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let page = ScheduledPage::try_from(request)?;
+        let path = pb::ListScheduledMessagesRequest::PATH.as_bytes();
+        let id = page.conversation_id;
+        let of = id.map(|id| id.0.into_bytes()).unwrap_or_default();
+        let list = List::new(&[path, tenant.binding(), &of]);
+        let sealer = self.tenants.page_sealer();
+        let after = list.position(sealer, &page.token)?;
+        let mut rows = schedule::list(&mut tenant.conn().await?, id, after, page.size).await?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, |scheduled| {
+            (scheduled.send_at, scheduled.id)
+        })?;
+        Ok(Response::new(pb::ListScheduledMessagesResponse {
+            scheduled_messages: rows.into_iter().map(Into::into).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn update_scheduled_message(
+        &self,
+        request: Request<pb::UpdateScheduledMessageRequest>,
+    ) -> Result<Response<pb::UpdateScheduledMessageResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let patch = ScheduledPatch::try_from(request)?;
+        let mut conn = tenant.conn().await?;
+        let found = schedule::find(&mut conn, patch.id).await?;
+        let found = found.ok_or_else(|| Error::not_found("scheduled_message", patch.id))?;
+        // Also for one that could not be sent and is tried again at its old time.
+        let at = patch.send_at.unwrap_or(found.send_at);
+        self.tenants.set_alarm(&tenant, at).await?;
+        let scheduled = schedule::update(&mut conn, patch).await?;
+        Ok(Response::new(pb::UpdateScheduledMessageResponse {
+            scheduled_message: Some(scheduled.into()),
+        }))
+    }
+
+    async fn delete_scheduled_message(
+        &self,
+        request: Request<pb::DeleteScheduledMessageRequest>,
+    ) -> Result<Response<pb::DeleteScheduledMessageResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let Abandonment {
+            id,
+            etag,
+            allow_missing,
+        } = Abandonment::try_from(request)?;
+        match schedule::delete(&mut tenant.conn().await?, id, etag).await {
+            Ok(()) => {}
+            Err(Error::NotFound { .. }) if allow_missing => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Response::new(pb::DeleteScheduledMessageResponse {}))
     }
 
     async fn batch_create_messages(

@@ -504,6 +504,34 @@ diesel::table! {
 }
 
 diesel::table! {
+    scheduled_messages (id) {
+        id -> Uuid,
+        conversation_id -> Uuid,
+        direction -> Text,
+        #[sql_name = "type"]
+        type_ -> Text,
+        text -> Text,
+        latitude -> Nullable<Float8>,
+        longitude -> Nullable<Float8>,
+        location_name -> Nullable<Text>,
+        location_address -> Nullable<Text>,
+        reply_to_message_id -> Nullable<Uuid>,
+        metadata -> Jsonb,
+        attachment_ids -> Array<Nullable<Uuid>>,
+        send_at -> Timestamptz,
+        failure_reason -> Nullable<Text>,
+        failure_message -> Nullable<Text>,
+        actor_kind -> Text,
+        actor_id -> Text,
+        caller -> Text,
+        correlation_id -> Text,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     statistics_counts (generation, facet, minutes, bucket, value, measure) {
         generation -> Int4,
         facet -> Text,
@@ -593,6 +621,7 @@ diesel::joinable!(message_revisions -> inbox_messages (message_id));
 diesel::joinable!(parked_receipts -> channel_accounts (channel_account_id));
 diesel::joinable!(provider_events -> channel_accounts (channel_account_id));
 diesel::joinable!(provider_events -> inbox_messages (message_id));
+diesel::joinable!(scheduled_messages -> inbox_conversations (conversation_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     agents,
@@ -626,6 +655,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     parked_receipts,
     provider_events,
     requests,
+    scheduled_messages,
     statistics_counts,
     statistics_durations,
     statistics_folds,

@@ -124,9 +124,13 @@ impl Provisioner {
 async fn mark(conn: &mut AsyncPgConnection, schema: &SchemaName) -> Result<(), Error> {
     let unused = format!(
         "UPDATE {schema}.attachments SET state = 'deleted' WHERE id IN (
-             SELECT id FROM {schema}.attachments
+             SELECT id FROM {schema}.attachments a
              WHERE message_id IS NULL AND state <> 'deleted'
                  AND created_at < directory.now() - interval '24 hours'
+                 AND NOT EXISTS (
+                     SELECT FROM {schema}.scheduled_messages s
+                     WHERE s.attachment_ids <> '{{}}' AND s.attachment_ids @> ARRAY[a.id]
+                 )
              FOR NO KEY UPDATE SKIP LOCKED
          )"
     );

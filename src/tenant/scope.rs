@@ -48,6 +48,14 @@ impl TenantScope {
         })
     }
 
+    /// The same tenant, for work that somebody else has asked for before.
+    pub fn on_behalf(&self, facts: Facts) -> Self {
+        Self {
+            facts: Arc::new(facts),
+            ..self.clone()
+        }
+    }
+
     /// The tenant's slug.
     pub fn slug(&self) -> &str {
         &self.tenant.slug

@@ -1032,6 +1032,7 @@ async fn every_table_is_known_to_the_erasure() {
         "message_amendments",
         "message_attempts",
         "message_revisions",
+        "scheduled_messages",
         "message_imports",
         "requests",
         "channel_accounts",

@@ -39,6 +39,7 @@ mod redelivery;
 mod rest;
 mod revisions;
 mod routing;
+mod schedule;
 mod schema;
 mod search;
 mod statistics;

@@ -395,6 +395,7 @@ impl From<Piece> for pb::ExportContactResponse {
             Piece::Merge(merge) => Item::Merge(merge.into()),
             Piece::Conversation(conversation) => Item::Conversation((*conversation).into()),
             Piece::Message(message) => Item::Message((*message).into()),
+            Piece::Scheduled(scheduled) => Item::ScheduledMessage((*scheduled).into()),
             Piece::Revision(revision) => Item::Revision((*revision).into()),
         };
         Self { item: Some(item) }

@@ -1,5 +1,7 @@
 //! Messages on the wire.
 
+use chrono::{DateTime, Utc};
+
 use crate::access::Actor;
 use crate::error::Error;
 use crate::field::{Fields, Most, to_struct};
@@ -18,12 +20,21 @@ use crate::request_id::RequestId;
 use crate::time::to_timestamp;
 
 use super::TEXT;
+use super::schedule::send_time;
 
 const PLACE: Most = Most::Characters(1000);
 const FAILURE_CODE: Most = Most::Characters(128);
 const FAILURE_MESSAGE: Most = Most::Characters(4000);
 
-impl TryFrom<pb::CreateMessageRequest> for NewMessage {
+/// What `CreateMessage` asks for.
+pub struct Sending {
+    /// The message.
+    pub message: NewMessage,
+    /// When to send it, if not at once.
+    pub send_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<pb::CreateMessageRequest> for Sending {
     type Error = Error;
 
     fn try_from(mut request: pb::CreateMessageRequest) -> Result<Self, Error> {
@@ -74,7 +85,15 @@ impl TryFrom<pb::CreateMessageRequest> for NewMessage {
             }
         }
         let attachments = attachments(&mut fields, files);
-        let new = Self {
+        let send_at = send_time(&mut fields, request.send_time.as_ref());
+        if send_at.is_some() && direction == Direction::Inbound {
+            fields.refuse("send_time", "must be left out of an inbound message");
+        }
+        if send_at.is_some() && quick_reply.is_some() {
+            fields.refuse("send_time", "must be left out beside `quick_reply_id`");
+        }
+        let message = NewMessage {
+            id: MessageId::new(),
             request_id,
             conversation_id: fields.required_id(
                 "conversation_id",
@@ -95,7 +114,7 @@ impl TryFrom<pb::CreateMessageRequest> for NewMessage {
             attachments,
         };
         fields.finish()?;
-        Ok(new)
+        Ok(Self { message, send_at })
     }
 }
 
@@ -324,12 +343,7 @@ impl From<Revision> for pb::MessageRevision {
             RevisionKind::Edit => pb::MessageRevisionKind::Edit,
             RevisionKind::Deletion => pb::MessageRevisionKind::Deletion,
         };
-        let location = revision.location().map(|place| pb::Location {
-            latitude: place.latitude,
-            longitude: place.longitude,
-            name: place.name,
-            address: place.address,
-        });
+        let location = revision.location().map(Into::into);
         Self {
             message_id: revision.message_id.into(),
             number: revision.number,
@@ -387,6 +401,27 @@ pub(super) fn message_type(message_type: pb::MessageType) -> Option<MessageType>
         pb::MessageType::Location => MessageType::Location,
     })
 }
+impl From<Location> for pb::Location {
+    fn from(place: Location) -> Self {
+        Self {
+            latitude: place.latitude,
+            longitude: place.longitude,
+            name: place.name,
+            address: place.address,
+        }
+    }
+}
+
+impl From<Direction> for pb::MessageDirection {
+    fn from(direction: Direction) -> Self {
+        match direction {
+            Direction::Inbound => Self::Inbound,
+            Direction::Outbound => Self::Outbound,
+            Direction::Internal => Self::Internal,
+        }
+    }
+}
+
 impl From<MessageType> for pb::MessageType {
     fn from(message_type: MessageType) -> Self {
         match message_type {
@@ -403,11 +438,7 @@ impl From<MessageType> for pb::MessageType {
 impl From<Message> for pb::Message {
     fn from(message: Message) -> Self {
         let etag = message.etag();
-        let direction = match message.direction {
-            Direction::Inbound => pb::MessageDirection::Inbound,
-            Direction::Outbound => pb::MessageDirection::Outbound,
-            Direction::Internal => pb::MessageDirection::Internal,
-        };
+        let direction = pb::MessageDirection::from(message.direction);
         let message_type = pb::MessageType::from(message.message_type);
         let status = match message.status {
             None => pb::MessageStatus::Unspecified,

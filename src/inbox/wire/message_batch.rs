@@ -137,6 +137,7 @@ fn item(message: pb::NewMessage, place: usize, imported: bool) -> Result<Item, E
     }
     let item = Item {
         message: NewMessage {
+            id: MessageId::new(),
             request_id: None,
             conversation_id: fields.required_id(
                 "conversation_id",

@@ -7,6 +7,7 @@ mod conversation;
 mod message;
 mod message_batch;
 mod routing;
+mod schedule;
 mod search;
 mod statistics;
 
@@ -16,8 +17,9 @@ pub use contact::{ContactEdit, ContactsPage, MergesPage, contact_id, contact_mer
 pub use conversation::{
     ConversationsPage, PageOfConversation, ReadMark, conversation_id, conversation_merge_id,
 };
-pub use message::{MessagesPage, PageOfMessage, Retry, message_id};
+pub use message::{MessagesPage, PageOfMessage, Retry, Sending, message_id};
 pub use routing::{AgentsPage, AutoAssign, PolicyEdit, policy_account};
+pub use schedule::{Abandonment, ScheduledPage, scheduled_id};
 pub use search::{SearchPage, message_match};
 pub use statistics::{response_times, team_id, volume};
 

@@ -36,6 +36,8 @@ pub struct Filled {
     message: String,
     /// A note that was edited, and a message that may be deleted.
     note: String,
+    /// A message that is to be sent.
+    scheduled: String,
     doomed: String,
     /// One that failed twice.
     failed: String,
@@ -95,6 +97,7 @@ impl Filled {
             conversation_merge: String::new(),
             message: String::new(),
             note: String::new(),
+            scheduled: String::new(),
             doomed: String::new(),
             failed: String::new(),
             quick_reply: String::new(),
@@ -183,6 +186,16 @@ impl Filled {
                 "requestId": request_id,
             });
             call("RetryMessage", again).await;
+        }
+        for _ in 0..2 {
+            let new = json!({
+                "tenant": filled.slug,
+                "conversationId": filled.conversation,
+                "text": "Later",
+                "sendTime": "TOMORROW",
+            });
+            let made = call("CreateMessage", tomorrow(new)).await;
+            filled.scheduled = text(&made["scheduledMessage"]["id"]);
         }
         // Two merges into a conversation, and one more that can be merged.
         for thread in ["merged-1", "merged-2", "merged-3"] {
@@ -433,6 +446,7 @@ impl Filled {
                 | "MarkConversationRead"
                 | "ListConversationActivities"
                 | "ListConversationMerges"
+                | "ListScheduledMessages"
                 | "CreateMessage"
                 | "ListMessages"
                 | "SearchMessages"
@@ -449,6 +463,10 @@ impl Filled {
             | ("CreateMessage", "reply_to_message_id")
             | ("ListMessages", "around_message_id") => thing(&self.message),
             ("EditMessage" | "ListMessageRevisions", "message_id") => thing(&self.note),
+            (
+                "GetScheduledMessage" | "UpdateScheduledMessage" | "DeleteScheduledMessage",
+                "scheduled_message_id",
+            ) => thing(&self.scheduled),
             ("DeleteMessage", "message_id") => thing(&self.doomed),
             ("RetryMessage" | "ListMessageAttempts", "message_id") => thing(&self.failed),
             ("GetAttachment" | "DownloadAttachment", "attachment_id")
@@ -754,6 +772,29 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "messageId": tenant.failed,
             "pageSize": 1,
         }),
+        "GetScheduledMessage" => {
+            json!({"tenant": slug, "scheduledMessageId": tenant.scheduled})
+        }
+        "ListScheduledMessages" => json!({
+            "tenant": slug,
+            "conversationId": tenant.conversation,
+            "pageSize": 1,
+        }),
+        "UpdateScheduledMessage" => tomorrow(json!({
+            "tenant": slug,
+            "actor": actor,
+            "scheduledMessageId": tenant.scheduled,
+            "updateMask": "text,sendTime",
+            "text": "Even later",
+            "sendTime": "TOMORROW",
+        })),
+        // Any number of times, so not the one that the others read.
+        "DeleteScheduledMessage" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "scheduledMessageId": tenant.message,
+            "allowMissing": true,
+        }),
         "EditMessage" => json!({
             "tenant": slug,
             "actor": actor,
@@ -1009,4 +1050,12 @@ fn identity(tenant: &Filled) -> Json {
         "kind": "CONTACT_IDENTITY_KIND_EMAIL",
         "value": format!("{}@example.com", Uuid::now_v7()),
     })
+}
+
+/// Puts tomorrow into a request, which the service takes for a time to come.
+fn tomorrow(mut request: Json) -> Json {
+    let seconds = i64::try_from(super::now()).unwrap() + 86_400;
+    let time = chrono::DateTime::from_timestamp(seconds, 0).unwrap();
+    request["sendTime"] = json!(time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+    request
 }
