@@ -8,14 +8,14 @@ use diesel::prelude::*;
 use diesel::sql_types::{self, Integer, Nullable, Text};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
-use super::message::{Message, MessageRow, message_columns};
+use super::message::{self, Message, MessageRow, message_columns};
 use crate::database::statement::statement;
 use crate::error::{Error, Precondition};
 use crate::event::log::append_events;
 use crate::ids::MessageId;
 use crate::page::PageSize;
 use crate::request_id::{self, RequestId};
-use crate::schema::tenant::{inbox_conversations, inbox_messages, message_attempts};
+use crate::schema::tenant::message_attempts;
 use crate::stored_enum::stored_enum;
 use crate::tenant::TenantConn;
 
@@ -182,13 +182,7 @@ pub async fn list(
     before: Option<i32>,
     size: PageSize,
 ) -> Result<Vec<Attempt>, Error> {
-    let message = inbox_messages::table
-        .inner_join(inbox_conversations::table)
-        .filter(inbox_messages::id.eq(id))
-        .filter(inbox_conversations::deleted_at.is_null())
-        .select(inbox_messages::id);
-    let found: Option<MessageId> = message.first(conn).await.optional()?;
-    found.ok_or_else(|| Error::not_found("message", id))?;
+    message::check_known(conn, id).await?;
     let attempts = message_attempts::table
         .filter(message_attempts::message_id.eq(id))
         .filter(message_attempts::number.lt(before.unwrap_or(i32::MAX)))

@@ -531,3 +531,19 @@ pub async fn find(conn: &mut TenantConn, id: MessageId) -> Result<Option<Message
         .select(Message::as_select());
     Ok(message.first(conn).await.optional()?)
 }
+
+/// Refuses the id of a message that there is not; what is left of a deleted one will do.
+///
+/// # Errors
+/// There is no such message.
+pub async fn check_known(conn: &mut TenantConn, id: MessageId) -> Result<(), Error> {
+    let message = inbox_messages::table
+        .inner_join(inbox_conversations::table)
+        .filter(inbox_messages::id.eq(id))
+        .filter(inbox_conversations::deleted_at.is_null())
+        .select(inbox_messages::id);
+    let found: Option<MessageId> = message.first(conn).await.optional()?;
+    found
+        .map(drop)
+        .ok_or_else(|| Error::not_found("message", id))
+}

@@ -8,14 +8,14 @@ use diesel::prelude::*;
 use diesel::sql_types::{self, Array, BigInt, Integer, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
-use super::message::{Location, Message, MessageRow, message_columns};
+use super::message::{self, Location, Message, MessageRow, message_columns};
 use crate::channel::Channel;
 use crate::database::statement::statement;
 use crate::error::{Conflict, Error, Precondition};
 use crate::event::log::append_events;
 use crate::ids::MessageId;
 use crate::page::PageSize;
-use crate::schema::tenant::{inbox_conversations, inbox_messages, message_revisions};
+use crate::schema::tenant::message_revisions;
 use crate::search;
 use crate::search::index::index_messages;
 use crate::stored_enum::stored_enum;
@@ -217,13 +217,7 @@ pub async fn list(
     before: Option<i32>,
     size: PageSize,
 ) -> Result<Vec<Revision>, Error> {
-    let message = inbox_messages::table
-        .inner_join(inbox_conversations::table)
-        .filter(inbox_messages::id.eq(id))
-        .filter(inbox_conversations::deleted_at.is_null())
-        .select(inbox_messages::id);
-    let found: Option<MessageId> = message.first(conn).await.optional()?;
-    found.ok_or_else(|| Error::not_found("message", id))?;
+    message::check_known(conn, id).await?;
     let revisions = message_revisions::table
         .filter(message_revisions::message_id.eq(id))
         .filter(message_revisions::number.lt(before.unwrap_or(i32::MAX)))
