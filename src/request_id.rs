@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::access::Call;
 use crate::error::{Conflict, Error, Existing, Precondition};
+use crate::ids::MessageId;
 use crate::schema::tenant::requests;
 use crate::tenant::TenantConn;
 
@@ -132,10 +133,21 @@ pub async fn keep<T: Serialize>(
     request: &RequestId,
     answer: &T,
 ) -> Result<(), Error> {
+    keep_words(conn, request, answer, None).await
+}
+
+/// Keeps an answer that holds the words of some messages, so that they can be forgotten with them.
+/// An answer that is kept in the minute of its one message is found without that.
+pub async fn keep_words<T: Serialize>(
+    conn: &mut TenantConn,
+    request: &RequestId,
+    answer: &T,
+    of: Option<Vec<MessageId>>,
+) -> Result<(), Error> {
     let caller = conn.facts().caller.clone();
     let answer = serde_json::to_value(answer).map_err(Error::internal)?;
     diesel::update(requests::table.find((&caller.service, request.method, &request.id)))
-        .set(requests::response.eq(answer))
+        .set((requests::response.eq(answer), requests::message_ids.eq(of)))
         .execute(conn)
         .await?;
     Ok(())

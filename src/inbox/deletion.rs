@@ -91,12 +91,18 @@ statement! {
                 input.actor_kind, input.actor_id, input.caller, input.correlation_id, g.updated_at
             FROM target t JOIN gone g ON g.id = t.id, input
         ), forgotten AS (
-            -- The first answer to the request that made it tells what it said.
-            UPDATE requests r SET response = 'null', request_hash = ''
-            FROM target t, wanted w, input
+            -- The first answers to the requests that made it or sent it again tell what it said.
+            UPDATE requests r SET response = 'null', request_hash = '', message_ids = NULL
+            FROM wanted w, input, target t CROSS JOIN LATERAL (
+                SELECT a.caller, a.method, a.request_id FROM requests a
+                WHERE a.created_at BETWEEN t.created_at - interval '1 minute' AND t.created_at + interval '1 minute'
+                    AND strpos(a.response::text, t.id::text) > 0
+                UNION
+                SELECT a.caller, a.method, a.request_id FROM requests a
+                WHERE a.message_ids @> ARRAY[t.id]
+            ) a
             WHERE w.id = t.id AND w.refusal IS NULL AND input.redacts
-                AND r.created_at BETWEEN t.created_at - interval '1 minute' AND t.created_at + interval '1 minute'
-                AND strpos(r.response::text, t.id::text) > 0
+                AND (r.caller, r.method, r.request_id) = (a.caller, a.method, a.request_id)
         ), unneeded AS (
             UPDATE attachments a SET state = 'deleted', file_name = ''
             FROM gone WHERE a.message_id = gone.id

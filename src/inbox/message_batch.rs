@@ -10,6 +10,7 @@ use super::message_import::{import, lock};
 use super::message_status::MessageStatus;
 use crate::access::Actor;
 use crate::error::{Error, Refusal};
+use crate::ids::MessageId;
 use crate::request_id::{self, RequestId};
 use crate::tenant::TenantConn;
 
@@ -70,6 +71,15 @@ impl Outcome {
             message: Box::new(message),
             created: true,
         }
+    }
+
+    /// The messages that are there.
+    pub(super) fn messages(outcomes: &[Self]) -> Vec<MessageId> {
+        let of = |outcome: &Self| match outcome {
+            Self::Message { message, .. } => Some(message.id),
+            Self::Refused(_) => None,
+        };
+        outcomes.iter().filter_map(of).collect()
     }
 }
 
@@ -179,7 +189,8 @@ async fn make_all(
             outcomes.push(Outcome::made(message::create(conn, message).await?));
         }
         if let Some(request) = request {
-            request_id::keep(conn, request, &outcomes).await?;
+            let of = Outcome::messages(&outcomes);
+            request_id::keep_words(conn, request, &outcomes, Some(of)).await?;
         }
         Ok(outcomes)
     })

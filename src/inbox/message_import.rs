@@ -151,7 +151,8 @@ async fn import_once(
     plan.store(conn).await?;
     let outcomes = plan.outcomes(conn).await?;
     if let Some(request) = request {
-        request_id::keep(conn, request, &outcomes).await?;
+        let of = Outcome::messages(&outcomes);
+        request_id::keep_words(conn, request, &outcomes, Some(of)).await?;
     }
     Ok(outcomes)
 }

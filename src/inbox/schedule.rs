@@ -168,7 +168,7 @@ pub async fn create(
             .get_result(conn)
             .await?;
         if let Some(request) = request {
-            request_id::keep(conn, request, &scheduled).await?;
+            request_id::keep_words(conn, request, &scheduled, Some(vec![scheduled.id])).await?;
         }
         log(conn, "scheduled_message.created", &scheduled, Vec::new()).await?;
         Ok(scheduled)

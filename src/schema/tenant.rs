@@ -500,6 +500,7 @@ diesel::table! {
         request_hash -> Bytea,
         response -> Jsonb,
         created_at -> Timestamptz,
+        message_ids -> Nullable<Array<Nullable<Uuid>>>,
     }
 }
 
@@ -532,38 +533,6 @@ diesel::table! {
 }
 
 diesel::table! {
-    statistics_counts (generation, facet, minutes, bucket, value, measure) {
-        generation -> Int4,
-        facet -> Text,
-        minutes -> Int2,
-        bucket -> Timestamptz,
-        value -> Text,
-        measure -> Text,
-        count -> Int8,
-        first_at -> Timestamptz,
-        last_at -> Timestamptz,
-    }
-}
-
-diesel::table! {
-    statistics_durations (generation, facet, minutes, bucket, value, measure) {
-        generation -> Int4,
-        facet -> Text,
-        minutes -> Int2,
-        bucket -> Timestamptz,
-        value -> Text,
-        measure -> Text,
-        count -> Int8,
-        wall_total -> Int8,
-        wall_longest -> Int8,
-        wall_histogram -> Bytea,
-        business_total -> Int8,
-        business_longest -> Int8,
-        business_histogram -> Bytea,
-    }
-}
-
-diesel::table! {
     statistics_folds (generation) {
         generation -> Int4,
         is_current -> Bool,
@@ -574,6 +543,20 @@ diesel::table! {
         differences -> Nullable<Int8>,
         started_at -> Timestamptz,
         finished_at -> Nullable<Timestamptz>,
+        time_zones -> Array<Nullable<Text>>,
+    }
+}
+
+diesel::table! {
+    statistics_rollups (generation, facet, grain, bucket, value) {
+        generation -> Int4,
+        facet -> Text,
+        grain -> Int2,
+        bucket -> Timestamptz,
+        value -> Text,
+        counts -> Nullable<Bytea>,
+        wall -> Nullable<Bytea>,
+        business -> Nullable<Bytea>,
     }
 }
 
@@ -591,6 +574,13 @@ diesel::table! {
         is_waiting -> Bool,
         is_snoozed -> Bool,
         conversations -> Int8,
+    }
+}
+
+diesel::table! {
+    statistics_time_zones (time_zone) {
+        time_zone -> Text,
+        asked_at -> Timestamptz,
     }
 }
 
@@ -656,8 +646,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     provider_events,
     requests,
     scheduled_messages,
-    statistics_counts,
-    statistics_durations,
     statistics_folds,
+    statistics_rollups,
     statistics_states,
+    statistics_time_zones,
 );

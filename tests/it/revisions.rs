@@ -1,16 +1,18 @@
 //! Messages that are edited, deleted and answered: what remains of what they said, and for whom.
 
 use communication_service::pb::{
-    Actor, Channel, ConversationActivityKind, DeleteMessageRequest, EditMessageRequest,
-    GetMessageRequest, ListConversationActivitiesRequest, ListMessageRevisionsRequest,
-    ListMessagesRequest, Location, MarkConversationReadRequest, Message, MessageDirection,
-    MessageRevision, MessageRevisionKind, MessageStatus, MessageType, RecomputeStatisticsRequest,
-    SearchMessagesRequest, UpdateMessageStatusRequest, actor,
+    Actor, BatchCreateMessagesRequest, Channel, ConversationActivityKind, DeleteMessageRequest,
+    EditMessageRequest, GetMessageRequest, ListConversationActivitiesRequest,
+    ListMessageRevisionsRequest, ListMessagesRequest, Location, MarkConversationReadRequest,
+    Message, MessageDirection, MessageRevision, MessageRevisionKind, MessageStatus, MessageType,
+    NewMessage, RecomputeStatisticsRequest, RetryMessageRequest, SearchMessagesRequest,
+    UpdateMessageStatusRequest, actor, new_message_result,
 };
+use prost_types::Timestamp;
 use serde_json::{Value as Json, json};
 use tonic::{Code, Status};
 
-use crate::harness::{Tables, TestServer, TestTenant, Whatsapp, eventually, refusal};
+use crate::harness::{Tables, TestServer, TestTenant, Whatsapp, eventually, now, refusal};
 
 async fn tenant() -> (TestServer, TestTenant) {
     let server = TestServer::start().await;
@@ -403,6 +405,90 @@ async fn redaction_leaves_nothing_of_what_was_said() {
         );
     }
     assert_eq!(tenant.messages(&conversation).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redaction_finds_answers_that_were_given_long_before_or_after_the_message() {
+    let (_server, tenant) = tenant().await;
+    let tables = Tables::of(&tenant).await;
+    let conversation = tenant.conversation().await;
+    let mut inbox = tenant.inbox.clone();
+
+    let mut retried = tenant.new_message(&conversation, "Zanzibar, once more");
+    retried.request_id = "first".to_owned();
+    let retried = tenant.send(retried).await;
+    report(&tenant, &retried, MessageStatus::Failed).await;
+    let again = RetryMessageRequest {
+        tenant: tenant.slug(),
+        message_id: retried.id.clone(),
+        request_id: "again".to_owned(),
+        ..Default::default()
+    };
+    inbox.retry_message(again).await.unwrap();
+
+    let mut scheduled = tenant.new_message(&conversation, "Zanzibar, soon");
+    let soon = i64::try_from(now()).unwrap() + 2;
+    scheduled.send_time = Some(Timestamp {
+        seconds: soon,
+        nanos: 0,
+    });
+    scheduled.request_id = "soon".to_owned();
+    let answer = inbox.create_message(scheduled).await.unwrap().into_inner();
+    let scheduled = answer.scheduled_message.unwrap();
+
+    let mut ids = vec![retried.id.clone(), scheduled.id.clone()];
+    for (imported, all_or_nothing) in [(false, false), (false, true), (true, false), (true, true)] {
+        let item = |text: &str| NewMessage {
+            conversation_id: conversation.id.clone(),
+            text: text.to_owned(),
+            ..Default::default()
+        };
+        let batch = BatchCreateMessagesRequest {
+            tenant: tenant.slug(),
+            messages: vec![item("Zanzibar, one"), item("Zanzibar, two")],
+            imported,
+            all_or_nothing,
+            request_id: format!("batch-{imported}-{all_or_nothing}"),
+            ..Default::default()
+        };
+        let answer = inbox.batch_create_messages(batch).await.unwrap();
+        for result in answer.into_inner().results {
+            let Some(new_message_result::Result::Message(message)) = result.result else {
+                panic!("{result:?}");
+            };
+            ids.push(message.id);
+        }
+    }
+    eventually("it is sent", async || {
+        tables.hear().await;
+        let sent = Message {
+            id: scheduled.id.clone(),
+            ..Default::default()
+        };
+        get(&tenant, &sent).await.is_ok()
+    })
+    .await;
+    // The items of a batch whose messages have ids of their own are kept as CreateMessage's.
+    let hour = format!(
+        "UPDATE \"{}\".requests SET created_at = created_at - interval '1 hour'
+         WHERE request_id <> 'first' AND strpos(request_id, ' ') = 0",
+        tables.schema
+    );
+    tables.admin.batch_execute(&hour).await.unwrap();
+
+    assert!(
+        tables_with(&tenant, "Zanzibar")
+            .await
+            .contains(&"requests".to_owned())
+    );
+    for id in ids {
+        let message = Message {
+            id,
+            ..Default::default()
+        };
+        deleted(&tenant, &message, true).await;
+    }
+    assert_eq!(tables_with(&tenant, "Zanzibar").await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

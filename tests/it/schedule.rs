@@ -106,17 +106,6 @@ async fn give_up(
     answer.map(drop)
 }
 
-/// Lets the alarms of a tenant be heard that a server of another test has taken with it.
-async fn hear(tables: &Tables) {
-    let again = "UPDATE directory.alarms SET leased_until = NULL
-        WHERE tenant_id = (SELECT id FROM directory.tenants WHERE number = $1)";
-    tables
-        .admin
-        .execute(again, &[&tables.number])
-        .await
-        .unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scheduled_message_is_sent_at_its_time_by_who_wrote_it() {
     let (_server, tenant) = tenant().await;
@@ -139,7 +128,7 @@ async fn a_scheduled_message_is_sent_at_its_time_by_who_wrote_it() {
     );
 
     eventually("it is sent", async || {
-        hear(&tables).await;
+        tables.hear().await;
         message(&tenant, &scheduled.id).await.is_some()
     })
     .await;
@@ -210,7 +199,7 @@ async fn what_cannot_be_sent_says_why_and_is_sent_once_it_can() {
     request.send_time = in_seconds(-1);
     update(&tenant, request.clone()).await.unwrap();
     eventually("it has failed", async || {
-        hear(&tables).await;
+        tables.hear().await;
         let scheduled = get(&tenant, &scheduled.id).await.unwrap();
         scheduled.failure.is_some()
     })
@@ -232,7 +221,7 @@ async fn what_cannot_be_sent_says_why_and_is_sent_once_it_can() {
         .unwrap();
     assert_eq!(update(&tenant, request).await.unwrap().failure, None);
     eventually("it is sent", async || {
-        hear(&tables).await;
+        tables.hear().await;
         message(&tenant, &scheduled.id).await.is_some()
     })
     .await;
@@ -284,7 +273,7 @@ async fn many_that_are_due_together_are_sent_once_each() {
     // A second server hears the same alarms.
     let _second = TestServer::start().await;
     eventually("all are sent", async || {
-        hear(&tables).await;
+        tables.hear().await;
         let left = "SELECT count(*) FROM {schema}.scheduled_messages";
         tables.count(left).await == 0
     })

@@ -44,4 +44,11 @@ impl Tables {
         ))
         .await
     }
+
+    /// Lets the alarms of the tenant be heard that a server of another test has taken with it.
+    pub async fn hear(&self) {
+        let again = "UPDATE directory.alarms SET leased_until = NULL
+            WHERE tenant_id = (SELECT id FROM directory.tenants WHERE number = $1)";
+        self.admin.execute(again, &[&self.number]).await.unwrap();
+    }
 }
