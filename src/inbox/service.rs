@@ -27,6 +27,7 @@ use super::statistics::conversation_stats::{self, StatsFilter};
 use super::statistics::message_volume::{self, VolumeQuery};
 use super::statistics::rebuild;
 use super::statistics::response_times::{self, ResponseTimesQuery};
+use super::statistics::time_zone;
 use super::statistics::user_activity::{self, ActivityQuery};
 use super::wire::{
     self, Abandonment, AgentsPage, AutoAssign, ContactEdit, ContactsPage, ConversationsPage,
@@ -842,7 +843,11 @@ impl InboxService for Inbox {
     ) -> Result<Response<pb::GetResponseTimesResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
         let query = ResponseTimesQuery::try_from(request)?;
-        let times = response_times::measure(&mut tenant.conn().await?, &query).await?;
+        let mut conn = tenant.conn().await?;
+        if time_zone::ask(&mut conn, query.range.zone).await? {
+            self.tenants.visit_soon(tenant.slug());
+        }
+        let times = response_times::measure(&mut conn, &query).await?;
         let times = times.into_iter();
         let response_times =
             times.map(|(bucket, group, times)| wire::response_times(bucket, group, times));
@@ -857,7 +862,11 @@ impl InboxService for Inbox {
     ) -> Result<Response<pb::GetMessageVolumeResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
         let query = VolumeQuery::try_from(request)?;
-        let volumes = message_volume::count(&mut tenant.conn().await?, &query).await?;
+        let mut conn = tenant.conn().await?;
+        if time_zone::ask(&mut conn, query.range.zone).await? {
+            self.tenants.visit_soon(tenant.slug());
+        }
+        let volumes = message_volume::count(&mut conn, &query).await?;
         let volumes = volumes.into_iter();
         let volumes = volumes.map(|(bucket, group, volume)| wire::volume(bucket, group, volume));
         Ok(Response::new(pb::GetMessageVolumeResponse {

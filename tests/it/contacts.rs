@@ -1053,8 +1053,8 @@ async fn every_table_is_known_to_the_erasure() {
         "channel_account_agents",
         "statistics_folds",
         "statistics_states",
-        "statistics_counts",
-        "statistics_durations",
+        "statistics_rollups",
+        "statistics_time_zones",
         "business_hours",
         "__diesel_schema_migrations",
     ]

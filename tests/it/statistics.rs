@@ -482,7 +482,7 @@ async fn a_story_is_told_in_exact_numbers_before_and_after_it_is_folded() {
     let server = TestServer::start().await;
     let story = Story::begin(&server).await;
     tell(&story).await;
-    let folded = "SELECT count(*) FROM {schema}.statistics_durations";
+    let folded = "SELECT count(*) FROM {schema}.statistics_rollups";
     assert_eq!(story.tables.count(folded).await, 0);
     check_the_story(&story.tenant).await;
     let done = story.recompute().await;
@@ -795,15 +795,18 @@ async fn a_damaged_count_is_found_and_mended() {
     let server = TestServer::start().await;
     let story = Story::begin(&server).await;
     tell(&story).await;
+    // From now on the days of Berlin are counted, too.
+    check_the_story(&story.tenant).await;
     story.recompute().await;
     let schema = &story.tables.schema;
     let damages = [
         "UPDATE {schema}.statistics_states SET conversations = conversations + 1 WHERE label = ''",
-        "DELETE FROM {schema}.statistics_counts WHERE facet = 'account' AND minutes = 60",
-        "UPDATE {schema}.statistics_durations SET wall_total = 0 WHERE facet = 'agent' AND value = 'one' AND wall_total > 0",
-        "INSERT INTO {schema}.statistics_counts SELECT generation, facet, minutes, bucket, 'user/x',
-            measure, count, first_at, last_at FROM {schema}.statistics_counts
-            WHERE facet = 'actor' AND value = 'user/one' AND minutes = 15",
+        "DELETE FROM {schema}.statistics_rollups WHERE facet = 'account' AND grain = 1",
+        "UPDATE {schema}.statistics_rollups SET wall = NULL WHERE facet = 'actor' AND value = 'user/one' AND wall IS NOT NULL",
+        "INSERT INTO {schema}.statistics_rollups SELECT generation, facet, grain, bucket, 'user/x',
+            counts FROM {schema}.statistics_rollups
+            WHERE facet = 'actor' AND value = 'user/one' AND grain = 0",
+        "UPDATE {schema}.statistics_rollups SET counts = NULL WHERE facet = 'account' AND grain = 4",
     ];
     for damage in damages {
         let damage = damage.replace("{schema}", schema);
@@ -998,6 +1001,82 @@ async fn durations_of_the_past_are_counted_by_the_business_hours_of_today() {
     );
     settled(tenant, "").await;
     assert_eq!(business_means(tenant).await, [0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_days_of_a_zone_that_is_asked_for_are_counted_by_themselves() {
+    let server = TestServer::start().await;
+    let story = Story::begin(&server).await;
+    tell(&story).await;
+    let by_day = async |zone: &str| {
+        let range = GetMessageVolumeRequest {
+            start_time: time("2026-10-20T00:00:00Z"),
+            end_time: time("2026-10-28T00:00:00Z"),
+            time_zone: zone.to_owned(),
+            interval: StatisticsInterval::Day.into(),
+            ..Default::default()
+        };
+        let hours = GetResponseTimesRequest {
+            start_time: range.start_time,
+            end_time: range.end_time,
+            time_zone: zone.to_owned(),
+            interval: StatisticsInterval::Hour.into(),
+            ..Default::default()
+        };
+        let tenant = &story.tenant;
+        (volumes(tenant, range).await, times(tenant, hours).await)
+    };
+    let zones = [
+        "America/St_Johns",
+        "Asia/Kathmandu",
+        "Asia/Kolkata",
+        "Asia/Tokyo",
+        "Europe/Berlin",
+        "Pacific/Apia",
+        "Pacific/Chatham",
+        "UTC",
+        "Australia/Lord_Howe",
+        "America/Lima",
+    ];
+    let mut before = Vec::new();
+    for zone in zones {
+        before.push(by_day(zone).await);
+        let messages = before.last().unwrap().0.iter();
+        let messages: i64 = messages
+            .map(|day| day.inbound_count + day.outbound_count)
+            .sum();
+        assert_eq!(messages, 9, "{zone}");
+    }
+    let known = "SELECT count(*) FROM {schema}.statistics_time_zones";
+    assert_eq!(story.tables.count(known).await, 8);
+    eventually("their days are counted", async || {
+        let folded = "SELECT count(*) FROM {schema}.statistics_folds WHERE is_current
+            AND time_zones[1] = 'UTC' AND cardinality(time_zones) = 9";
+        story.tables.count(folded).await == 1
+    })
+    .await;
+    // A day and a month of each, of everything.
+    let grains = "SELECT count(DISTINCT grain) FROM {schema}.statistics_rollups
+        JOIN {schema}.statistics_folds USING (generation) WHERE is_current AND facet = 'all'";
+    assert_eq!(story.tables.count(grains).await, 2 + 9 * 2);
+    for (zone, before) in zones.into_iter().zip(before) {
+        assert_eq!(by_day(zone).await, before, "{zone}");
+    }
+    // Who has not asked for a month makes room.
+    let old = format!(
+        "UPDATE {}.statistics_time_zones SET asked_at = asked_at - interval '31 days'
+         WHERE time_zone LIKE 'Pacific/%'",
+        story.tables.schema
+    );
+    story.tables.admin.batch_execute(&old).await.unwrap();
+    by_day("America/Lima").await;
+    let lima = "SELECT count(*) FROM {schema}.statistics_folds WHERE is_current
+        AND 'America/Lima' = ANY (time_zones) AND cardinality(time_zones) = 8";
+    eventually("Lima has taken their place", async || {
+        story.tables.count(lima).await == 1
+    })
+    .await;
+    check_the_story(&story.tenant).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

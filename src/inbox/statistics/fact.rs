@@ -15,30 +15,28 @@ use crate::stored_enum::stored_enum;
 stored_enum! {
     /// By what things are counted.
     Facet {
-        /// All of them, under an empty value.
+        /// All durations, under an empty value.
         All = "all",
-        /// Who answered, or who handled a conversation; empty for nobody.
-        Agent = "agent",
+        /// Who acted, answered or handled a conversation, as `user/` and an id; durations that are
+        /// nobody's under an empty value.
+        Actor = "actor",
         /// The conversation's team; empty for none.
         Team = "team",
         /// The channel account.
         Account = "account",
         /// Each label of the conversation.
         Label = "label",
-        /// Who acted, as `user/` and an id.
-        Actor = "actor",
     }
 }
 
 impl Facet {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 5] = [
         Self::All,
-        Self::Agent,
+        Self::Actor,
         Self::Team,
         Self::Account,
         Self::Label,
-        Self::Actor,
     ];
 }
 
@@ -56,6 +54,25 @@ stored_enum! {
     }
 }
 
+impl Lasting {
+    const ALL: [Self; 4] = [
+        Self::FirstResponse,
+        Self::NextResponse,
+        Self::Resolution,
+        Self::Reopening,
+    ];
+
+    /// The number that the rollups keep.
+    pub fn code(self) -> u64 {
+        self as u64
+    }
+
+    /// Reads the number that the rollups keep.
+    pub fn of(code: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|lasting| lasting.code() == code)
+    }
+}
+
 /// What happens, and how often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Counted {
@@ -69,31 +86,46 @@ pub enum Counted {
     Acted,
 }
 
+const DIRECTIONS: [Direction; 3] = [Direction::Inbound, Direction::Outbound, Direction::Internal];
+
+const TYPES: [MessageType; 6] = [
+    MessageType::Text,
+    MessageType::Image,
+    MessageType::Document,
+    MessageType::Audio,
+    MessageType::Video,
+    MessageType::Location,
+];
+
 impl Counted {
-    /// The word that the database holds.
-    pub fn word(self) -> String {
-        match self {
-            Self::Message(direction, kind) => format!("{}.{}", direction.as_str(), kind.as_str()),
-            Self::Assigned => "assigned".to_owned(),
-            Self::Closed => "closed".to_owned(),
-            Self::Acted => "acted".to_owned(),
-        }
+    /// All there are, each with the number that the rollups keep: those of each direction's messages
+    /// leave room for ten types.
+    fn all() -> impl Iterator<Item = (u64, Self)> {
+        let messages = (0..)
+            .step_by(10)
+            .zip(DIRECTIONS)
+            .flat_map(|(tens, direction)| {
+                (tens..)
+                    .zip(TYPES)
+                    .map(move |(code, kind)| (code, Self::Message(direction, kind)))
+            });
+        messages.chain([
+            (100, Self::Assigned),
+            (101, Self::Closed),
+            (102, Self::Acted),
+        ])
     }
 
-    /// Reads the word that the database holds.
-    pub fn read(word: &str) -> Option<Self> {
-        use Direction::{Inbound, Internal, Outbound};
-        use MessageType::{Audio, Document, Image, Location, Text, Video};
-        let messages = [Inbound, Outbound, Internal]
-            .into_iter()
-            .flat_map(|direction| {
-                [Text, Image, Document, Audio, Video, Location]
-                    .map(|kind| Self::Message(direction, kind))
-            });
-        let others = [Self::Assigned, Self::Closed, Self::Acted];
-        messages
-            .chain(others)
-            .find(|counted| counted.word() == word)
+    /// The number that the rollups keep.
+    pub fn code(self) -> u64 {
+        let mut all = Self::all().filter(|(_, counted)| *counted == self);
+        all.next().map_or(u64::MAX, |(code, _)| code)
+    }
+
+    /// Reads the number that the rollups keep.
+    pub fn of(code: u64) -> Option<Self> {
+        let mut all = Self::all().filter(|(other, _)| *other == code);
+        all.next().map(|(_, counted)| counted)
     }
 }
 
@@ -169,6 +201,15 @@ macro_rules! logged_change {
     };
 }
 
+/// Which rows `c` of the log tell statistics something: `LoggedChange` makes nothing of the others.
+macro_rules! tells_something {
+    () => {
+        "(c.kind <> 'message' OR c.waited_since IS NOT NULL
+            OR c.assignee_id IS DISTINCT FROM c.old_assignee_id
+            OR (c.status = 'archived') <> (c.old_status = 'archived'))"
+    };
+}
+
 /// A message, as far as statistics look at it.
 #[derive(Debug, QueryableByName)]
 pub struct LoggedMessage {
@@ -208,7 +249,7 @@ macro_rules! is_counted {
     };
 }
 
-pub(super) use {is_counted, logged_change, logged_message};
+pub(super) use {is_counted, logged_change, logged_message, tells_something};
 
 /// How a person, an automation or a service is written as a value of `Facet::Actor`.
 pub fn actor(kind: &str, id: &str) -> String {
@@ -221,7 +262,8 @@ impl LoggedChange {
     pub fn duration(&self, hours: &[Hours]) -> Option<Duration> {
         let was_archived = self.old_status? == Status::Archived;
         let is_archived = self.status == Status::Archived;
-        let user = (self.actor_kind == "user").then(|| self.actor_id.clone());
+        let user = (self.actor_kind == "user").then_some(&self.actor_id);
+        let assignee = self.assignee_id.as_ref();
         let (lasting, since, agent) = if let Some(since) = self.waited_since {
             let lasting = match self.is_first_response {
                 true => Lasting::FirstResponse,
@@ -229,17 +271,19 @@ impl LoggedChange {
             };
             (lasting, since, user)
         } else if is_archived && !was_archived && self.kind != ChangeKind::Merged {
-            let handler = self.assignee_id.clone();
-            (Lasting::Resolution, self.episode_started_at, handler)
+            (Lasting::Resolution, self.episode_started_at, assignee)
         } else if was_archived && !is_archived && self.kind != ChangeKind::Unmerged {
-            (Lasting::Reopening, self.at, self.assignee_id.clone())
+            (Lasting::Reopening, self.at, assignee)
         } else {
             return None;
         };
         let business = hours::open(hours, self.team_id.as_deref(), since, self.at);
         let mut by = vec![
             (Facet::All, String::new()),
-            (Facet::Agent, agent.unwrap_or_default()),
+            (
+                Facet::Actor,
+                agent.map_or_else(String::new, |agent| actor("user", agent)),
+            ),
             (Facet::Team, self.team_id.clone().unwrap_or_default()),
             (Facet::Account, self.channel_account_id.to_string()),
         ];
@@ -303,17 +347,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_what_is_counted_can_be_read() {
+    fn what_is_counted_keeps_its_number() {
         let all = [
-            Counted::Message(Direction::Internal, MessageType::Video),
-            Counted::Message(Direction::Inbound, MessageType::Text),
-            Counted::Assigned,
-            Counted::Closed,
-            Counted::Acted,
+            (0, Counted::Message(Direction::Inbound, MessageType::Text)),
+            (
+                24,
+                Counted::Message(Direction::Internal, MessageType::Video),
+            ),
+            (100, Counted::Assigned),
+            (102, Counted::Acted),
         ];
-        for counted in all {
-            assert_eq!(Counted::read(&counted.word()), Some(counted));
+        for (code, counted) in all {
+            assert_eq!((counted.code(), Counted::of(code)), (code, Some(counted)));
         }
-        assert_eq!(Counted::read("inbound"), None);
+        assert_eq!(Counted::of(6), None);
+        for lasting in Lasting::ALL {
+            assert_eq!(Lasting::of(lasting.code()), Some(lasting));
+        }
     }
 }

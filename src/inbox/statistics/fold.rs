@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::hours::Hours;
 use super::rollup::Tally;
-use super::snapshot::{self, read_hours};
+use super::snapshot::{self, read_calendar, read_hours};
 use crate::error::Error;
 use crate::event::log;
 use crate::schema::tenant::statistics_folds;
@@ -83,6 +83,8 @@ pub struct Generation {
     pub position: i64,
     /// The business hours that its durations are counted by.
     pub hours: Value,
+    /// The zones whose days and months it has.
+    pub time_zones: Vec<Option<String>>,
     /// While it is built: the changes up to this one are in.
     pub changes_position: Option<i64>,
     /// While it is built: the messages before this time are in.
@@ -114,31 +116,25 @@ pub async fn lock(conn: &mut TenantConn) -> Result<Generation, Error> {
 async fn fold_batch(conn: &mut TenantConn, end: i64) -> Result<bool, Error> {
     conn.transaction(async |conn| {
         let current = lock(conn).await?;
-        let hours = read_hours(current.hours)?;
         let up_to = end.min(current.position + BATCH);
-        fold(conn, current.generation, &hours, current.position, up_to).await?;
+        fold(conn, &current, up_to).await?;
         Ok(up_to < end)
     })
     .await
 }
 
 /// Folds a part of the log, which is final, into the rollups of a generation, which are locked.
-pub async fn fold(
-    conn: &mut TenantConn,
-    generation: i32,
-    hours: &[Hours],
-    after: i64,
-    up_to: i64,
-) -> Result<(), Error> {
+pub async fn fold(conn: &mut TenantConn, into: &Generation, up_to: i64) -> Result<(), Error> {
+    let after = into.position;
     if up_to <= after {
         return Ok(());
     }
-    let mut tally = Tally::default();
+    let mut tally = Tally::new(&read_calendar(&into.time_zones)?);
     for message in snapshot::messages(conn, after, up_to).await? {
         tally.count(&message.occurrence());
     }
-    fold_changes(conn, tally, generation, hours, after, up_to).await?;
-    diesel::update(statistics_folds::table.find(generation))
+    fold_changes(conn, tally, into, after, up_to).await?;
+    diesel::update(statistics_folds::table.find(into.generation))
         .set(statistics_folds::position.eq(up_to))
         .execute(conn)
         .await?;
@@ -149,21 +145,21 @@ pub async fn fold(
 pub async fn fold_changes(
     conn: &mut TenantConn,
     mut tally: Tally,
-    generation: i32,
-    hours: &[Hours],
+    into: &Generation,
     after: i64,
     up_to: i64,
 ) -> Result<(), Error> {
+    let hours: Vec<Hours> = read_hours(into.hours.clone())?;
     for change in snapshot::changes(conn, after, up_to).await? {
         for occurrence in change.occurrences() {
             tally.count(&occurrence);
         }
-        if let Some(duration) = change.duration(hours) {
+        if let Some(duration) = change.duration(&hours) {
             tally.last(&duration);
         }
     }
-    tally.store(conn, generation).await?;
-    fold_states(conn, generation, after, up_to).await
+    tally.store(conn, into.generation).await?;
+    fold_states(conn, into.generation, after, up_to).await
 }
 
 /// What the changes `c` do to the numbers of conversations in each state: one less in the state

@@ -5,6 +5,8 @@
 
 use std::iter::repeat_n;
 
+use prost::encoding::{decode_varint, encode_varint};
+
 /// How much longer each bin is than the one before: (1 + e) / (1 - e) for an error e of 2 percent.
 const GROWTH: f64 = 1.02 / 0.98;
 
@@ -59,29 +61,36 @@ impl Histogram {
         })
     }
 
-    /// The bins that are not empty, each as its distance from the one before and its count, seven
-    /// bits a byte.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
+    /// Writes the bins that are not empty: how many, and each as its distance from the one before and
+    /// its count, seven bits a byte.
+    pub fn write(&self, bytes: &mut Vec<u8>) {
+        let filled = self.counts.iter().filter(|count| **count > 0).count();
+        encode_varint(filled as u64, bytes);
         let mut before = 0;
         for (bin, count) in self.bins() {
-            prost::encoding::encode_varint(u64::from(bin - before), &mut bytes);
-            prost::encoding::encode_varint(count, &mut bytes);
+            encode_varint(u64::from(bin - before), bytes);
+            encode_varint(count, bytes);
             before = bin;
         }
-        bytes
     }
 
-    /// Adds what `to_bytes` has written; `None` where it has not.
-    pub fn merge_bytes(&mut self, mut bytes: &[u8]) -> Option<()> {
+    /// Adds what `write` has written, and takes it away; `None` where it has not.
+    pub fn read(&mut self, bytes: &mut &[u8]) -> Option<()> {
         let mut bin = 0_u16;
-        while !bytes.is_empty() {
-            let distance = prost::encoding::decode_varint(&mut bytes).ok()?;
-            let count = prost::encoding::decode_varint(&mut bytes).ok()?;
+        for _ in 0..decode_varint(bytes).ok()? {
+            let distance = decode_varint(bytes).ok()?;
+            let count = decode_varint(bytes).ok()?;
             bin = bin.checked_add(u16::try_from(distance).ok()?)?;
             self.add_to(bin, count);
         }
         Some(())
+    }
+
+    /// Adds another.
+    pub fn merge(&mut self, other: &Self) {
+        for (bin, count) in other.bins() {
+            self.add_to(bin, count);
+        }
     }
 
     fn bins(&self) -> impl Iterator<Item = (u16, u64)> {
@@ -163,11 +172,18 @@ mod tests {
             half.add(milliseconds);
             both.add(milliseconds);
         }
+        let bytes = |histogram: &Histogram| {
+            let mut bytes = Vec::new();
+            histogram.write(&mut bytes);
+            bytes
+        };
         let mut read = Histogram::default();
-        read.merge_bytes(&one.to_bytes()).unwrap();
+        read.read(&mut bytes(&one).as_slice()).unwrap();
         assert_eq!(read, one);
-        read.merge_bytes(&other.to_bytes()).unwrap();
+        read.read(&mut bytes(&other).as_slice()).unwrap();
         assert_eq!(read, both);
-        assert_eq!(read.merge_bytes(&[0x80]), None);
+        one.merge(&other);
+        assert_eq!(one, both);
+        assert_eq!(read.read(&mut [1, 0x80].as_slice()), None);
     }
 }

@@ -7,7 +7,7 @@ use diesel_async::AsyncConnection as _;
 use super::fact::{Counted, Facet, actor};
 use super::range::{Asked, Span};
 use super::response_times::channels;
-use super::rollup::{self, Selection};
+use super::rollup::{self, Selection, Wanted};
 use super::{fold, snapshot};
 use crate::channel::Channel;
 use crate::error::Error;
@@ -150,11 +150,11 @@ pub async fn count(
 ) -> Result<Vec<(Span, Group, Volume)>, Error> {
     let range = snapshot::cut(conn, &query.range).await?;
     fold::shorten(conn).await?;
-    let (runs, ends) = range.parts();
     let facet = query.facet();
     let answer = conn
         .transaction(async |conn| {
             let fold = snapshot::begin(conn).await?;
+            let (runs, ends) = range.parts(&fold.calendar.grains_for(query.range.zone));
             let channels = channels(conn).await?;
             let values = query.values(&channels);
             let names: HashMap<_, _> = channels
@@ -166,16 +166,16 @@ pub async fn count(
                 facet,
                 values: values.as_deref(),
                 runs: &runs,
+                wanted: Wanted::Counts,
             };
-            let stored = rollup::counts(conn, &selection, |at, value, word| {
-                let (group, direction) = query.group(&value, Counted::read(&word)?, &names)?;
-                Some((range.bucket(at)?, group, direction))
-            })
-            .await?;
             let mut answer: BTreeMap<_, Volume> = BTreeMap::new();
-            for ((bucket, group, direction), all) in stored {
-                let volume = answer.entry((bucket, group)).or_default();
-                volume.add(direction, all.count);
+            for cell in rollup::cells(conn, &selection).await? {
+                for (counted, all) in cell.sums.counts {
+                    if let Some((group, direction)) = query.group(&cell.value, counted, &names) {
+                        let volume = answer.entry((cell.bucket, group)).or_default();
+                        volume.add(direction, all.count);
+                    }
+                }
             }
             for message in snapshot::messages_beside(conn, &fold, &ends).await? {
                 let occurrence = message.occurrence();

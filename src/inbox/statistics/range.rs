@@ -6,12 +6,9 @@ use chrono::{DateTime, Datelike as _, Days, Months, NaiveDate, NaiveTime, TimeDe
 use chrono::{NaiveDateTime, TimeZone as _, Timelike as _};
 use chrono_tz::Tz;
 
+use super::calendar::Grain;
 use super::hours::offset;
 use crate::error::Error;
-
-/// The lengths of the rollups' buckets in minutes, each a multiple of the next. A day on the wall
-/// is, where the clock is hours away from UTC, hours and six hours; a month mostly days.
-pub const LENGTHS: [i16; 4] = [1440, 360, 60, 15];
 
 /// The most buckets that a range may be cut into.
 pub const MAX_BUCKETS: usize = 1000;
@@ -74,11 +71,13 @@ impl Asked {
 #[derive(Debug)]
 pub struct Range(Vec<DateTime<Utc>>);
 
-/// Buckets of one length that lie side by side.
+/// Buckets of the rollups, of one grain and side by side, in one bucket of a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// How long each is, in minutes.
-    pub minutes: i16,
+    /// The number of the range's bucket.
+    pub bucket: usize,
+    /// The number of the grain.
+    pub grain: i16,
     /// Where they lie.
     pub span: Span,
 }
@@ -134,63 +133,53 @@ impl Range {
             .collect()
     }
 
-    /// What the rollups have of it, in as long buckets as fit, and the ends that none fits.
-    pub fn parts(&self) -> (Vec<Run>, Vec<Span>) {
-        let mut runs: Vec<Run> = Vec::new();
+    /// What the rollups have of it, in as long buckets as fit of the grains, the longest first; and
+    /// the ends that none fits.
+    pub fn parts(&self, grains: &[(i16, Grain)]) -> (Vec<Run>, Vec<Span>) {
+        let mut runs = Vec::new();
         let mut ends = Vec::new();
-        for bucket in self.buckets() {
-            fill(bucket, &LENGTHS, &mut runs, &mut ends);
+        for (number, bucket) in self.buckets().enumerate() {
+            fill(number, bucket, grains, &mut runs, &mut ends);
         }
-        // Side by side in time for each length, so that few walks down the index find all.
-        runs.sort_by_key(|run| (run.minutes, run.span.from));
-        runs.dedup_by(|next, run| {
-            let joins = next.minutes == run.minutes && next.span.from == run.span.to;
-            if joins {
-                run.span.to = next.span.to;
-            }
-            joins
-        });
         (runs, ends)
     }
 }
 
-fn fill(span: Span, lengths: &[i16], runs: &mut Vec<Run>, ends: &mut Vec<Span>) {
+fn fill(
+    bucket: usize,
+    span: Span,
+    grains: &[(i16, Grain)],
+    runs: &mut Vec<Run>,
+    ends: &mut Vec<Span>,
+) {
     if span.from >= span.to {
         return;
     }
-    let Some((&minutes, shorter)) = lengths.split_first() else {
+    let Some(((number, grain), shorter)) = grains.split_first() else {
         ends.push(span);
         return;
     };
-    let below = bucket_of(span.to, minutes);
-    let begin = bucket_of(span.from, minutes);
-    let begin = if begin < span.from {
-        begin + TimeDelta::minutes(minutes.into())
-    } else {
-        begin
-    };
+    let mut begin = grain.begin(span.from);
+    if begin < span.from {
+        begin = grain.end(begin);
+    }
+    let below = grain.begin(span.to);
     if begin >= below {
-        fill(span, shorter, runs, ends);
+        fill(bucket, span, shorter, runs, ends);
         return;
     }
     let of = |from, to| Span { from, to };
-    fill(of(span.from, begin), shorter, runs, ends);
+    fill(bucket, of(span.from, begin), shorter, runs, ends);
     runs.push(Run {
-        minutes,
+        bucket,
+        grain: *number,
         span: of(begin, below),
     });
-    fill(of(below, span.to), shorter, runs, ends);
-}
-
-/// The beginning of the bucket of a length that a moment is in.
-pub fn bucket_of(at: DateTime<Utc>, minutes: i16) -> DateTime<Utc> {
-    let length = i64::from(minutes) * 60;
-    let second = at.timestamp().div_euclid(length) * length;
-    DateTime::from_timestamp(second, 0).unwrap_or(at)
+    fill(bucket, of(below, span.to), shorter, runs, ends);
 }
 
 /// The beginning of the unit that a moment is in, or some moment before it.
-fn floor(at: DateTime<Utc>, unit: Unit, zone: Tz) -> DateTime<Utc> {
+pub fn floor(at: DateTime<Utc>, unit: Unit, zone: Tz) -> DateTime<Utc> {
     let wall = at.naive_utc() + offset(zone, at);
     let day = wall.date();
     let first = match unit {
@@ -211,7 +200,7 @@ fn floor(at: DateTime<Utc>, unit: Unit, zone: Tz) -> DateTime<Utc> {
 }
 
 /// The beginning of the next unit after one's beginning; `None` at the end of time.
-fn next(at: DateTime<Utc>, unit: Unit, zone: Tz) -> Option<DateTime<Utc>> {
+pub fn next(at: DateTime<Utc>, unit: Unit, zone: Tz) -> Option<DateTime<Utc>> {
     let wall = at.naive_utc() + offset(zone, at);
     // Where the clock jumps by less than an hour, the hour that it lands in is shorter.
     if unit == Unit::Hour {
@@ -250,6 +239,7 @@ fn midnight(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::calendar::Calendar;
     use super::*;
 
     fn at(text: &str) -> DateTime<Utc> {
@@ -395,18 +385,19 @@ mod tests {
             let to = from + TimeDelta::milliseconds(1 + draw(length));
             let span = Span { from, to };
             let range = Range::cut(span, units[round % 5], zones[round % 3]).unwrap();
-            let (runs, ends) = range.parts();
-            for run in &runs {
-                for end in [run.span.from, run.span.to] {
-                    assert_eq!(bucket_of(end, run.minutes), end);
-                }
-            }
+            let calendar = Calendar::of(["UTC", "Europe/Berlin"]).unwrap();
+            let grains = calendar.grains_for(zones[round % 3]);
+            let (runs, ends) = range.parts(&grains);
             // In order, each begins where the one before has ended, and none lies across a bound.
             let mut spans: Vec<Span> = ends;
             for run in runs {
+                let grain = grains.iter().find(|(number, _)| *number == run.grain);
+                let (_, grain) = grain.unwrap();
+                assert_eq!(range.bucket(run.span.from), Some(run.bucket));
                 let mut from = run.span.from;
                 while from < run.span.to {
-                    let to = from + TimeDelta::minutes(run.minutes.into());
+                    assert_eq!(grain.begin(from), from);
+                    let to = grain.end(from);
                     spans.push(Span { from, to });
                     from = to;
                 }

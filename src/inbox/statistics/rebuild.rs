@@ -14,21 +14,20 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, SmallInt, Text, Timestamptz};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
-use super::business_hours;
 use super::fact::{Facet, LoggedMessage, is_counted, logged_message};
 use super::fold::{self, Generation, fold_changes};
-use super::range::LENGTHS;
 use super::rollup::Tally;
-use super::snapshot::read_hours;
+use super::snapshot::read_calendar;
+use super::{business_hours, time_zone};
 use crate::error::Error;
 use crate::event::log;
 use crate::schema::tenant::statistics_folds;
 use crate::tenant::TenantConn;
 
 /// How many changes a step reads.
-const CHANGES: i64 = 20_000;
+const CHANGES: i64 = 50_000;
 /// How many messages a step reads, or more where they are of one moment.
-const MESSAGES: i64 = 20_000;
+const MESSAGES: i64 = 50_000;
 /// How many events either generation is folded further in one step.
 const CLOSE: i64 = 2_000;
 
@@ -82,12 +81,15 @@ pub async fn rebuild(conn: &mut TenantConn, time: Duration) -> Result<Progress, 
 }
 
 /// Goes on for a time with a rebuilding that is under way, or begins one where the business hours
-/// have changed; tells whether nothing of that is left to do.
+/// have changed or a time zone is missing; tells whether nothing of that is left to do.
 ///
 /// # Errors
 /// The database cannot be asked.
 pub async fn go_on(conn: &mut TenantConn, time: Duration) -> Result<bool, Error> {
-    if under_way(conn).await?.is_some() || business_hours::have_changed(conn).await? {
+    if under_way(conn).await?.is_some()
+        || business_hours::have_changed(conn).await?
+        || time_zone::is_missing(conn).await?
+    {
         rebuild(conn, time).await?;
         return Ok(false);
     }
@@ -127,6 +129,8 @@ async fn begin(conn: &mut TenantConn) -> Result<i32, Error> {
             return Ok(other.generation);
         }
         let hours = serde_json::to_value(business_hours::all(conn).await?);
+        let calendar = time_zone::wanted(conn).await?;
+        let zones: Vec<_> = calendar.zones().iter().map(|zone| zone.name()).collect();
         let generation = current.generation + 1;
         diesel::insert_into(statistics_folds::table)
             .values((
@@ -134,6 +138,7 @@ async fn begin(conn: &mut TenantConn) -> Result<i32, Error> {
                 statistics_folds::is_current.eq(false),
                 statistics_folds::position.eq(position),
                 statistics_folds::hours.eq(hours.map_err(Error::internal)?),
+                statistics_folds::time_zones.eq(zones),
                 statistics_folds::changes_position.eq(0),
                 statistics_folds::messages_at.eq(DateTime::UNIX_EPOCH),
                 statistics_folds::started_at.eq(sql::<Timestamptz>("directory.now()")),
@@ -173,10 +178,9 @@ async fn step(conn: &mut TenantConn, generation: i32) -> Result<Option<Progress>
 async fn read_past(conn: &mut TenantConn, row: &Generation) -> Result<bool, Error> {
     let this = statistics_folds::table.find(row.generation);
     if let Some(position) = row.changes_position {
-        let hours = read_hours(row.hours.clone())?;
         let up_to = row.position.min(position + CHANGES);
-        let tally = Tally::default();
-        fold_changes(conn, tally, row.generation, &hours, position, up_to).await?;
+        let tally = Tally::new(&read_calendar(&row.time_zones)?);
+        fold_changes(conn, tally, row, position, up_to).await?;
         let next = (up_to < row.position).then_some(up_to);
         diesel::update(this)
             .set(statistics_folds::changes_position.eq(next))
@@ -215,9 +219,8 @@ async fn follow(
     let end = current.position.max(new.position).max(end.unwrap_or(0));
     let mut meet = true;
     for row in [&current, &new] {
-        let hours = read_hours(row.hours.clone())?;
         let up_to = end.min(row.position + CLOSE);
-        fold::fold(conn, row.generation, &hours, row.position, up_to).await?;
+        fold::fold(conn, row, up_to).await?;
         meet &= up_to == end;
     }
     if meet {
@@ -266,7 +269,7 @@ async fn count_messages(
     .bind::<Timestamptz, _>(from)
     .bind::<Timestamptz, _>(to)
     .bind::<BigInt, _>(row.position);
-    let mut tally = Tally::default();
+    let mut tally = Tally::new(&read_calendar(&row.time_zones)?);
     for message in messages.load::<LoggedMessage>(conn).await? {
         tally.count(&message.occurrence());
     }
@@ -281,9 +284,9 @@ struct Differences {
 }
 
 /// Counts the rows of a rollup that two generations do not have in common: both are walked by their
-/// key, side by side. Takes the key, the other columns as `x`, and further conditions.
+/// key, side by side. Takes the key, the other columns as `x`, and further conditions on either.
 macro_rules! differences {
-    ($table:literal, $key:literal, $rest:literal, $where:literal) => {
+    ($table:literal, $key:literal, $rest:literal, $first:literal, $second:literal) => {
         concat!(
             "SELECT count(*) AS rows FROM (
                 SELECT *, ROW(",
@@ -291,7 +294,7 @@ macro_rules! differences {
             ") AS rest FROM ",
             $table,
             " x WHERE x.generation = $1",
-            $where,
+            $first,
             "
             ) a FULL JOIN (
                 SELECT *, ROW(",
@@ -299,7 +302,7 @@ macro_rules! differences {
             ") AS rest FROM ",
             $table,
             " x WHERE x.generation = $2",
-            $where,
+            $second,
             "
             ) b USING (",
             $key,
@@ -309,7 +312,7 @@ macro_rules! differences {
     };
 }
 
-/// Compares two generations that were folded to the same position.
+/// Compares two generations that were folded to the same position, in what both of them have.
 async fn differences(
     conn: &mut TenantConn,
     current: &Generation,
@@ -320,6 +323,7 @@ async fn differences(
         "label, status, channel_account_id, assignee_id, team_id, priority, is_qualified,
             is_unread, is_waiting, is_snoozed",
         "x.conversations",
+        "",
         ""
     ));
     let states = states
@@ -328,36 +332,27 @@ async fn differences(
     let mut rows = states.get_result::<Differences>(conn).await?.rows;
     // What other business hours have changed is no difference.
     let same_hours = current.hours == new.hours;
-    for facet in Facet::ALL {
-        for minutes in LENGTHS {
-            let counts = diesel::sql_query(differences!(
-                "statistics_counts",
-                "facet, minutes, bucket, value, measure",
-                "x.count, x.first_at, x.last_at",
-                " AND x.facet = $3 AND x.minutes = $4"
+    let new_grains = read_calendar(&new.time_zones)?.grains();
+    for (first, grain) in read_calendar(&current.time_zones)?.grains() {
+        let Some((second, _)) = new_grains.iter().find(|(_, other)| *other == grain) else {
+            continue;
+        };
+        for facet in Facet::ALL {
+            let rollups = diesel::sql_query(differences!(
+                "statistics_rollups",
+                "facet, bucket, value",
+                "x.counts, x.wall, CASE WHEN $6 THEN x.business END",
+                " AND x.facet = $3 AND x.grain = $4",
+                " AND x.facet = $3 AND x.grain = $5"
             ));
-            let counts = counts
+            let rollups = rollups
                 .bind::<Integer, _>(current.generation)
                 .bind::<Integer, _>(new.generation)
                 .bind::<Text, _>(facet)
-                .bind::<SmallInt, _>(minutes);
-            rows += counts.get_result::<Differences>(conn).await?.rows;
-            let durations = diesel::sql_query(differences!(
-                "statistics_durations",
-                "facet, minutes, bucket, value, measure",
-                "x.count, x.wall_total, x.wall_longest, x.wall_histogram,
-                    CASE WHEN $5 THEN x.business_total END,
-                    CASE WHEN $5 THEN x.business_longest END,
-                    CASE WHEN $5 THEN x.business_histogram END",
-                " AND x.facet = $3 AND x.minutes = $4"
-            ));
-            let durations = durations
-                .bind::<Integer, _>(current.generation)
-                .bind::<Integer, _>(new.generation)
-                .bind::<Text, _>(facet)
-                .bind::<SmallInt, _>(minutes)
+                .bind::<SmallInt, _>(first)
+                .bind::<SmallInt, _>(*second)
                 .bind::<Bool, _>(same_hours);
-            rows += durations.get_result::<Differences>(conn).await?.rows;
+            rows += rollups.get_result::<Differences>(conn).await?.rows;
         }
     }
     Ok(rows)
@@ -394,11 +389,7 @@ async fn sweep(conn: &mut TenantConn) -> Result<bool, Error> {
         .first(conn)
         .await?;
     let mut removed = 0;
-    for rollup in [
-        "statistics_states",
-        "statistics_counts",
-        "statistics_durations",
-    ] {
+    for rollup in ["statistics_states", "statistics_rollups"] {
         removed += diesel::sql_query(format!(
             "DELETE FROM {rollup} WHERE ctid = ANY (ARRAY(
                  SELECT ctid FROM {rollup} WHERE generation < $1 LIMIT 20000

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
-use super::fact::{Duration, Facet, Lasting};
+use super::fact::{Duration, Facet, Lasting, actor};
 use super::range::{Asked, Span};
-use super::rollup::{self, Durations, Selection};
+use super::rollup::{self, Selection, Wanted};
+use super::sums::Durations;
 use super::{fold, snapshot};
 use crate::channel::Channel;
 use crate::error::Error;
@@ -74,13 +75,13 @@ pub struct ResponseTimes {
 }
 
 impl ResponseTimes {
-    /// Takes the durations of one kind.
-    pub fn put(&mut self, lasting: Lasting, durations: Durations) {
+    /// Adds durations of one kind.
+    pub fn merge(&mut self, lasting: Lasting, durations: &Durations) {
         match lasting {
-            Lasting::FirstResponse => self.first = durations,
-            Lasting::NextResponse => self.next = durations,
-            Lasting::Resolution => self.resolution = durations,
-            Lasting::Reopening => self.reopenings = durations.count,
+            Lasting::FirstResponse => self.first.merge(durations),
+            Lasting::NextResponse => self.next.merge(durations),
+            Lasting::Resolution => self.resolution.merge(durations),
+            Lasting::Reopening => self.reopenings += durations.wall.count,
         }
     }
 
@@ -109,7 +110,7 @@ impl Slice {
     fn facet(&self) -> Facet {
         match self {
             Self::All => Facet::All,
-            Self::Agents(_) => Facet::Agent,
+            Self::Agents(_) => Facet::Actor,
             Self::Teams(_) => Facet::Team,
             Self::Channels(_) | Self::Accounts(_) => Facet::Account,
             Self::Labels(_) => Facet::Label,
@@ -121,9 +122,8 @@ impl Slice {
         let one = |value: &String| vec![value.clone()];
         match self {
             Self::All => None,
-            Self::Agents(one_only) | Self::Teams(one_only) | Self::Labels(one_only) => {
-                one_only.as_ref().map(one)
-            }
+            Self::Agents(agent) => agent.as_ref().map(|agent| vec![actor("user", agent)]),
+            Self::Teams(one_only) | Self::Labels(one_only) => one_only.as_ref().map(one),
             Self::Accounts(account) => account.map(|account| vec![account.to_string()]),
             Self::Channels(channel) => channel.map(|channel| {
                 let of_it = channels.iter().filter(|(_, other)| **other == channel);
@@ -135,17 +135,19 @@ impl Slice {
 
 impl ResponseTimesQuery {
     /// The group that a value of the rollups belongs to.
-    fn group(&self, value: String, channels: &HashMap<String, Channel>) -> Option<Group> {
+    fn group(&self, value: &str, channels: &HashMap<String, Channel>) -> Option<Group> {
         if !self.grouped {
             return Some(Group::All);
         }
         Some(match self.slice {
             Slice::All => Group::All,
-            Slice::Agents(_) => Group::Agent(value),
-            Slice::Teams(_) => Group::Team(value),
-            Slice::Channels(_) => Group::Channel(*channels.get(&value)?),
-            Slice::Accounts(_) => Group::Account(value),
-            Slice::Labels(_) => Group::Label(value),
+            Slice::Agents(_) => {
+                Group::Agent(value.strip_prefix("user/").unwrap_or_default().to_owned())
+            }
+            Slice::Teams(_) => Group::Team(value.to_owned()),
+            Slice::Channels(_) => Group::Channel(*channels.get(value)?),
+            Slice::Accounts(_) => Group::Account(value.to_owned()),
+            Slice::Labels(_) => Group::Label(value.to_owned()),
         })
     }
 }
@@ -160,11 +162,11 @@ pub async fn measure(
 ) -> Result<Vec<(Span, Group, ResponseTimes)>, Error> {
     let range = snapshot::cut(conn, &query.range).await?;
     fold::shorten(conn).await?;
-    let (runs, ends) = range.parts();
     let facet = query.slice.facet();
-    let (stored, beside, (values, names)) = conn
+    let (cells, beside, (values, names)) = conn
         .transaction(async |conn| {
             let fold = snapshot::begin(conn).await?;
+            let (runs, ends) = range.parts(&fold.calendar.grains_for(query.range.zone));
             let channels = self::channels(conn).await?;
             let values = query.slice.values(&channels);
             let names: HashMap<_, _> = channels
@@ -176,22 +178,27 @@ pub async fn measure(
                 facet,
                 values: values.as_deref(),
                 runs: &runs,
+                wanted: Wanted::Durations,
             };
-            let stored = rollup::durations(conn, &selection, |at, value| {
-                Some((range.bucket(at)?, query.group(value, &names)?))
-            })
-            .await?;
+            let cells = rollup::cells(conn, &selection).await?;
             let beside: Vec<Duration> = snapshot::changes_beside(conn, &fold, &ends)
                 .await?
                 .iter()
                 .filter_map(|change| change.duration(&fold.hours))
                 .collect();
-            Ok::<_, Error>((stored, beside, (values, names)))
+            Ok::<_, Error>((cells, beside, (values, names)))
         })
         .await?;
     let mut answer: BTreeMap<_, ResponseTimes> = BTreeMap::new();
-    for ((of, lasting), durations) in stored {
-        answer.entry(of).or_default().put(lasting, durations);
+    for cell in cells {
+        let Some(group) = query.group(&cell.value, &names) else {
+            continue;
+        };
+        // Who acted without answering anybody is in no group.
+        for (lasting, durations) in &cell.sums.durations {
+            let times = answer.entry((cell.bucket, group.clone())).or_default();
+            times.merge(*lasting, durations);
+        }
     }
     for duration in beside {
         let Some(bucket) = range.bucket(duration.at) else {
@@ -203,7 +210,7 @@ pub async fn measure(
             .iter()
             .filter(|(of, value)| *of == facet && is_wanted(value));
         for (_, value) in of_facet {
-            if let Some(group) = query.group(value.clone(), &names) {
+            if let Some(group) = query.group(value, &names) {
                 answer.entry((bucket, group)).or_default().add(&duration);
             }
         }

@@ -1,171 +1,164 @@
 //! The rollups: what is counted, by time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, SmallInt, Text, Timestamptz};
+use diesel::sql_types::{Array, Binary, Integer, Nullable, SmallInt, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 
-use super::fact::{Duration, Facet, Lasting, Occurrence};
-use super::histogram::Histogram;
-use super::range::{LENGTHS, Run, bucket_of};
+use super::calendar::{Calendar, Grain};
+use super::fact::{Counted, Duration, Facet, Lasting, Occurrence};
+use super::range::Run;
+use super::sums::{self, Counts, Durations, Occurrences, Sum};
 use crate::error::Error;
 use crate::tenant::TenantConn;
 
-/// What durations add up to.
+/// What a bucket adds up to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Durations {
-    /// How many there are.
-    pub count: i64,
-    /// By the clock on the wall.
-    pub wall: Sum,
-    /// Business hours alone.
-    pub business: Sum,
+pub struct Sums {
+    /// How often each thing happened.
+    pub counts: Counts,
+    /// How long each thing took.
+    pub durations: BTreeMap<Lasting, Durations>,
 }
 
-/// What some durations, in milliseconds, add up to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sum {
-    /// All together.
-    pub total: i64,
-    /// The longest.
-    pub longest: i64,
-    /// How many there are of each length.
-    pub histogram: Histogram,
+/// How the rollups keep sums.
+#[derive(Debug, QueryableByName)]
+struct Kept {
+    #[diesel(sql_type = Nullable<Binary>)]
+    counts: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    wall: Option<Vec<u8>>,
+    /// Left out where it is as the wall.
+    #[diesel(sql_type = Nullable<Binary>)]
+    business: Option<Vec<u8>>,
 }
 
-impl Durations {
-    /// Adds a duration.
-    pub fn add(&mut self, duration: &Duration) {
-        self.count += 1;
-        self.wall.add(duration.wall);
-        self.business.add(duration.business);
+impl Sums {
+    fn count(&mut self, counted: Counted, at: DateTime<Utc>) {
+        sums::count(&mut self.counts, counted, Occurrences::once(at));
     }
 
-    fn merge(&mut self, row: &DurationsRow) -> Result<(), Error> {
-        self.count += row.count;
-        let wall = &row.wall_histogram;
-        self.wall.merge(row.wall_total, row.wall_longest, wall)?;
-        let business = &row.business_histogram;
-        self.business
-            .merge(row.business_total, row.business_longest, business)
-    }
-}
-
-impl Sum {
-    fn add(&mut self, milliseconds: i64) {
-        self.total += milliseconds;
-        self.longest = self.longest.max(milliseconds);
-        self.histogram.add(milliseconds);
-    }
-
-    fn merge(&mut self, total: i64, longest: i64, histogram: &[u8]) -> Result<(), Error> {
-        self.total += total;
-        self.longest = self.longest.max(longest);
-        let merged = self.histogram.merge_bytes(histogram);
-        merged.ok_or_else(|| Error::internal("a rollup's histogram cannot be read"))
-    }
-}
-
-/// How often something happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Occurrences {
-    /// How often.
-    pub count: i64,
-    /// When first.
-    pub first_at: DateTime<Utc>,
-    /// When last.
-    pub last_at: DateTime<Utc>,
-}
-
-impl Occurrences {
-    /// Counts once.
-    pub fn once(at: DateTime<Utc>) -> Self {
-        Self {
-            count: 1,
-            first_at: at,
-            last_at: at,
+    fn merge(&mut self, other: Self) {
+        for (counted, all) in other.counts {
+            sums::count(&mut self.counts, counted, all);
+        }
+        for (lasting, durations) in other.durations {
+            self.durations.entry(lasting).or_default().merge(&durations);
         }
     }
 
-    /// Adds others.
-    pub fn merge(&mut self, other: Self) {
-        self.count += other.count;
-        self.first_at = self.first_at.min(other.first_at);
-        self.last_at = self.last_at.max(other.last_at);
+    fn write(&self) -> Kept {
+        let written = |of: fn(&Durations) -> &Sum| {
+            let sums = self.durations.iter();
+            sums::write_sums(sums.map(|(lasting, durations)| (*lasting, of(durations))))
+        };
+        let there = |bytes: Vec<u8>| (!bytes.is_empty()).then_some(bytes);
+        let wall = there(written(|durations| &durations.wall));
+        let business = there(written(|durations| &durations.business));
+        Kept {
+            counts: there(sums::write_counts(&self.counts)),
+            business: business.filter(|business| Some(business) != wall.as_ref()),
+            wall,
+        }
+    }
+
+    fn read(kept: &Kept) -> Result<Self, Error> {
+        let unreadable = || Error::internal("a rollup cannot be read");
+        let counts = sums::read_counts(kept.counts.as_deref().unwrap_or_default());
+        let read = |bytes: Option<&[u8]>| {
+            sums::read_sums(bytes.unwrap_or_default()).ok_or_else(unreadable)
+        };
+        let walls = read(kept.wall.as_deref())?;
+        let mut businesses = match &kept.business {
+            None => None,
+            business => Some(read(business.as_deref())?),
+        };
+        let durations = walls.into_iter().map(|(lasting, wall)| {
+            let business = match &mut businesses {
+                None => Some(wall.clone()),
+                Some(sums) => sums.remove(&lasting),
+            };
+            let business = business.unwrap_or_default();
+            (lasting, Durations { wall, business })
+        });
+        Ok(Self {
+            counts: counts.ok_or_else(unreadable)?,
+            durations: durations.collect(),
+        })
     }
 }
 
 /// Which bucket of the rollups something is counted in: by what, how long it is, when it begins, of
-/// which value, what.
-type Key<M> = (Facet, i16, DateTime<Utc>, String, M);
+/// which value.
+type Key = (Facet, i16, DateTime<Utc>, String);
 
 /// What is to be added to the rollups.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tally {
-    counts: BTreeMap<Key<String>, Occurrences>,
-    durations: BTreeMap<Key<Lasting>, Durations>,
+    grains: Vec<(i16, Grain)>,
+    rows: BTreeMap<Key, Sums>,
 }
 
 impl Tally {
+    /// Begins with nothing.
+    pub fn new(calendar: &Calendar) -> Self {
+        Self {
+            grains: calendar.grains(),
+            rows: BTreeMap::new(),
+        }
+    }
+
     /// Adds what happened.
     pub fn count(&mut self, occurrence: &Occurrence) {
-        let once = Occurrences::once(occurrence.at);
-        let word = occurrence.counted.word();
-        for minutes in LENGTHS {
-            let bucket = bucket_of(occurrence.at, minutes);
-            for (facet, value) in &occurrence.by {
-                let key = (*facet, minutes, bucket, value.clone(), word.clone());
-                let counted = self.counts.entry(key);
-                counted.and_modify(|all| all.merge(once)).or_insert(once);
-            }
-        }
+        self.add(occurrence.at, &occurrence.by, |sums| {
+            sums.count(occurrence.counted, occurrence.at);
+        });
     }
 
     /// Adds what lasted.
     pub fn last(&mut self, duration: &Duration) {
-        for minutes in LENGTHS {
-            let bucket = bucket_of(duration.at, minutes);
-            for (facet, value) in &duration.by {
-                let key = (*facet, minutes, bucket, value.clone(), duration.lasting);
-                self.durations.entry(key).or_default().add(duration);
+        self.add(duration.at, &duration.by, |sums| {
+            let durations = sums.durations.entry(duration.lasting);
+            durations.or_default().add(duration);
+        });
+    }
+
+    fn add(&mut self, at: DateTime<Utc>, by: &[(Facet, String)], add: impl Fn(&mut Sums)) {
+        for (number, grain) in &self.grains {
+            let bucket = grain.begin(at);
+            for (facet, value) in by {
+                let key = (*facet, *number, bucket, value.clone());
+                add(self.rows.entry(key).or_default());
             }
         }
     }
 
     /// Adds it all to the rollups of a generation, which nobody else writes meanwhile.
     pub async fn store(mut self, conn: &mut TenantConn, generation: i32) -> Result<(), Error> {
-        self.store_counts(conn, generation).await?;
-        self.merge_stored(conn, generation).await?;
-        self.store_durations(conn, generation).await
-    }
-
-    async fn store_counts(&self, conn: &mut TenantConn, generation: i32) -> Result<(), Error> {
-        if self.counts.is_empty() {
+        if self.rows.is_empty() {
             return Ok(());
         }
-        let keys = Keys::of(&self.counts);
-        let words: Vec<_> = self.counts.keys().map(|key| key.4.as_str()).collect();
-        let values = || self.counts.values();
+        self.merge_stored(conn, generation).await?;
+        let keys = Keys::of(&self.rows);
+        let kept: Vec<_> = self.rows.values().map(Sums::write).collect();
+        let column = |of: fn(&Kept) -> Option<&Vec<u8>>| kept.iter().map(of).collect::<Vec<_>>();
         diesel::sql_query(
-            "INSERT INTO statistics_counts AS s (generation, facet, minutes, bucket, value, measure,
-                 count, first_at, last_at)
-             SELECT $1, n.* FROM unnest($2, $3, $4, $5, $6, $7, $8, $9) AS n
-             ON CONFLICT (generation, facet, minutes, bucket, value, measure) DO UPDATE
-             SET count = s.count + excluded.count,
-                 first_at = least(s.first_at, excluded.first_at),
-                 last_at = greatest(s.last_at, excluded.last_at)",
+            "INSERT INTO statistics_rollups (generation, facet, grain, bucket, value, counts, wall,
+                 business)
+             SELECT $1, n.* FROM unnest($2, $3, $4, $5, $6, $7, $8) AS n
+             ON CONFLICT (generation, facet, grain, bucket, value) DO UPDATE
+             SET counts = excluded.counts, wall = excluded.wall, business = excluded.business",
         )
         .bind::<Integer, _>(generation)
         .bind::<Array<Text>, _>(keys.facets)
-        .bind::<Array<SmallInt>, _>(keys.minutes)
+        .bind::<Array<SmallInt>, _>(keys.grains)
         .bind::<Array<Timestamptz>, _>(keys.buckets)
         .bind::<Array<Text>, _>(keys.values)
-        .bind::<Array<Text>, _>(words)
-        .bind::<Array<BigInt>, _>(values().map(|all| all.count).collect::<Vec<_>>())
-        .bind::<Array<Timestamptz>, _>(values().map(|all| all.first_at).collect::<Vec<_>>())
-        .bind::<Array<Timestamptz>, _>(values().map(|all| all.last_at).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Binary>>, _>(column(|kept| kept.counts.as_ref()))
+        .bind::<Array<Nullable<Binary>>, _>(column(|kept| kept.wall.as_ref()))
+        .bind::<Array<Nullable<Binary>>, _>(column(|kept| kept.business.as_ref()))
         .execute(conn)
         .await?;
         Ok(())
@@ -173,82 +166,29 @@ impl Tally {
 
     /// Adds what is stored to what is to be, because no SQL can add histograms.
     async fn merge_stored(&mut self, conn: &mut TenantConn, generation: i32) -> Result<(), Error> {
-        if self.durations.is_empty() {
-            return Ok(());
-        }
-        let keys = Keys::of(&self.durations);
-        let lasting: Vec<_> = self.durations.keys().map(|key| key.4).collect();
-        let stored: Vec<DurationsRow> = diesel::sql_query(
-            "SELECT s.* FROM unnest($2, $3, $4, $5, $6) AS n (facet, minutes, bucket, value, measure)
+        let keys = Keys::of(&self.rows);
+        let stored: Vec<Stored> = diesel::sql_query(
+            "SELECT s.* FROM unnest($2, $3, $4, $5) AS n (facet, grain, bucket, value)
              CROSS JOIN LATERAL (
-                 SELECT * FROM statistics_durations s
-                 WHERE s.generation = $1 AND s.facet = n.facet AND s.minutes = n.minutes
-                     AND s.bucket = n.bucket AND s.value = n.value AND s.measure = n.measure
+                 SELECT * FROM statistics_rollups s
+                 WHERE s.generation = $1 AND s.facet = n.facet AND s.grain = n.grain
+                     AND s.bucket = n.bucket AND s.value = n.value
                  LIMIT 1
              ) s",
         )
         .bind::<Integer, _>(generation)
         .bind::<Array<Text>, _>(keys.facets)
-        .bind::<Array<SmallInt>, _>(keys.minutes)
+        .bind::<Array<SmallInt>, _>(keys.grains)
         .bind::<Array<Timestamptz>, _>(keys.buckets)
         .bind::<Array<Text>, _>(keys.values)
-        .bind::<Array<Text>, _>(lasting)
         .load(conn)
         .await?;
         for row in stored {
-            let key = (
-                row.facet,
-                row.minutes,
-                row.bucket,
-                row.value.clone(),
-                row.measure,
-            );
-            if let Some(durations) = self.durations.get_mut(&key) {
-                durations.merge(&row)?;
+            let key = (row.facet, row.grain, row.bucket, row.value);
+            if let Some(sums) = self.rows.get_mut(&key) {
+                sums.merge(Sums::read(&row.kept)?);
             }
         }
-        Ok(())
-    }
-
-    async fn store_durations(&self, conn: &mut TenantConn, generation: i32) -> Result<(), Error> {
-        if self.durations.is_empty() {
-            return Ok(());
-        }
-        let keys = Keys::of(&self.durations);
-        let lasting: Vec<_> = self.durations.keys().map(|key| key.4).collect();
-        let numbers =
-            |of: fn(&Durations) -> i64| -> Vec<i64> { self.durations.values().map(of).collect() };
-        let histograms = |of: fn(&Durations) -> &Sum| -> Vec<Vec<u8>> {
-            let sums = self.durations.values().map(of);
-            sums.map(|sum| sum.histogram.to_bytes()).collect()
-        };
-        diesel::sql_query(
-            "INSERT INTO statistics_durations (generation, facet, minutes, bucket, value, measure,
-                 count, wall_total, wall_longest, wall_histogram, business_total, business_longest,
-                 business_histogram)
-             SELECT $1, n.* FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS n
-             ON CONFLICT (generation, facet, minutes, bucket, value, measure) DO UPDATE
-             SET count = excluded.count, wall_total = excluded.wall_total,
-                 wall_longest = excluded.wall_longest, wall_histogram = excluded.wall_histogram,
-                 business_total = excluded.business_total,
-                 business_longest = excluded.business_longest,
-                 business_histogram = excluded.business_histogram",
-        )
-        .bind::<Integer, _>(generation)
-        .bind::<Array<Text>, _>(keys.facets)
-        .bind::<Array<SmallInt>, _>(keys.minutes)
-        .bind::<Array<Timestamptz>, _>(keys.buckets)
-        .bind::<Array<Text>, _>(keys.values)
-        .bind::<Array<Text>, _>(lasting)
-        .bind::<Array<BigInt>, _>(numbers(|all| all.count))
-        .bind::<Array<BigInt>, _>(numbers(|all| all.wall.total))
-        .bind::<Array<BigInt>, _>(numbers(|all| all.wall.longest))
-        .bind::<Array<Binary>, _>(histograms(|all| &all.wall))
-        .bind::<Array<BigInt>, _>(numbers(|all| all.business.total))
-        .bind::<Array<BigInt>, _>(numbers(|all| all.business.longest))
-        .bind::<Array<Binary>, _>(histograms(|all| &all.business))
-        .execute(conn)
-        .await?;
         Ok(())
     }
 }
@@ -256,20 +196,34 @@ impl Tally {
 /// Keys by column.
 struct Keys<'a> {
     facets: Vec<Facet>,
-    minutes: Vec<i16>,
+    grains: Vec<i16>,
     buckets: Vec<DateTime<Utc>>,
     values: Vec<&'a str>,
 }
 
 impl<'a> Keys<'a> {
-    fn of<M, T>(all: &'a BTreeMap<Key<M>, T>) -> Self {
+    fn of(all: &'a BTreeMap<Key, Sums>) -> Self {
         Self {
             facets: all.keys().map(|key| key.0).collect(),
-            minutes: all.keys().map(|key| key.1).collect(),
+            grains: all.keys().map(|key| key.1).collect(),
             buckets: all.keys().map(|key| key.2).collect(),
             values: all.keys().map(|key| key.3.as_str()).collect(),
         }
     }
+}
+
+#[derive(Debug, QueryableByName)]
+struct Stored {
+    #[diesel(sql_type = Text)]
+    facet: Facet,
+    #[diesel(sql_type = SmallInt)]
+    grain: i16,
+    #[diesel(sql_type = Timestamptz)]
+    bucket: DateTime<Utc>,
+    #[diesel(sql_type = Text)]
+    value: String,
+    #[diesel(embed)]
+    kept: Kept,
 }
 
 /// What to read of the rollups.
@@ -283,124 +237,105 @@ pub struct Selection<'a> {
     pub values: Option<&'a [String]>,
     /// Of which buckets.
     pub runs: &'a [Run],
+    /// What of them.
+    pub wanted: Wanted,
+}
+
+/// Which sums to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// How often things happened.
+    Counts,
+    /// How long things took.
+    Durations,
+    /// Both.
+    Both,
+}
+
+/// What a value adds up to in one bucket of a range.
+#[derive(Debug)]
+pub struct Cell {
+    /// The number of the bucket.
+    pub bucket: usize,
+    /// The value.
+    pub value: String,
+    /// What it adds up to.
+    pub sums: Sums,
 }
 
 #[derive(Debug, QueryableByName)]
-struct DurationsRow {
-    #[diesel(sql_type = Text)]
-    facet: Facet,
-    #[diesel(sql_type = SmallInt)]
-    minutes: i16,
-    #[diesel(sql_type = Timestamptz)]
-    bucket: DateTime<Utc>,
+struct CellRow {
+    #[diesel(sql_type = Integer)]
+    number: i32,
     #[diesel(sql_type = Text)]
     value: String,
-    #[diesel(sql_type = Text)]
-    measure: Lasting,
-    #[diesel(sql_type = BigInt)]
-    count: i64,
-    #[diesel(sql_type = BigInt)]
-    wall_total: i64,
-    #[diesel(sql_type = BigInt)]
-    wall_longest: i64,
-    #[diesel(sql_type = Binary)]
-    wall_histogram: Vec<u8>,
-    #[diesel(sql_type = BigInt)]
-    business_total: i64,
-    #[diesel(sql_type = BigInt)]
-    business_longest: i64,
-    #[diesel(sql_type = Binary)]
-    business_histogram: Vec<u8>,
+    #[diesel(embed)]
+    kept: Kept,
 }
 
-#[derive(Debug, QueryableByName)]
-struct CountsRow {
-    #[diesel(sql_type = Timestamptz)]
-    bucket: DateTime<Utc>,
-    #[diesel(sql_type = Text)]
-    value: String,
-    #[diesel(sql_type = Text)]
-    measure: String,
-    #[diesel(sql_type = BigInt)]
-    count: i64,
-    #[diesel(sql_type = Timestamptz)]
-    first_at: DateTime<Utc>,
-    #[diesel(sql_type = Timestamptz)]
-    last_at: DateTime<Utc>,
-}
-
-/// The rows of a rollup that a selection picks: each run is a walk down the index.
+/// The rows that a selection picks, put behind each other for each bucket of the range and value:
+/// each run is a walk down the index.
 macro_rules! selected {
-    ($columns:literal, $table:literal) => {
+    ($counts:expr, $durations:expr) => {
         concat!(
-            "SELECT ",
-            $columns,
-            " FROM unnest($1, $2, $3) AS r (minutes, from_at, to_at) CROSS JOIN LATERAL (
-                SELECT * FROM ",
-            $table,
-            " s
-                WHERE s.generation = $4 AND s.facet = $5 AND s.minutes = r.minutes
+            "SELECT r.number, s.value, ",
+            $counts,
+            " AS counts, ",
+            $durations,
+            "
+            FROM unnest($1, $2, $3, $4) AS r (number, grain, from_at, to_at) CROSS JOIN LATERAL (
+                SELECT * FROM statistics_rollups s
+                WHERE s.generation = $5 AND s.facet = $6 AND s.grain = r.grain
                     AND s.bucket >= r.from_at AND s.bucket < r.to_at
-                    AND ($6 IS NULL OR s.value = ANY ($6))
+                    AND ($7 IS NULL OR s.value = ANY ($7))
                 OFFSET 0
-            ) s"
+            ) s GROUP BY r.number, s.value"
         )
     };
 }
 
-/// Binds what `selected` needs.
-macro_rules! select {
-    ($query:expr, $selection:expr) => {{
-        let runs = $selection.runs;
-        diesel::sql_query($query)
-            .bind::<Array<SmallInt>, _>(runs.iter().map(|run| run.minutes).collect::<Vec<_>>())
-            .bind::<Array<Timestamptz>, _>(runs.iter().map(|run| run.span.from).collect::<Vec<_>>())
-            .bind::<Array<Timestamptz>, _>(runs.iter().map(|run| run.span.to).collect::<Vec<_>>())
-            .bind::<Integer, _>($selection.generation)
-            .bind::<Text, _>($selection.facet)
-            .bind::<Nullable<Array<Text>>, _>($selection.values)
-    }};
+macro_rules! all_counts {
+    () => {
+        "string_agg(s.counts, '')"
+    };
 }
 
-/// Adds up the durations that a selection picks, for each group that `group` puts a bucket and
-/// value into.
-pub async fn durations<G: std::hash::Hash + Eq>(
-    conn: &mut TenantConn,
-    selection: &Selection<'_>,
-    mut group: impl FnMut(DateTime<Utc>, String) -> Option<G>,
-) -> Result<HashMap<(G, Lasting), Durations>, Error> {
-    let rows = select!(selected!("s.*", "statistics_durations"), selection);
-    let mut groups: HashMap<(G, Lasting), Durations> = HashMap::new();
-    for mut row in rows.load::<DurationsRow>(conn).await? {
-        if let Some(of) = group(row.bucket, std::mem::take(&mut row.value)) {
-            groups.entry((of, row.measure)).or_default().merge(&row)?;
-        }
-    }
-    Ok(groups)
+macro_rules! all_durations {
+    () => {
+        "string_agg(s.wall, '') AS wall, CASE WHEN count(s.business) > 0
+            THEN string_agg(coalesce(s.business, s.wall), '') END AS business"
+    };
 }
 
-/// Adds up the counts that a selection picks, for each group that `group` puts a bucket, a value
-/// and what was counted into.
-pub async fn counts<G: std::hash::Hash + Eq>(
-    conn: &mut TenantConn,
-    selection: &Selection<'_>,
-    mut group: impl FnMut(DateTime<Utc>, String, String) -> Option<G>,
-) -> Result<HashMap<G, Occurrences>, Error> {
-    let columns = selected!(
-        "s.bucket, s.value, s.measure, s.count, s.first_at, s.last_at",
-        "statistics_counts"
-    );
-    let mut groups: HashMap<G, Occurrences> = HashMap::new();
-    for row in select!(columns, selection).load::<CountsRow>(conn).await? {
-        if let Some(of) = group(row.bucket, row.value, row.measure) {
-            let all = Occurrences {
-                count: row.count,
-                first_at: row.first_at,
-                last_at: row.last_at,
-            };
-            let counted = groups.entry(of);
-            counted.and_modify(|sum| sum.merge(all)).or_insert(all);
-        }
-    }
-    Ok(groups)
+/// Adds up what a selection picks.
+pub async fn cells(conn: &mut TenantConn, selection: &Selection<'_>) -> Result<Vec<Cell>, Error> {
+    let query = match selection.wanted {
+        Wanted::Counts => selected!(
+            all_counts!(),
+            "NULL::bytea AS wall, NULL::bytea AS business"
+        ),
+        Wanted::Durations => selected!("NULL::bytea", all_durations!()),
+        Wanted::Both => selected!(all_counts!(), all_durations!()),
+    };
+    let runs = selection.runs;
+    let numbers = runs.iter().map(|run| i32::try_from(run.bucket));
+    let numbers: Result<Vec<_>, _> = numbers.collect();
+    let rows: Vec<CellRow> = diesel::sql_query(query)
+        .bind::<Array<Integer>, _>(numbers.map_err(Error::internal)?)
+        .bind::<Array<SmallInt>, _>(runs.iter().map(|run| run.grain).collect::<Vec<_>>())
+        .bind::<Array<Timestamptz>, _>(runs.iter().map(|run| run.span.from).collect::<Vec<_>>())
+        .bind::<Array<Timestamptz>, _>(runs.iter().map(|run| run.span.to).collect::<Vec<_>>())
+        .bind::<Integer, _>(selection.generation)
+        .bind::<Text, _>(selection.facet)
+        .bind::<Nullable<Array<Text>>, _>(selection.values)
+        .load(conn)
+        .await?;
+    let cell = |row: CellRow| {
+        Ok(Cell {
+            bucket: usize::try_from(row.number).map_err(Error::internal)?,
+            value: row.value,
+            sums: Sums::read(&row.kept)?,
+        })
+    };
+    rows.into_iter().map(cell).collect()
 }

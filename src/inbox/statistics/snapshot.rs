@@ -7,7 +7,10 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Timestamptz};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection as _};
 
-use super::fact::{LoggedChange, LoggedMessage, is_counted, logged_change, logged_message};
+use super::calendar::Calendar;
+use super::fact::{
+    LoggedChange, LoggedMessage, is_counted, logged_change, logged_message, tells_something,
+};
 use super::hours::Hours;
 use super::range::{Asked, Range, Span};
 use crate::error::Error;
@@ -23,13 +26,18 @@ pub struct Fold {
     pub position: i64,
     /// The business hours that they were counted by.
     pub hours: Vec<Hours>,
+    /// The zones whose days and months they have.
+    pub calendar: Calendar,
 }
 
 /// Makes an open transaction, which has done nothing yet, read all it reads in one moment, and
 /// returns which rollups count.
 pub async fn begin(conn: &mut TenantConn) -> Result<Fold, Error> {
-    conn.batch_execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        .await?;
+    // What is added up by groups takes more than PostgreSQL thinks it does, and less than this.
+    conn.batch_execute(
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL work_mem = '64MB'",
+    )
+    .await?;
     current(conn).await
 }
 
@@ -55,19 +63,21 @@ pub async fn cut(conn: &mut TenantConn, asked: &Asked) -> Result<Range, Error> {
 
 /// Returns which rollups count.
 pub async fn current(conn: &mut TenantConn) -> Result<Fold, Error> {
-    let (generation, position, hours) = statistics_folds::table
+    let (generation, position, hours, zones) = statistics_folds::table
         .filter(statistics_folds::is_current)
         .select((
             statistics_folds::generation,
             statistics_folds::position,
             statistics_folds::hours,
+            statistics_folds::time_zones,
         ))
-        .first(conn)
+        .first::<(i32, i64, serde_json::Value, Vec<Option<String>>)>(conn)
         .await?;
     Ok(Fold {
         generation,
         position,
         hours: read_hours(hours)?,
+        calendar: read_calendar(&zones)?,
     })
 }
 
@@ -76,7 +86,12 @@ pub fn read_hours(hours: serde_json::Value) -> Result<Vec<Hours>, Error> {
     serde_json::from_value(hours).map_err(Error::internal)
 }
 
-/// The changes in a part of the log.
+/// Reads the time zones of some rollups.
+pub fn read_calendar(zones: &[Option<String>]) -> Result<Calendar, Error> {
+    Calendar::of(zones.iter().flatten().map(String::as_str))
+}
+
+/// The changes in a part of the log that tell statistics something.
 pub async fn changes(
     conn: &mut TenantConn,
     after: i64,
@@ -85,7 +100,8 @@ pub async fn changes(
     let changes = diesel::sql_query(concat!(
         "SELECT ",
         logged_change!(),
-        " FROM conversation_changes c WHERE c.id > $1 AND c.id <= $2"
+        " FROM conversation_changes c WHERE c.id > $1 AND c.id <= $2 AND ",
+        tells_something!()
     ))
     .bind::<BigInt, _>(after)
     .bind::<BigInt, _>(up_to);
@@ -129,8 +145,9 @@ pub async fn changes_beside(
         logged_change!(),
         " FROM unnest($1, $2) AS s (from_at, to_at) CROSS JOIN LATERAL (
             SELECT * FROM conversation_changes c
-            WHERE c.at >= s.from_at AND c.at < s.to_at AND c.id <= $3
-            OFFSET 0
+            WHERE c.at >= s.from_at AND c.at < s.to_at AND c.id <= $3 AND ",
+        tells_something!(),
+        " OFFSET 0
         ) c"
     ))
     .bind::<Array<Timestamptz>, _>(from)

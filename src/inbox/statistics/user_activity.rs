@@ -9,7 +9,8 @@ use super::fact::{Counted, Facet, actor};
 use super::message_volume::Volume;
 use super::range::Asked;
 use super::response_times::ResponseTimes;
-use super::rollup::{self, Occurrences, Selection};
+use super::rollup::{self, Selection, Wanted};
+use super::sums::Occurrences;
 use super::{fold, snapshot};
 use crate::error::Error;
 use crate::tenant::TenantConn;
@@ -73,7 +74,6 @@ pub async fn sum(
 ) -> Result<BTreeMap<String, UserActivity>, Error> {
     let range = snapshot::cut(conn, &query.range).await?;
     fold::shorten(conn).await?;
-    let (runs, ends) = range.parts();
     let is_wanted = |user: &String| {
         !user.is_empty() && (query.user_ids.is_empty() || query.user_ids.contains(user))
     };
@@ -81,35 +81,26 @@ pub async fn sum(
     let mut answer = conn
         .transaction(async |conn| {
             let fold = snapshot::begin(conn).await?;
+            let (runs, ends) = range.parts(&fold.calendar.grains_for(query.range.zone));
             let mut answer: BTreeMap<String, UserActivity> = BTreeMap::new();
-            let by_actor = Selection {
+            let selection = Selection {
                 generation: fold.generation,
                 facet: Facet::Actor,
                 values: (!actors.is_empty()).then_some(actors.as_slice()),
                 runs: &runs,
+                wanted: Wanted::Both,
             };
-            let counts = rollup::counts(conn, &by_actor, |_, value, word| {
-                let user = value.strip_prefix("user/")?.to_owned();
-                Some((user, Counted::read(&word)?))
-            })
-            .await?;
-            for ((user, counted), all) in counts {
-                answer.entry(user).or_default().count(counted, all);
-            }
-            let by_agent = Selection {
-                facet: Facet::Agent,
-                values: (!query.user_ids.is_empty()).then_some(query.user_ids.as_slice()),
-                ..by_actor
-            };
-            let durations =
-                rollup::durations(conn, &by_agent, |_, user| is_wanted(&user).then_some(user))
-                    .await?;
-            for ((user, lasting), durations) in durations {
-                answer
-                    .entry(user)
-                    .or_default()
-                    .times
-                    .put(lasting, durations);
+            for cell in rollup::cells(conn, &selection).await? {
+                let Some(user) = cell.value.strip_prefix("user/") else {
+                    continue;
+                };
+                let activity = answer.entry(user.to_owned()).or_default();
+                for (counted, all) in cell.sums.counts {
+                    activity.count(counted, all);
+                }
+                for (lasting, durations) in &cell.sums.durations {
+                    activity.times.merge(*lasting, durations);
+                }
             }
             let mut occurrences = Vec::new();
             for change in snapshot::changes_beside(conn, &fold, &ends).await? {
@@ -117,12 +108,12 @@ pub async fn sum(
                 let Some(duration) = change.duration(&fold.hours) else {
                     continue;
                 };
-                let agent = duration.by.iter().find(|(facet, _)| *facet == Facet::Agent);
-                if let Some((_, user)) = agent
-                    && is_wanted(user)
+                let agent = duration.by.iter().find(|(facet, _)| *facet == Facet::Actor);
+                let user = agent.and_then(|(_, actor)| actor.strip_prefix("user/"));
+                if let Some(user) = user.map(str::to_owned).filter(is_wanted)
                     && range.bucket(duration.at).is_some()
                 {
-                    answer.entry(user.clone()).or_default().times.add(&duration);
+                    answer.entry(user).or_default().times.add(&duration);
                 }
             }
             let messages = snapshot::messages_beside(conn, &fold, &ends).await?;

@@ -15,7 +15,7 @@ use crate::inbox::statistics::message_volume::{self, By, Volume, VolumeQuery, Wh
 use crate::inbox::statistics::range::{Asked, Span, Unit};
 use crate::inbox::statistics::rebuild::Progress;
 use crate::inbox::statistics::response_times::{self, ResponseTimes, ResponseTimesQuery, Slice};
-use crate::inbox::statistics::rollup::{Durations, Sum};
+use crate::inbox::statistics::sums::{Durations, Sum};
 use crate::inbox::statistics::user_activity::{ActivityQuery, UserActivity};
 use crate::pb;
 use crate::time::to_timestamp;
@@ -375,11 +375,11 @@ fn duration(milliseconds: i64) -> prost_types::Duration {
     }
 }
 
-/// Writes a sum of so many durations; none of none.
-fn summary(sum: &Sum, count: i64) -> Option<pb::DurationSummary> {
+/// Writes a sum of durations; none of none.
+fn summary(sum: &Sum) -> Option<pb::DurationSummary> {
     let quantile = |share| sum.histogram.quantile(share).map(duration);
     Some(pb::DurationSummary {
-        mean: Some(duration(sum.total.checked_div(count)?)),
+        mean: Some(duration(sum.total.checked_div(sum.count)?)),
         p50: quantile(0.5),
         p90: quantile(0.9),
         p99: quantile(0.99),
@@ -390,9 +390,9 @@ fn summary(sum: &Sum, count: i64) -> Option<pb::DurationSummary> {
 impl From<Durations> for pb::DurationStatistics {
     fn from(durations: Durations) -> Self {
         Self {
-            count: durations.count,
-            wall: summary(&durations.wall, durations.count),
-            business: summary(&durations.business, durations.count),
+            count: durations.wall.count,
+            wall: summary(&durations.wall),
+            business: summary(&durations.business),
         }
     }
 }
@@ -452,7 +452,7 @@ impl From<(String, UserActivity)> for pb::UserActivity {
             user_id,
             sent_count: activity.messages.outbound,
             note_count: activity.messages.notes,
-            answered_count: times.first.count + times.next.count,
+            answered_count: times.first.wall.count + times.next.wall.count,
             closed_count: activity.closed,
             assigned_count: activity.assigned,
             first_activity_time: activity.first_at.map(to_timestamp),
