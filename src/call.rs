@@ -27,6 +27,11 @@ use crate::trace::CallTraces;
 
 /// Carries the correlation id, in and out.
 pub const CORRELATION: &str = "x-request-id";
+/// Carries by how many seconds the database's clock is set on for a call: in development a call can
+/// happen yesterday, so that a demonstration has a past.
+pub const CLOCK_OFFSET: &str = "x-clock-offset";
+/// Ten years, in seconds.
+const MAX_CLOCK_OFFSET: i64 = 10 * 366 * 86_400;
 /// The longest correlation id of a caller's own.
 const MAX_CORRELATION: usize = 128;
 /// How much earlier than the caller we give up, so that our answer is heard.
@@ -41,27 +46,27 @@ pub struct CallLayer(Arc<Checks>);
 struct Checks {
     authenticator: Arc<Authenticator>,
     timeout: Duration,
-    causes: bool,
+    is_development: bool,
     origins: Vec<HeaderValue>,
     traces: Option<CallTraces>,
     metrics: CallMetrics,
 }
 
 impl CallLayer {
-    /// Checks credentials with `authenticator`, lets no call take longer than `timeout`, answers
-    /// faults with their `causes` if wanted, lets pages of some `origins` alone call without a
+    /// Checks credentials with `authenticator`, lets no call take longer than `timeout`, in
+    /// development answers faults with their causes and lets calls set the clock, lets pages of some `origins` alone call without a
     /// credential where that may be, and completes the spans of `traces`.
     pub fn new(
         authenticator: Arc<Authenticator>,
         timeout: Duration,
-        causes: bool,
+        is_development: bool,
         origins: Vec<HeaderValue>,
         traces: Option<CallTraces>,
     ) -> Self {
         Self(Arc::new(Checks {
             authenticator,
             timeout,
-            causes,
+            is_development,
             origins,
             traces,
             metrics: CallMetrics::new(),
@@ -165,7 +170,7 @@ where
                         }
                     }
                 };
-                let (response, code) = translate(response, checks.causes);
+                let (response, code) = translate(response, checks.is_development);
                 checks.metrics.count(path.path(), code, started.elapsed());
                 if let Some(traces) = &checks.traces {
                     traces.end(&Span::current(), code);
@@ -234,7 +239,26 @@ impl Checks {
         Ok(Some(CallContext {
             caller,
             correlation_id: correlation_id.clone(),
+            clock_offset: self.clock_offset(request.headers())?,
         }))
+    }
+}
+
+impl Checks {
+    /// By how many seconds a rehearsal wants the database's clock set.
+    fn clock_offset(&self, headers: &HeaderMap) -> Result<i64, Error> {
+        let Some(offset) = headers.get(CLOCK_OFFSET) else {
+            return Ok(0);
+        };
+        if !self.is_development {
+            let refusal = "is for COMM_ENV=development alone";
+            return Err(Error::invalid(CLOCK_OFFSET, refusal));
+        }
+        let seconds = offset.to_str().ok().and_then(|text| text.parse().ok());
+        let seconds =
+            seconds.filter(|seconds| (-MAX_CLOCK_OFFSET..=MAX_CLOCK_OFFSET).contains(seconds));
+        let refusal = "must be a number of seconds, ten years at most: -86400 for a day ago";
+        seconds.ok_or_else(|| Error::invalid(CLOCK_OFFSET, refusal))
     }
 }
 

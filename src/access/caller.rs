@@ -260,6 +260,8 @@ pub struct CallContext {
     pub caller: Arc<Caller>,
     /// What ties the call to everything that comes of it.
     pub correlation_id: Arc<str>,
+    /// How many seconds the database's clock is to be ahead: 0, but for rehearsals.
+    pub clock_offset: i64,
 }
 
 /// Who did it: recorded with every change.
@@ -271,6 +273,8 @@ pub struct Facts {
     pub caller: Arc<Caller>,
     /// What ties the call to everything that comes of it.
     pub correlation_id: Arc<str>,
+    /// How many seconds the database's clock is to be ahead: 0, but for rehearsals.
+    pub clock_offset: i64,
 }
 
 /// Lets a call in whose credential has the scope that the call declares.

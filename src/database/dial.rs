@@ -53,6 +53,8 @@ pub struct Session {
     pub conn: AsyncPgConnection,
     /// How to stop a statement that it runs.
     pub cancel: CancelToken,
+    /// How many seconds its `directory.now()` is ahead.
+    pub clock_offset: i64,
     alive: Arc<AtomicBool>,
 }
 
@@ -139,6 +141,7 @@ impl Dialer {
         Ok(Session {
             conn,
             cancel,
+            clock_offset: 0,
             alive,
         })
     }

@@ -358,6 +358,7 @@ async fn send(scope: &TenantScope, scheduled: Scheduled) -> Result<(), Error> {
             .ok_or_else(|| Error::internal("an actor of no kind"))?,
         caller: Arc::new(Caller::before(&scheduled.caller)),
         correlation_id: scheduled.correlation_id.as_str().into(),
+        clock_offset: 0,
     };
     let scope = scope.on_behalf(facts);
     let (id, version) = (scheduled.id, scheduled.version);

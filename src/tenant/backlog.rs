@@ -73,6 +73,7 @@ impl TenantDirectory {
                 actor: Actor::Service(caller.service.clone()),
                 caller: Arc::new(caller),
                 correlation_id: Uuid::now_v7().simple().to_string().into(),
+                clock_offset: 0,
             };
             Some((known.scope(facts), due))
         })

@@ -17,6 +17,7 @@ use diesel_async::{
 use futures_util::Stream;
 
 use super::pool::{Manager, TenantPool};
+use crate::database::dial::Session;
 use crate::error::Error;
 
 type Transactions = <AsyncPgConnection as AsyncConnection>::TransactionManager;
@@ -44,9 +45,26 @@ impl PooledConn {
         })
     }
 
+    /// Sets how many seconds `directory.now()` is ahead on this connection.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn set_clock(&mut self, offset: i64) -> Result<(), Error> {
+        if self.session().clock_offset != offset {
+            let set = format!("SET communication.clock_offset = '{offset} seconds'");
+            self.batch_execute(&set).await?;
+            self.session().clock_offset = offset;
+        }
+        Ok(())
+    }
+
     #[expect(clippy::expect_used, reason = "the session is there until the drop")]
+    fn session(&mut self) -> &mut Session {
+        self.session.as_mut().expect("a session")
+    }
+
     fn conn(&mut self) -> &mut AsyncPgConnection {
-        &mut self.session.as_mut().expect("a session").conn
+        &mut self.session().conn
     }
 
     fn begin(&self) -> Busy {

@@ -228,6 +228,7 @@ impl TenantDirectory {
             actor: context.caller.actor(named)?,
             caller: context.caller,
             correlation_id: context.correlation_id,
+            clock_offset: context.clock_offset,
         };
         if T::SCOPE == Scope::InboxWrite {
             known.backlog.entered_to_write();
@@ -254,6 +255,7 @@ impl TenantDirectory {
             actor: Actor::Service(channel.as_str().to_owned()),
             caller: Arc::new(Caller::provider(channel.as_str())),
             correlation_id: correlation_id.into(),
+            clock_offset: 0,
         };
         known.backlog.entered_to_write();
         Ok(known.scope(facts))
@@ -274,6 +276,7 @@ impl TenantDirectory {
             actor: Actor::Service(caller.service.clone()),
             caller: Arc::new(caller),
             correlation_id: Uuid::now_v7().simple().to_string().into(),
+            clock_offset: 0,
         };
         Ok(known.scope(facts))
     }

@@ -41,7 +41,8 @@ impl TenantScope {
     /// # Errors
     /// None came free in time, or the database cannot be reached.
     pub async fn conn(&self) -> Result<TenantConn, Error> {
-        let conn = PooledConn::take(&self.pool).await?;
+        let mut conn = PooledConn::take(&self.pool).await?;
+        conn.set_clock(self.facts.clock_offset).await?;
         Ok(TenantConn {
             conn,
             scope: self.clone(),

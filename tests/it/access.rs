@@ -3,11 +3,16 @@
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use communication_service::pb::{Actor, CreateMessageRequest, actor};
+use communication_service::config::Environment;
+use communication_service::pb::{
+    Actor, Channel, CreateConversationRequest, CreateMessageRequest, actor,
+};
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value as Json, json};
 use tonic::metadata::MetadataMap;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
+use uuid::Uuid;
 
 use crate::harness::{
     Filled, Keys, Method, Refusal, TestServer, TestTenant, bearer, call_raw, ed_header, now,
@@ -400,4 +405,55 @@ async fn a_server_that_trusts_no_keys_lets_loopback_in_as_the_service_local() {
     let conversation = tenant.conversation().await;
     let sent = tenant.reply(&conversation, "Hello").await;
     assert_eq!(sent.caller, "local");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clock_can_be_set_in_development_alone() {
+    let keys = Keys::new();
+    for environment in [Environment::Development, Environment::Production] {
+        let file = keys.jwks_file.clone();
+        let server = TestServer::start_with(|config| {
+            config.jwks_file = Some(file);
+            config.env = Some(environment);
+        })
+        .await;
+        let all = keys.metadata(everything());
+        let tenant = Filled::new(&server, &all).await;
+        let create = async |offset: Option<&'static str>| {
+            let request = CreateConversationRequest {
+                tenant: tenant.slug.clone(),
+                channel: Channel::Web.into(),
+                contact_identifier: Uuid::now_v7().to_string(),
+                ..Default::default()
+            };
+            let mut request = Request::new(request);
+            *request.metadata_mut() = all.clone();
+            if let Some(offset) = offset {
+                let offset = offset.parse().unwrap();
+                request.metadata_mut().insert("x-clock-offset", offset);
+            }
+            let answer = server.inbox().create_conversation(request).await?;
+            let conversation = answer.into_inner().conversation.unwrap();
+            let made = conversation.create_time.unwrap().seconds;
+            Ok::<_, Status>(made - i64::try_from(now()).unwrap())
+        };
+        // What was set for one call is not for the next on its connection.
+        assert!(create(None).await.unwrap().abs() < 60);
+        if environment == Environment::Development {
+            assert!((create(Some("-86400")).await.unwrap() + 86_400).abs() < 60);
+            assert!((create(Some("3600")).await.unwrap() - 3600).abs() < 60);
+            assert!(create(None).await.unwrap().abs() < 60);
+        }
+        for offset in ["-86400", "yesterday", "99999999999"] {
+            let expected = environment == Environment::Production || offset != "-86400";
+            let refused = create(Some(offset)).await.err();
+            assert_eq!(refused.is_some(), expected, "{offset}");
+            if let Some(status) = refused {
+                let fields = status.get_error_details();
+                let violations = &fields.bad_request().unwrap().field_violations;
+                assert_eq!(violations[0].field, "x-clock-offset");
+            }
+        }
+        assert!(create(None).await.unwrap().abs() < 60);
+    }
 }

@@ -1,7 +1,9 @@
 //! The command line, as a person or a script uses it.
 
+use std::collections::HashSet;
 use std::process::{Output, Stdio};
 
+use communication_service::pb;
 use serde_json::Value as Json;
 use tokio::process::Command;
 use uuid::Uuid;
@@ -159,8 +161,9 @@ async fn demo_fill_tells_its_stories_once() {
     let server = TestServer::start().await;
     let account = Whatsapp::new(server.tenant().await);
     let slug = account.tenant.slug();
+    let arguments = ["demo", "fill", "--tenant", &slug, "--days", "0"];
     for _ in 0..2 {
-        let output = run(&server, &["demo", "fill", "--tenant", &slug]).await;
+        let output = run(&server, &arguments).await;
         assert!(output.status.success(), "{}", said(&output).2);
         let conversations = account.conversations().await;
         assert_eq!(conversations.len(), 6);
@@ -170,6 +173,54 @@ async fn demo_fill_tells_its_stories_once() {
             .sum();
         assert_eq!(messages, 18);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn demo_fill_has_a_past_that_statistics_tell_of() {
+    let server = TestServer::start().await;
+    let tenant = server.tenant().await;
+    let slug = tenant.slug();
+    let arguments = ["demo", "fill", "--tenant", &slug, "--days", "8"];
+    let output = run(&server, &arguments).await;
+    let (ok, out, err) = said(&output);
+    assert!(ok, "{err}");
+    let told: i64 = out.split_whitespace().nth(3).unwrap().parse().unwrap();
+    assert!(told > 50, "{out}");
+    let mut inbox = tenant.inbox.clone();
+    let times = pb::GetResponseTimesRequest {
+        tenant: slug.clone(),
+        interval: pb::StatisticsInterval::Day.into(),
+        group_by: pb::ResponseTimesGrouping::Agent.into(),
+        ..Default::default()
+    };
+    let times = inbox.get_response_times(times).await.unwrap().into_inner();
+    let answered = times.response_times.iter().filter(|times| {
+        let first = times.first_response.as_ref().unwrap();
+        let wall = first.wall.as_ref();
+        wall.is_some_and(|wall| wall.p50.as_ref().unwrap().seconds > 60)
+    });
+    let days: HashSet<_> = answered
+        .map(|times| times.start_time.unwrap().seconds)
+        .collect();
+    assert!(days.len() >= 5, "{days:?}");
+    let recomputed = loop {
+        let request = pb::RecomputeStatisticsRequest {
+            tenant: slug.clone(),
+        };
+        let answer = inbox
+            .recompute_statistics(request)
+            .await
+            .unwrap()
+            .into_inner();
+        if answer.done {
+            break answer;
+        }
+    };
+    assert!(recomputed.agreed, "{recomputed:?}");
+    // Once more, it tells nothing.
+    let (ok, again, err) = said(&run(&server, &arguments).await);
+    assert!(ok, "{err}");
+    assert_eq!(again, out);
 }
 
 #[tokio::test(flavor = "multi_thread")]
