@@ -35,7 +35,7 @@ pub struct Config {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
 
-    /// `development`: faults are answered with their cause, and on loopback no credential is needed; without it `development` on loopback without a proxy, else `production`
+    /// `development`: faults are answered with their cause, on loopback no credential is needed, and a call with the header `x-clock-offset: -86400` happens a day ago, so that a demonstration has a past; without it `development` on loopback without a proxy, else `production`
     #[arg(long, env = "COMM_ENV", value_enum, value_name = "ENVIRONMENT")]
     pub env: Option<Environment>,
 

@@ -111,6 +111,8 @@ const STORY: &str = "
         '{subject}', 'user', 'agent-0', 'bench', 'bench', at, 'open', 'open', 'normal', '{}', false,
         false, false, false, false, false, 1, at, false
     FROM story, generate_series(0, 4) k;
+    INSERT INTO contact_words (word, contact_id) SELECT number::text, id
+    FROM (SELECT row_number() OVER (ORDER BY id) AS number, id FROM contacts) c;
     -- What is there is not for the statistics to count.
     SELECT setval('events_id_seq', {n} * 5 + 5);
     UPDATE statistics_folds SET position = {n} * 5 + 5;
@@ -265,6 +267,15 @@ fn cases(now: i64) -> Vec<Case> {
                 seconds: now - 2 * 86_400,
                 nanos: 0,
             });
+        }),
+        conversations("with a word of all messages", |r, _, _| {
+            r.text = "morning".to_owned()
+        }),
+        conversations("with a word of a thousandth", |r, _, n| {
+            r.text = format!("order{}", n * 31 % 1000);
+        }),
+        conversations("with a name", |r, size, n| {
+            r.text = conversation(size, n).to_string();
         }),
         messages("ListMessages, the oldest", "sequence", false),
         messages("ListMessages, the newest", "sequence desc", false),

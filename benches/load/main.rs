@@ -277,6 +277,7 @@ async fn cases(
         ("tenant", &tenant.to_string()),
         ("none", "-"),
         ("nothing", "{}"),
+        ("no", "false"),
     ]
     .map(|(name, value)| format!("--define={name}={value}"));
     let null = |kind: &str| format!("nullif(:none::text, '-')::{kind}");
@@ -286,6 +287,7 @@ async fn cases(
         ("conversation_id", DRAWN),
         ("after", ":after::bigint"),
         ("rows", ":rows::bigint"),
+        ("shows_deleted", ":no::boolean"),
         ("id", "gen_random_uuid()"),
         ("direction", ":direction::text"),
         ("type_", ":type::text"),

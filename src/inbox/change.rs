@@ -11,6 +11,7 @@ use diesel_async::RunQueryDsl;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::contact_words;
 use super::conversation::{
     Conversation, ConversationRow, Priority, Status, conversation_columns, conversation_of, etag,
     is_replaced,
@@ -298,6 +299,13 @@ macro_rules! alter {
             FROM new, input
             WHERE c.id = new.id AND new.changes
             RETURNING c.*
+        ), unworded AS (
+            DELETE FROM conversation_words s USING bumped b, input
+            WHERE input.subject IS NOT NULL AND s.conversation_id = b.id AND s.word <> ALL (input.words)
+        ), worded AS (
+            INSERT INTO conversation_words (word, conversation_id)
+            SELECT u.word, b.id FROM bumped b, input, unnest(input.words) AS u (word)
+            ON CONFLICT DO NOTHING
         )", moved!("input.kind", "input.rule", "NULL::bigint", "NULL::timestamptz", "
                         CASE WHEN b.subject <> h.subject THEN 'subject' END,
                         CASE WHEN b.metadata <> h.metadata THEN 'metadata' END,"), "
@@ -328,6 +336,7 @@ statement! {
         kind: ChangeKind => Text,
         rule: &'static str => Text,
         subject: Option<&'a str> => Nullable<Text>,
+        words: Vec<String> => Array<Text>,
         priority: Option<Priority> => Nullable<Text>,
         status: Option<Status> => Nullable<Text>,
         metadata: Option<&'a Value> => Nullable<Jsonb>,
@@ -403,6 +412,9 @@ async fn alter_given<const ONE: bool>(
         kind: alteration.kind,
         rule: alteration.rule,
         subject: alteration.subject.as_deref(),
+        words: (alteration.subject.iter())
+            .flat_map(|subject| contact_words::of(subject))
+            .collect(),
         priority: alteration.priority,
         status: alteration.status,
         metadata: alteration.metadata.as_ref(),

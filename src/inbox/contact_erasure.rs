@@ -167,6 +167,8 @@ statement! {
                 updated_at = directory.now(), version = c.version + 1
             FROM input WHERE c.contact_identity_id = ANY (input.identities)
             RETURNING c.id, c.version
+        ), unworded AS (
+            DELETE FROM conversation_words w USING emptied WHERE w.conversation_id = emptied.id
         ), unsent AS (
             DELETE FROM scheduled_messages s USING emptied WHERE s.conversation_id = emptied.id
             RETURNING s.attachment_ids

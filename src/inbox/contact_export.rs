@@ -143,6 +143,7 @@ impl Export {
                     qualified: None,
                     snoozed: None,
                     unread: None,
+                    text: None,
                 };
                 let order = listing::Order::OldestFirst;
                 let size = PageSize::new(1)?;

@@ -12,6 +12,7 @@ use super::conversation::{
     Conversation, ConversationRow, Priority, Seen, Status, conversation_columns, conversation_of,
     unread_count,
 };
+use super::conversation_search::{self, Found, TextFilter};
 use crate::channel::Channel;
 use crate::error::Error;
 use crate::ids::{ChannelAccountId, ContactId, ConversationId};
@@ -62,6 +63,8 @@ pub struct ConversationFilter {
     pub snoozed: Option<bool>,
     /// Whether nobody has read the customer's newest message.
     pub unread: Option<bool>,
+    /// In which a text is found.
+    pub text: Option<TextFilter>,
 }
 
 /// Where a page of conversations begins: beyond this one.
@@ -123,6 +126,7 @@ impl Priority {
 #[derive(Debug)]
 struct Page<'a> {
     filter: &'a ConversationFilter,
+    found: Option<Found<'a>>,
     archived: Vec<Status>,
     at_work: Vec<Status>,
     order: Order,
@@ -217,6 +221,9 @@ impl Page<'_> {
             });
         }
         self.filter.walk(out.reborrow())?;
+        if let Some(found) = &self.found {
+            found.walk(out.reborrow())?;
+        }
         self.walk_beyond(out.reborrow())?;
         out.push_sql(" ORDER BY ");
         out.push_sql(self.order.of_conversations());
@@ -311,6 +318,7 @@ impl ConversationFilter {
             || self.qualified.is_some()
             || self.snoozed.is_some()
             || self.unread.is_some()
+            || self.text.is_some()
     }
 
     fn walk<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
@@ -392,8 +400,16 @@ pub async fn list(
     if archived.is_empty() && at_work.is_empty() {
         return Ok(Vec::new());
     }
+    let found = match &filter.text {
+        None => None,
+        Some(text) => Some(conversation_search::find(conn, text).await?),
+    };
+    if matches!(&found, Some(Found::In(ids)) if ids.is_empty()) {
+        return Ok(Vec::new());
+    }
     let page = Page {
         filter,
+        found,
         archived,
         at_work,
         order,

@@ -16,6 +16,7 @@ mod contact_merge;
 mod contact_words;
 mod content_type;
 mod conversation;
+mod conversation_search;
 mod deletion;
 mod due;
 mod inbound;

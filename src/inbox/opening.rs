@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use diesel::prelude::*;
-use diesel::sql_types::{self, Integer, Jsonb, Nullable, Text};
+use diesel::sql_types::{self, Array, Integer, Jsonb, Nullable, Text};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::change::log_changes;
 use super::conversation::{self, Conversation, Priority};
 use super::message::{self, Direction, Message, MessageType, NewMessage};
-use super::{channel_account, contact_identity, routing};
+use super::{channel_account, contact_identity, contact_words, routing};
 use crate::channel::Channel;
 use crate::database::statement::statement;
 use crate::error::{Conflict, Error};
@@ -227,6 +227,7 @@ statement! {
         thread_key: &'a str => Text,
         priority: Priority => Text,
         subject: &'a str => Text,
+        words: Vec<String> => Array<Text>,
         metadata: &'a Value => Jsonb,
         previous: Option<ConversationId> => Nullable<sql_types::Uuid>,
         assignee_id: Option<&'a str> => Nullable<Text>,
@@ -252,6 +253,9 @@ statement! {
             FROM input
             ON CONFLICT DO NOTHING
             RETURNING *
+        ), worded AS (
+            INSERT INTO conversation_words (word, conversation_id)
+            SELECT u.word, b.id FROM bumped b, input, unnest(input.words) AS u (word)
         ), moved AS (
             SELECT b.id, b.version, b.updated_at, 'created' AS kind, input.rule,
                 NULL::bigint AS sequence, '{}'::text[] AS changed, NULL::text AS old_status, b.status,
@@ -287,6 +291,7 @@ pub async fn begin(
         thread_key: new.thread_key,
         priority: new.priority,
         subject: new.subject,
+        words: contact_words::of(new.subject).into_iter().collect(),
         metadata: new.metadata,
         previous: new.previous,
         assignee_id: assignment.and_then(|assignment| assignment.assignee_id.as_deref()),

@@ -72,7 +72,7 @@ statement! {
     // block or, for a rare word, all. The wide blocks begin where narrow ones end.
     //
     // What the index cannot answer alone (phrases, beginnings of words) is read by what it can,
-    // and checked; after 5,000 such rows the window ends, and the next page goes on below. The
+    // and checked; after 3,000 such rows the window ends, and the next page goes on below. The
     // beginning of a word is asked of the index only if it is rare in the newest block: the index
     // gathers all words that begin so first.
     /// Finds a page of a window of matches; of an empty page, where the next one begins.
@@ -143,7 +143,7 @@ statement! {
                         AND (asked.before_at IS NULL OR w.created_at < asked.before_at)
                 ) read
             ) seen
-            WHERE walk.found < 1000 AND walk.examined < 5000 AND walk.top >= asked.floor
+            WHERE walk.found < 1000 AND walk.examined < 3000 AND walk.top >= asked.floor
         ), window_of AS (
             SELECT u.number, u.tier, u.id
             FROM walk, unnest(walk.numbers, walk.tiers, walk.ids) AS u (number, tier, id)

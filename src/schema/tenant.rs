@@ -255,6 +255,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    conversation_words (word, conversation_id) {
+        word -> Text,
+        conversation_id -> Uuid,
+    }
+}
+
+diesel::table! {
     events (id) {
         id -> Int8,
         event_id -> Uuid,
@@ -597,6 +604,7 @@ diesel::joinable!(contact_merge_identities -> contact_merges (merge_id));
 diesel::joinable!(contact_words -> contacts (contact_id));
 diesel::joinable!(conversation_changes -> inbox_conversations (conversation_id));
 diesel::joinable!(conversation_read_marks -> inbox_conversations (conversation_id));
+diesel::joinable!(conversation_words -> inbox_conversations (conversation_id));
 diesel::joinable!(inbox_conversations -> contact_identities (contact_identity_id));
 diesel::joinable!(inbox_messages -> inbox_conversations (conversation_id));
 diesel::joinable!(inbox_quick_reply_uses -> inbox_conversations (conversation_id));
@@ -631,6 +639,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     conversation_changes,
     conversation_merges,
     conversation_read_marks,
+    conversation_words,
     events,
     inbox_conversations,
     inbox_message_words_backfill,

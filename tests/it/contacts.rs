@@ -1047,6 +1047,7 @@ async fn every_table_is_known_to_the_erasure() {
         "chat_entries",
         "mentions",
         "conversation_changes",
+        "conversation_words",
         "conversation_merges",
         "conversation_read_marks",
         "agents",

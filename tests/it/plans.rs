@@ -116,6 +116,21 @@ const FILL_HISTORY: &str = "
     SELECT gen_random_uuid(), 'agent-' || n, n % 2 = 0 FROM generate_series(0, 9999) n;
     ANALYZE inbox_messages, conversation_changes, conversation_merges, agents";
 
+/// A word of all messages, and one of a few; a subject of every third conversation, and one of a
+/// few.
+const FILL_WORDS: &str = "
+    INSERT INTO inbox_message_words (message_id, number, created_at, words)
+    SELECT m.id, nextval('inbox_message_words_number_seq'), m.created_at,
+        (quote_literal('.v' || m.conversation_id) || ' often:1'
+            || CASE WHEN m.sequence BETWEEN 101 AND 119 THEN ' seldom:2' ELSE '' END)::tsvector
+    FROM inbox_messages m;
+    INSERT INTO conversation_words (word, conversation_id)
+    SELECT CASE WHEN number BETWEEN 51 AND 70 THEN 'quarterly' ELSE 'daily' END, id
+    FROM inbox_conversations WHERE number % 3 = 0;
+    INSERT INTO contact_words (word, contact_id)
+    SELECT w, id FROM contacts, unnest(ARRAY['customer', substr(name, 10)]) w;
+    ANALYZE inbox_message_words, conversation_words, contact_words";
+
 /// A tenant with full tables.
 struct Full {
     _server: TestServer,
@@ -481,6 +496,63 @@ async fn lists_of_conversations_read_no_more_than_their_pages() {
         for (order, kinds) in ORDERS.iter().zip([3, 2, 1, 1, 1]) {
             for statuses in &STATUSES[..kinds] {
                 full.list(case, order, statuses).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_text_is_found_in_is_listed_in_every_order_however_often_it_is_found() {
+    /// A text, whether it is found often, and in which conversations.
+    type Text = (&'static str, bool, fn(i64) -> bool);
+    fn says_seldom(n: i64) -> bool {
+        n == 1 || (101..=119).any(|message| message % 5 > 0 && n == 2 + message % 19_998)
+    }
+    let full = Full::new(&[FILL, FILL_HISTORY, FILL_WORDS]).await;
+    // By what was said, by whom it is with, and by its subject; each seldom and often.
+    let texts: [Text; 8] = [
+        ("seldom", false, says_seldom),
+        ("often", true, |_| true),
+        ("\"often seldom\"", false, says_seldom),
+        ("1999", false, |n| {
+            n == 1999 || (19_990..20_000).contains(&n)
+        }),
+        ("custom 1", true, |n| n.to_string().starts_with('1')),
+        ("quarter", false, |n| is_rare(n) && n % 3 == 0),
+        ("daily", true, |n| !is_rare(n) && n % 3 == 0),
+        ("nowhere", false, |_| false),
+    ];
+    for (text, often, holds) in texts {
+        for order in &ORDERS {
+            let name = format!("{text}, {}", order.name);
+            let mut request = ListConversationsRequest {
+                tenant: full.tenant.slug(),
+                order_by: order.name.to_owned(),
+                text: text.to_owned(),
+                ..Default::default()
+            };
+            let mut expected: Vec<_> = (1..=CONVERSATIONS)
+                .filter(|n| !is_archived(*n) && holds(*n))
+                .filter(|n| order.name != WAITING || waits(*n))
+                .collect();
+            expected.sort_by_key(|n| (order.key)(*n));
+            let mut expected = expected.chunks(50);
+            for _ in 0..2 {
+                let (page, token) = full.conversations(&request).await;
+                assert_eq!(page, expected.next().unwrap_or_default(), "{name}");
+                request.page_token = token;
+                if request.page_token.is_empty() {
+                    assert_eq!(expected.len(), 0, "{name}");
+                    break;
+                }
+            }
+            request.page_token.clear();
+            if !often {
+                full.reads(&name, 1, MOST, async || {
+                    full.conversations(&request).await;
+                    1
+                })
+                .await;
             }
         }
     }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use communication_service::pb::{
-    Actor, Channel, Conversation, CreateConversationRequest, MessageDirection, MessageMatch,
-    MessageType, SearchMessagesRequest, actor,
+    Actor, Channel, Conversation, CreateConversationRequest, DeleteMessageRequest,
+    ListConversationsRequest, MessageDirection, MessageMatch, MessageType, SearchMessagesRequest,
+    UpdateConversationRequest, actor,
 };
 use tonic::Code;
 use uuid::Uuid;
@@ -385,6 +386,96 @@ async fn all_history_is_found_window_by_window_and_no_page_repeats_or_skips() {
         change(&mut request);
         let refused = tenant.inbox.clone().search_messages(request).await;
         assert_eq!(refusal(refused).1, "INVALID_PAGE_TOKEN");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conversations_are_found_by_what_is_said_whom_they_are_with_and_their_subject() {
+    let (_server, tenant) = tenant().await;
+    let begin = async |identifier: &str, name: &str, subject: &str| {
+        let request = CreateConversationRequest {
+            tenant: tenant.slug(),
+            channel: Channel::Email.into(),
+            contact_identifier: identifier.to_owned(),
+            contact_name: name.to_owned(),
+            subject: subject.to_owned(),
+            ..Default::default()
+        };
+        tenant.create(request).await
+    };
+    let one = begin("jonas@example.com", "Jonas Berg", "Invoice 2026-118").await;
+    let other = begin("mila@example.org", "Mila Ødegård", "").await;
+    tenant
+        .receive(&other, "Where is the invoice for 東京都?")
+        .await;
+    let third = begin("x@example.org", "Invoice Department", "Reminder").await;
+    let told = tenant.receive(&third, "Zanzibar").await;
+    let listed = async |text: &str| {
+        let request = ListConversationsRequest {
+            tenant: tenant.slug(),
+            text: text.to_owned(),
+            order_by: "create_time".to_owned(),
+            ..Default::default()
+        };
+        let page = tenant.inbox.clone().list_conversations(request).await;
+        let found = page.unwrap().into_inner().conversations.into_iter();
+        found.map(|found| found.number).collect::<Vec<_>>()
+    };
+    let all = [&one, &other, &third].map(|conversation| conversation.number);
+    for (text, numbers) in [
+        ("INVOICE", &all[..]),
+        ("invoice 118", &all[..1]),
+        ("ødeg", &all[1..2]),
+        ("example.org", &all[1..]),
+        ("京都", &all[1..2]),
+        ("\"the invoice\"", &all[1..2]),
+        ("where -invoice", &[]),
+        // Not one word here and one there.
+        ("jonas invoice", &[]),
+        ("zanzibar", &all[2..]),
+        ("nobody", &[]),
+        ("", &all[..]),
+    ] {
+        assert_eq!(listed(text).await, numbers, "{text}");
+    }
+
+    let rename = async |conversation: &Conversation, subject: &str| {
+        let request = UpdateConversationRequest {
+            tenant: tenant.slug(),
+            conversation_id: conversation.id.clone(),
+            subject: Some(subject.to_owned()),
+            ..Default::default()
+        };
+        let mut inbox = tenant.inbox.clone();
+        inbox.update_conversation(request).await.unwrap();
+    };
+    rename(&one, "Invoice of the Zanzibar branch").await;
+    rename(&third, "").await;
+    let deletion = DeleteMessageRequest {
+        tenant: tenant.slug(),
+        message_id: told.id,
+        ..Default::default()
+    };
+    let mut inbox = tenant.inbox.clone();
+    inbox.delete_message(deletion).await.unwrap();
+    for (text, numbers) in [
+        ("zanzibar", &all[..1]),
+        ("118", &[]),
+        ("reminder", &[]),
+        ("invoice", &all[..]),
+    ] {
+        assert_eq!(listed(text).await, numbers, "{text}");
+    }
+
+    for text in ["-", "one two three four five six seven eight nine"] {
+        let request = ListConversationsRequest {
+            tenant: tenant.slug(),
+            text: text.to_owned(),
+            ..Default::default()
+        };
+        let (code, _, fields) = refusal(inbox.list_conversations(request).await);
+        assert_eq!(code, Code::InvalidArgument);
+        assert_eq!(fields, ["text"]);
     }
 }
 

@@ -7,16 +7,23 @@ use crate::field::{Fields, Mask, Most, to_struct};
 use crate::ids::{ChannelAccountId, ContactId, ConversationId, ConversationMergeId};
 use crate::inbox::activity::{Activity, After, Before};
 use crate::inbox::change::{Alteration, Assignment, ChangeKind, Lead, MOST_LABELS, Target};
+use crate::inbox::contact_words;
 use crate::inbox::conversation::{Conversation, Priority, Seen, Status, etag};
+use crate::inbox::conversation_search::TextFilter;
 use crate::inbox::listing::{ConversationFilter, Order};
 use crate::inbox::merge::{Merge, NewMerge};
 use crate::inbox::opening::NewConversation;
 use crate::page::PageSize;
 use crate::pb;
 use crate::request_id::RequestId;
+use crate::search::Query;
 use crate::time::to_timestamp;
 
 use super::{IDENTIFIER, NAME, TEXT};
+
+/// The longest text to find, and the most words of it.
+const FOUND: Most = Most::Characters(256);
+const MAX_WORDS: usize = 8;
 
 const SUBJECT: Most = Most::Characters(998);
 const NOTES: Most = Most::Characters(4000);
@@ -115,7 +122,8 @@ impl TryFrom<pb::ListConversationsRequest> for ConversationsPage {
             snoozed: request.snoozed,
             unread: request.unread,
         };
-        let filter = self::filter(&mut fields, filter);
+        let mut filter = self::filter(&mut fields, filter);
+        filter.text = text(&mut fields, request.text);
         fields.finish()?;
         Ok(Self {
             filter,
@@ -125,6 +133,21 @@ impl TryFrom<pb::ListConversationsRequest> for ConversationsPage {
             binding,
         })
     }
+}
+
+/// Reads what is to be found.
+fn text(fields: &mut Fields, given: String) -> Option<TextFilter> {
+    let text = fields.text("text", given, FOUND);
+    if text.is_empty() {
+        return None;
+    }
+    let words: Vec<String> = contact_words::of(&text).into_iter().collect();
+    if words.len() > MAX_WORDS {
+        fields.refuse("text", format!("must have at most {MAX_WORDS} words"));
+    }
+    let query = Query::parse(&text).map_err(|problem| fields.refuse("text", problem));
+    let query = query.ok()?;
+    Some(TextFilter { query, words })
 }
 
 /// Reads which conversations are meant.
@@ -151,6 +174,7 @@ pub(super) fn filter(fields: &mut Fields, given: pb::ConversationFilter) -> Conv
         qualified: given.qualified,
         snoozed: given.snoozed,
         unread: given.unread,
+        text: None,
         updated_since: fields.time("updated_since_time", given.updated_since_time.as_ref()),
     }
 }

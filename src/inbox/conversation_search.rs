@@ -1,0 +1,155 @@
+//! Finds conversations by what is said in them, by whom they are with, and by their subjects.
+
+use std::marker::PhantomData;
+
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::query_builder::AstPass;
+use diesel::sql_types::{self, Array, BigInt, Text};
+use diesel_async::RunQueryDsl;
+
+use super::contact_words::beyond;
+use crate::database::statement::statement;
+use crate::error::Error;
+use crate::ids::ConversationId;
+use crate::search::Query;
+use crate::tenant::TenantConn;
+
+/// How many messages, conversations of people and subjects are gathered; of more, a page of a list
+/// is found by looking at its conversations one after the other.
+const MOST: i64 = 5_000;
+
+/// What to find.
+#[derive(Debug)]
+pub struct TextFilter {
+    /// What a message says.
+    pub query: Query,
+    /// Or what each begins a word of: of the person's name and identifiers, or of the subject.
+    pub words: Vec<String>,
+}
+
+/// Where it was found.
+#[derive(Debug)]
+pub enum Found<'a> {
+    /// In these conversations.
+    In(Vec<ConversationId>),
+    /// In too many to gather.
+    Often(Often<'a>),
+}
+
+/// What is to be looked for in each conversation.
+#[derive(Debug)]
+pub struct Often<'a> {
+    query: String,
+    words: &'a [String],
+    beyond: Vec<String>,
+}
+
+statement! {
+    /// Gathers the conversations that some words are found in: how many messages, conversations of
+    /// people and subjects there are at least, and which conversations.
+    Gather<'a> -> (BigInt, BigInt, BigInt, Array<sql_types::Uuid>) {
+        query: &'a str => Text,
+        words: &'a [String] => Array<Text>,
+        beyond: &'a [String] => Array<Text>,
+        rows: i64 => BigInt,
+    }
+    "
+    , wanted AS (
+        SELECT u.word, u.beyond, u.number
+        FROM input, unnest(input.words, input.beyond) WITH ORDINALITY AS u (word, beyond, number)
+    ), said AS MATERIALIZED (
+        SELECT w.message_id FROM inbox_message_words w
+        WHERE w.words @@ (SELECT query::tsquery FROM input) LIMIT (SELECT rows FROM input)
+    ), with_whom AS MATERIALIZED (
+        SELECT c.id
+        FROM (
+            SELECT f.contact_id FROM wanted w
+            JOIN contact_words f ON f.word >= w.word AND f.word < w.beyond
+            GROUP BY f.contact_id
+            HAVING count(DISTINCT w.number) = (SELECT count(*) FROM wanted)
+        ) p
+        JOIN contact_identities i ON i.contact_id = p.contact_id
+        JOIN inbox_conversations c ON c.contact_identity_id = i.id
+        LIMIT (SELECT rows FROM input)
+    ), about AS MATERIALIZED (
+        SELECT f.conversation_id FROM wanted w
+        JOIN conversation_words f ON f.word >= w.word AND f.word < w.beyond
+        GROUP BY f.conversation_id
+        HAVING count(DISTINCT w.number) = (SELECT count(*) FROM wanted)
+        LIMIT (SELECT rows FROM input)
+    )
+    SELECT (SELECT count(*) FROM said), (SELECT count(*) FROM with_whom),
+        (SELECT count(*) FROM about), ARRAY(
+            SELECT m.conversation_id FROM said JOIN inbox_messages m ON m.id = said.message_id
+            UNION SELECT id FROM with_whom
+            UNION SELECT conversation_id FROM about
+        )"
+}
+
+/// Gathers the conversations that a text is found in, unless it is found very often.
+pub async fn find<'a>(conn: &mut TenantConn, text: &'a TextFilter) -> Result<Found<'a>, Error> {
+    let often = Often {
+        query: text.query.exact(),
+        words: &text.words,
+        beyond: text.words.iter().map(|word| beyond(word)).collect(),
+    };
+    let gather = Gather {
+        query: &often.query,
+        words: often.words,
+        beyond: &often.beyond,
+        rows: MOST + 1,
+        life: PhantomData,
+    };
+    let (said, with_whom, about, ids): (i64, i64, i64, Vec<ConversationId>) =
+        gather.get_result(conn).await?;
+    Ok(
+        if [said, with_whom, about].iter().all(|rows| *rows <= MOST) {
+            Found::In(ids)
+        } else {
+            Found::Often(often)
+        },
+    )
+}
+
+impl Found<'_> {
+    /// Writes the condition on a conversation `c` with an identity `i`.
+    pub fn walk<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        let often = match self {
+            Self::In(ids) => {
+                out.push_sql(" AND c.id = ANY (");
+                out.push_bind_param::<Array<sql_types::Uuid>, _>(ids)?;
+                out.push_sql(")");
+                return Ok(());
+            }
+            Self::Often(often) => often,
+        };
+        out.push_sql(
+            " AND (EXISTS (
+                SELECT FROM inbox_message_words w
+                WHERE w.words @@ (('''.v' || c.id || '''')::tsquery && (",
+        );
+        out.push_bind_param::<Text, _>(&often.query)?;
+        out.push_sql(")::tsquery))");
+        let tables = [
+            ("contact_words", "contact_id = i.contact_id"),
+            ("conversation_words", "conversation_id = c.id"),
+        ];
+        for (table, condition) in tables {
+            if often.words.is_empty() {
+                continue;
+            }
+            out.push_sql(" OR NOT EXISTS (SELECT FROM unnest(");
+            out.push_bind_param::<Array<Text>, _>(often.words)?;
+            out.push_sql(", ");
+            out.push_bind_param::<Array<Text>, _>(&often.beyond)?;
+            out.push_sql(") AS u (word, beyond) WHERE NOT EXISTS (SELECT FROM ");
+            out.push_sql(table);
+            out.push_sql(" f WHERE f.");
+            out.push_sql(condition);
+            out.push_sql(" AND f.word >= u.word AND f.word < u.beyond))");
+        }
+        out.push_sql(")");
+        Ok(())
+    }
+}
