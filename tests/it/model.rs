@@ -1,7 +1,9 @@
 //! The inbox against a model of it in plain Rust: random sequences of calls, and everything that can
 //! be read compared.
 
+mod count;
 mod inbox;
+mod merge;
 mod step;
 
 use std::collections::BTreeMap;
@@ -290,7 +292,10 @@ impl Run {
                 return (run.calls, Err(format!("step {index}, {step:?}: {found}")));
             }
         }
-        let checked = invariants(&run.tables).await;
+        let checked = match run.recompute().await {
+            Ok(()) => invariants(&run.tables).await,
+            found => found,
+        };
         (run.calls, checked)
     }
 
@@ -493,6 +498,8 @@ impl Run {
             Step::Delete(talk, message, etag, redact, who) => {
                 self.delete(*talk, *message, *etag, *redact, *who).await
             }
+            Step::Merge(source, target, etag) => self.merge(*source, *target, *etag).await,
+            Step::Undo(which) => self.undo(*which).await,
             Step::Reopens(account, policy) => {
                 let channel = i32::from(CHANNELS[*account]);
                 let account = self.model.accounts.get_mut(&channel).unwrap();
@@ -1084,8 +1091,10 @@ impl Run {
             self.get(talk, talk % 4).await?;
             self.look_at_messages(talk).await?;
             self.activities(talk).await?;
+            self.look_at_merges(talk).await?;
         }
         self.lists().await?;
+        self.look_at_statistics().await?;
         self.calls += 1;
         let request = ListAgentsRequest {
             tenant: self.tenant.slug(),

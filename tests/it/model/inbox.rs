@@ -15,6 +15,8 @@ use communication_service::pb::{
 use prost_types::{Struct, Timestamp};
 use tonic::Code;
 
+use super::merge::{MERGED, Merge};
+
 /// A text that the service makes up.
 pub const FRESH: &str = "?";
 
@@ -33,8 +35,8 @@ pub const STORED: Timestamp = Timestamp {
 /// A call that is refused: its code and its reason.
 pub type Refused = (Code, &'static str);
 
-const ARCHIVED: Refused = (Code::FailedPrecondition, "CONVERSATION_ARCHIVED");
-const REPLACED: Refused = (Code::FailedPrecondition, "CONVERSATION_REPLACED");
+pub const ARCHIVED: Refused = (Code::FailedPrecondition, "CONVERSATION_ARCHIVED");
+pub const REPLACED: Refused = (Code::FailedPrecondition, "CONVERSATION_REPLACED");
 const STALE: Refused = (Code::Aborted, "ETAG_MISMATCH");
 const SENT: Refused = (Code::FailedPrecondition, "MESSAGE_SENT");
 const INBOUND: Refused = (Code::FailedPrecondition, "MESSAGE_INBOUND");
@@ -116,11 +118,12 @@ pub struct Inbox {
     pub people: BTreeMap<(i32, String), Person>,
     pub accounts: BTreeMap<i32, Account>,
     pub agents: BTreeMap<String, Agent>,
+    pub merges: Vec<Merge>,
 }
 
 /// Who did something, and by which rule.
 #[derive(Clone)]
-struct Cause<'a> {
+pub struct Cause<'a> {
     kind: ConversationActivityKind,
     rule: &'a str,
     sequence: i64,
@@ -128,7 +131,7 @@ struct Cause<'a> {
 }
 
 impl<'a> Cause<'a> {
-    fn wish(kind: ConversationActivityKind, actor: &'a Actor) -> Self {
+    pub fn wish(kind: ConversationActivityKind, actor: &'a Actor) -> Self {
         Self {
             kind,
             rule: "",
@@ -158,7 +161,7 @@ fn revision(of: &Message, kind: MessageRevisionKind, actor: &Actor) -> MessageRe
     }
 }
 
-fn state(of: &Conversation) -> ConversationState {
+pub fn state(of: &Conversation) -> ConversationState {
     ConversationState {
         status: of.status,
         priority: of.priority,
@@ -190,6 +193,10 @@ fn changed_fields(before: &Conversation, after: &Conversation) -> Vec<String> {
             before.waiting_since_time.is_some() != after.waiting_since_time.is_some(),
         ),
         ("unread", before.unread != after.unread),
+        (
+            "merged_into_id",
+            before.merged_into_id != after.merged_into_id,
+        ),
     ];
     let changed = pairs.iter().filter(|(_, changed)| *changed);
     let mut changed: Vec<_> = changed.map(|(name, _)| (*name).to_owned()).collect();
@@ -202,7 +209,7 @@ impl Talk {
         self.now.status()
     }
 
-    fn is_archived(&self) -> bool {
+    pub fn is_archived(&self) -> bool {
         self.status() == ConversationStatus::Archived
     }
 
@@ -226,7 +233,12 @@ impl Talk {
     }
 
     /// Makes a change of which the rest follows: the version, and the record of it.
-    fn change(&mut self, cause: &Cause<'_>, edits: bool, change: impl FnOnce(&mut Conversation)) {
+    pub fn change(
+        &mut self,
+        cause: &Cause<'_>,
+        edits: bool,
+        change: impl FnOnce(&mut Conversation),
+    ) {
         let before = self.now.clone();
         change(&mut self.now);
         if self.now == before {
@@ -256,7 +268,7 @@ impl Talk {
         }
     }
 
-    fn record(
+    pub fn record(
         &mut self,
         cause: &Cause<'_>,
         before: Option<ConversationState>,
@@ -306,7 +318,7 @@ impl Talk {
         message
     }
 
-    fn check_etag(&self, etag: &str) -> Result<(), Refused> {
+    pub fn check_etag(&self, etag: &str) -> Result<(), Refused> {
         if etag.is_empty() || etag == self.now.etag {
             return Ok(());
         }
@@ -328,7 +340,7 @@ impl Inbox {
     }
 
     /// The conversation that is at hand for a place.
-    fn open_at(&self, place: &Place) -> Option<usize> {
+    pub fn open_at(&self, place: &Place) -> Option<usize> {
         let mut talks = self.talks.iter();
         talks.position(|talk| talk.place == *place && !talk.is_archived())
     }
@@ -527,6 +539,10 @@ impl Inbox {
         if !self.talks[talk].is_archived() {
             return (talk, self.hear(talk, text, actor, ""));
         }
+        let end = self.merged_into(talk);
+        if end != talk {
+            return self.receive_instead(end, text, actor);
+        }
         if let Some(open) = self.open_at(&place) {
             return (open, self.hear(open, text, actor, ""));
         }
@@ -538,6 +554,24 @@ impl Inbox {
         if reopens {
             return (talk, self.hear(talk, text, actor, "reopen"));
         }
+        self.continue_anew(talk, text, actor)
+    }
+
+    /// Adds a customer's message to the conversation that theirs was merged into, or to the one that
+    /// has taken its place.
+    fn receive_instead(&mut self, end: usize, text: &str, actor: &Actor) -> (usize, usize) {
+        let open = match self.talks[end].is_archived() {
+            false => Some(end),
+            true => self.open_at(&self.talks[end].place),
+        };
+        match open {
+            Some(open) => (open, self.hear(open, text, actor, "")),
+            None => self.continue_anew(end, text, actor),
+        }
+    }
+
+    fn continue_anew(&mut self, talk: usize, text: &str, actor: &Actor) -> (usize, usize) {
+        let place = self.talks[talk].place.clone();
         let previous = self.talks[talk].now.id.clone();
         let rest = Conversation {
             priority: Priority::Normal.into(),
@@ -701,6 +735,9 @@ impl Inbox {
         self.talks[talk].check_etag(etag)?;
         if !self.talks[talk].is_archived() {
             return Ok(());
+        }
+        if !self.talks[talk].now.merged_into_id.is_empty() {
+            return Err(MERGED);
         }
         if self.open_at(&self.talks[talk].place).is_some() {
             return Err(REPLACED);

@@ -49,6 +49,10 @@ pub enum Step {
     Amend(Talk, usize, Etag, Who),
     /// Deletes a message, for good or not.
     Delete(Talk, usize, Etag, bool, Who),
+    /// Merges one conversation into another.
+    Merge(Talk, Talk, Etag),
+    /// Undoes a merge, counted from the newest.
+    Undo(usize),
     Reopens(usize, ReopenPolicy),
     Routes(usize, Routing, usize),
     Agent(&'static str, Option<bool>, Option<i32>),
@@ -115,7 +119,7 @@ impl Dice {
             Priority::High,
             Priority::Urgent,
         ];
-        match self.below(100) {
+        match self.below(104) {
             0..10 => Step::Create {
                 place: self.below(24),
                 named: self.below(3) == 0,
@@ -173,6 +177,8 @@ impl Dice {
             95 => Step::Repeat(self.below(8)),
             96 => Step::Misuse(self.below(8)),
             97 => Step::Miss(self.below(8)),
+            98..101 => Step::Merge(talk, self.talk(), etag),
+            101..103 => Step::Undo(self.below(4)),
             _ => Step::Look,
         }
     }
