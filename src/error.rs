@@ -201,7 +201,7 @@ pub enum Precondition {
         /// The most that there can be.
         limit: i32,
     },
-    /// The attachment belongs to another message.
+    /// The attachment belongs to another message or quick reply.
     AttachmentInUse(String),
     /// The message is not an outbound one.
     MessageNotOutbound(String),

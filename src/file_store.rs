@@ -167,6 +167,12 @@ impl TenantFiles {
         begun.map(Parts).map_err(unavailable)
     }
 
+    /// Copies a file that is there.
+    pub async fn copy(&self, from: AttachmentId, to: AttachmentId) -> Result<(), Error> {
+        let copied = self.objects().copy(&self.key(from), &self.key(to)).await;
+        copied.map_err(unavailable)
+    }
+
     /// Reads a range of a file that is there, piece by piece. Who reads too slowly is left.
     ///
     /// # Errors

@@ -269,7 +269,7 @@ impl Precondition {
             .with("limit", limit.to_string()),
             Self::AttachmentInUse(id) => Detail::new(
                 ErrorReason::AttachmentInUse,
-                format!("attachment `{id}` belongs to another message"),
+                format!("attachment `{id}` belongs to another message or quick reply"),
             )
             .with("attachment_id", id.clone()),
             Self::MessageNotOutbound(id) => Detail::new(

@@ -25,7 +25,7 @@ use crate::error::{Chain, Conflict, Error, Precondition};
 use crate::event::log::{self, Change};
 use crate::file_store::{PART, Parts};
 use crate::hex;
-use crate::ids::{AttachmentId, MessageId};
+use crate::ids::{AttachmentId, MessageId, QuickReplyId};
 use crate::request_id::{self, RequestId};
 use crate::schema::tenant::{attachments, inbox_messages};
 use crate::stored_enum::stored_enum;
@@ -54,6 +54,9 @@ pub struct Attachment {
     pub id: AttachmentId,
     /// The message that it belongs to.
     pub message_id: Option<MessageId>,
+    /// The quick reply that it belongs to.
+    #[serde(default)]
+    pub quick_reply_id: Option<QuickReplyId>,
     /// What it is called.
     pub file_name: String,
     /// What it is.
@@ -308,17 +311,20 @@ async fn finish(
         if let Some(request) = request {
             request_id::keep(conn, request, &ready).await?;
         }
-        let created = Change {
-            kind: "attachment.created",
-            resource_kind: "attachment",
-            resource_id: id.0,
-            version: 1,
-            changed: Vec::new(),
-        };
-        log::append(conn, created).await?;
+        log::append(conn, created(id)).await?;
         Ok(ready)
     })
     .await
+}
+
+fn created<'a>(id: AttachmentId) -> Change<'a> {
+    Change {
+        kind: "attachment.created",
+        resource_kind: "attachment",
+        resource_id: id.0,
+        version: 1,
+        changed: Vec::new(),
+    }
 }
 
 /// Removes a file that did not become ready, and its row after it. Whether it did, the row knows:
@@ -399,39 +405,131 @@ pub async fn refuse(
     ids: &[AttachmentId],
     message_type: MessageType,
 ) -> Result<(), Error> {
-    let found: Vec<(AttachmentId, Option<MessageId>, String)> = attachments::table
+    let found: Vec<Attachment> = attachments::table
         .filter(attachments::id.eq_any(ids))
         .filter(attachments::state.eq(State::Ready))
-        .select((
-            attachments::id,
-            attachments::message_id,
-            attachments::content_type,
-        ))
+        .select(Attachment::as_select())
         .load(conn)
         .await?;
     for (index, id) in ids.iter().enumerate() {
-        match found.iter().find(|(found, _, _)| found == id) {
-            None => return Err(Error::not_found("attachment", id)),
-            Some((_, Some(_), _)) => {
-                let in_use = Precondition::AttachmentInUse(id.to_string());
-                return Err(Error::FailedPrecondition(in_use));
-            }
-            Some((_, None, content_type))
-                if !content_type.starts_with(message_type.content_types()) =>
-            {
-                let description = format!(
-                    "is a file of type `{content_type}`, which a message of type `{}` cannot have",
-                    message_type.as_str()
-                );
-                return Err(Error::invalid(
-                    format!("attachment_ids[{index}]"),
-                    description,
-                ));
-            }
-            Some(_) => {}
+        let found = find_free(&found, *id, None)?;
+        let content_type = &found.content_type;
+        if !content_type.starts_with(message_type.content_types()) {
+            let description = format!(
+                "is a file of type `{content_type}`, which a message of type `{}` cannot have",
+                message_type.as_str()
+            );
+            return Err(Error::invalid(
+                format!("attachment_ids[{index}]"),
+                description,
+            ));
         }
     }
     Ok(())
+}
+
+/// Finds a file among those that are there which is of nothing yet, or of a quick reply.
+fn find_free(
+    found: &[Attachment],
+    id: AttachmentId,
+    of: Option<QuickReplyId>,
+) -> Result<&Attachment, Error> {
+    let found = found.iter().find(|found| found.id == id);
+    let found = found.ok_or_else(|| Error::not_found("attachment", id))?;
+    let is_free = found
+        .quick_reply_id
+        .is_none_or(|quick_reply| Some(quick_reply) == of);
+    if found.message_id.is_some() || !is_free {
+        let in_use = Precondition::AttachmentInUse(id.to_string());
+        return Err(Error::FailedPrecondition(in_use));
+    }
+    Ok(found)
+}
+
+/// Makes some files those of a quick reply, in their order, and lets go of those that it had beside
+/// them. To be called in a transaction.
+///
+/// # Errors
+/// One of them is not there, or of something else.
+pub async fn give(
+    conn: &mut TenantConn,
+    ids: &[AttachmentId],
+    to: QuickReplyId,
+) -> Result<Vec<Attachment>, Error> {
+    let found: Vec<Attachment> = attachments::table
+        .filter(attachments::id.eq_any(ids))
+        .filter(attachments::state.eq(State::Ready))
+        .select(Attachment::as_select())
+        .order(attachments::id)
+        .for_no_key_update()
+        .load(conn)
+        .await?;
+    let free: Result<Vec<_>, _> = (ids.iter())
+        .map(|id| find_free(&found, *id, Some(to)))
+        .collect();
+    let given = free?.into_iter().map(|attachment| Attachment {
+        quick_reply_id: Some(to),
+        ..attachment.clone()
+    });
+    diesel::update(attachments::table.filter(attachments::id.eq_any(ids)))
+        .set(attachments::quick_reply_id.eq(to))
+        .execute(conn)
+        .await?;
+    diesel::update(attachments::table)
+        .filter(attachments::quick_reply_id.eq(to))
+        .filter(attachments::id.ne_all(ids))
+        .set((
+            attachments::state.eq(State::Deleted),
+            attachments::file_name.eq(""),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(given.collect())
+}
+
+/// Copies files, so that a message can have them; returns the copies' ids. A copy that no message
+/// takes goes as any file does.
+///
+/// # Errors
+/// The store of files or the database cannot be reached.
+pub async fn copy(scope: &TenantScope, of: &[Attachment]) -> Result<Vec<AttachmentId>, Error> {
+    let mut conn = scope.conn().await?;
+    let facts = conn.facts().clone();
+    let ids: Vec<_> = of.iter().map(|_| AttachmentId::new()).collect();
+    let rows = of.iter().zip(&ids).map(|(attachment, id)| {
+        (
+            attachments::id.eq(*id),
+            attachments::state.eq(State::Uploading),
+            attachments::file_name.eq(&attachment.file_name),
+            attachments::content_type.eq(&attachment.content_type),
+            attachments::size_bytes.eq(attachment.size_bytes),
+            attachments::sha256.eq(&attachment.sha256),
+            attachments::actor_kind.eq(facts.actor.kind()),
+            attachments::actor_id.eq(facts.actor.id()),
+            attachments::caller.eq(&facts.caller.service),
+            attachments::correlation_id.eq(&*facts.correlation_id),
+            attachments::created_at.eq(diesel::dsl::sql("directory.now()")),
+        )
+    });
+    diesel::insert_into(attachments::table)
+        .values(rows.collect::<Vec<_>>())
+        .execute(&mut conn)
+        .await?;
+    for (attachment, id) in of.iter().zip(&ids) {
+        scope.files().copy(attachment.id, *id).await?;
+    }
+    conn.transaction(async |conn| {
+        diesel::update(attachments::table.filter(attachments::id.eq_any(&ids)))
+            .set(attachments::state.eq(State::Ready))
+            .execute(conn)
+            .await?;
+        for id in &ids {
+            log::append(conn, created(*id)).await?;
+        }
+        Ok::<_, Error>(())
+    })
+    .await?;
+    Ok(ids)
 }
 
 #[cfg(test)]

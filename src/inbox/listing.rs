@@ -184,8 +184,14 @@ impl Page<'_> {
         mut out: AstPass<'_, 'b, Pg>,
     ) -> QueryResult<()> {
         out.push_sql("SELECT p.* FROM ");
+        // What is found often is looked for in one conversation after the other, in the order that
+        // they are read in, until there are enough.
+        let begin = match &self.found {
+            Some(Found::Often(_)) => "(SELECT p.* FROM (",
+            _ => "(",
+        };
         if self.order == Order::WaitingLongest {
-            out.push_sql("(");
+            out.push_sql(begin);
             out.push_sql(conversation_of!("inbox_conversations"));
             out.push_sql(" WHERE c.status = ANY (");
             out.push_bind_param::<Array<Text>, _>(statuses)?;
@@ -199,7 +205,8 @@ impl Page<'_> {
                 out.push_bind_param::<Array<Text>, _>(channels)?;
                 out.push_sql(") AS of (channel) CROSS JOIN ");
             }
-            out.push_sql("LATERAL (");
+            out.push_sql("LATERAL ");
+            out.push_sql(begin);
             out.push_sql(conversation_of!("inbox_conversations"));
             out.push_sql(match (self.order, &self.filter.channels) {
                 // Were the status a mere condition, the database might walk down the numbers of all
@@ -221,12 +228,18 @@ impl Page<'_> {
             });
         }
         self.filter.walk(out.reborrow())?;
-        if let Some(found) = &self.found {
-            found.walk(out.reborrow())?;
+        if let Some(Found::In(ids)) = &self.found {
+            out.push_sql(" AND c.id = ANY (");
+            out.push_bind_param::<Array<sql_types::Uuid>, _>(ids)?;
+            out.push_sql(")");
         }
         self.walk_beyond(out.reborrow())?;
         out.push_sql(" ORDER BY ");
         out.push_sql(self.order.of_conversations());
+        if let Some(Found::Often(often)) = &self.found {
+            out.push_sql(" OFFSET 0) p WHERE ");
+            often.walk(out.reborrow())?;
+        }
         out.push_sql(" LIMIT ");
         out.push_bind_param::<BigInt, _>(&self.rows)?;
         out.push_sql(") p");

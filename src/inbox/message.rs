@@ -11,7 +11,7 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::attachment::{self, Attachments};
+use super::attachment::{self, Attachments, MOST_OF_A_MESSAGE};
 use super::change::{log_changes, moved};
 use super::conversation::{Status, etag, is_replaced};
 use super::message_status::MessageStatus;
@@ -26,7 +26,7 @@ use crate::schema::tenant::{inbox_conversations, inbox_messages};
 use crate::search;
 use crate::search::index::index_messages;
 use crate::stored_enum::stored_enum;
-use crate::tenant::TenantConn;
+use crate::tenant::{TenantConn, TenantScope};
 
 stored_enum! {
     /// Which way a message goes.
@@ -373,7 +373,7 @@ statement! {
     }
     create!("), files AS (
             SELECT a.id, asked.place,
-                a.message_id IS NULL AND starts_with(a.content_type, input.content_types) AS fits,
+                a.message_id IS NULL AND a.quick_reply_id IS NULL AND starts_with(a.content_type, input.content_types) AS fits,
                 jsonb_build_object('id', a.id, 'message_id', input.id, 'file_name', a.file_name,
                     'content_type', a.content_type, 'size_bytes', a.size_bytes,
                     'sha256', a.sha256, 'created_at', a.created_at) AS attachment
@@ -401,6 +401,43 @@ pub async fn create(conn: &mut TenantConn, mut new: NewMessage) -> Result<Messag
         None => add(conn, new).await,
         Some(filling) => add_filled(conn, new, &filling).await,
     }
+}
+
+/// Adds copies of the files that a message's quick reply has, as they are when the call begins.
+///
+/// # Errors
+/// They are too many, or cannot be copied.
+pub async fn with_files(scope: &TenantScope, mut new: NewMessage) -> Result<NewMessage, Error> {
+    let Some(filling) = &new.quick_reply else {
+        return Ok(new);
+    };
+    let mut conn = scope.conn().await?;
+    // What was answered before needs none.
+    let answered: Option<serde::de::IgnoredAny> = match &new.request_id {
+        Some(request) => request_id::answer(&mut conn, request).await?,
+        None => None,
+    };
+    let found = quick_reply::find(&mut conn, filling.quick_reply_id).await?;
+    drop(conn);
+    let found = found.filter(|found| found.deleted_at.is_none());
+    let files = found.map_or_else(Vec::new, |found| found.attachments.0);
+    if answered.is_some() || files.is_empty() {
+        return Ok(new);
+    }
+    if new.message_type == MessageType::Location {
+        let problem = "has files, which a message of type `location` cannot have";
+        return Err(Error::invalid("quick_reply_id", problem));
+    }
+    if files.len() + new.attachments.len() > MOST_OF_A_MESSAGE {
+        let problem = format!(
+            "must have at most {MOST_OF_A_MESSAGE} values with the {} of the quick reply",
+            files.len()
+        );
+        return Err(Error::invalid("attachment_ids", problem));
+    }
+    new.attachments
+        .extend(attachment::copy(scope, &files).await?);
+    Ok(new)
 }
 
 /// Fills a quick reply in, adds it as a message and counts the use: all or nothing.

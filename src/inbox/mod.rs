@@ -41,6 +41,7 @@ mod statistics;
 mod wire;
 
 pub use amendment::{Amendment, AmendmentKind};
+pub use attachment::{Attachment, give as give_attachments};
 pub use due::work;
 pub use inbound::{Effect, Inbound, InboundMessage, NewIdentity, Origin, Person, record};
 pub use message::{Direction, Location, MessageType};
@@ -48,3 +49,4 @@ pub use message_status::MessageStatus;
 pub use receipt::Receipt;
 pub use service::Inbox;
 pub use statistics::keeper::run as keep_statistics;
+pub use wire::attachment_ids;

@@ -399,6 +399,7 @@ impl InboxService for Inbox {
         let Sending { message, send_at } = Sending::try_from(request)?;
         let answer = match send_at {
             None => {
+                let message = message::with_files(&tenant, message).await?;
                 let message = message::create(&mut tenant.conn().await?, message).await?;
                 pb::CreateMessageResponse {
                     message: Some(message.into()),

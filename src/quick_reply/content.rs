@@ -36,6 +36,12 @@ pub struct Variant {
 #[serde(transparent)]
 pub struct Stored<T: Debug>(pub Vec<T>);
 
+impl<T: Debug> Default for Stored<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
 impl<T: Debug + DeserializeOwned> FromSql<Jsonb, Pg> for Stored<T> {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
         let list = <Value as FromSql<Jsonb, Pg>>::from_sql(value)?;

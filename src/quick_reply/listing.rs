@@ -26,7 +26,7 @@ type QuickReplyRow = <<QuickReply as Selectable<Pg>>::SelectExpression as Expres
 macro_rules! quick_reply_columns {
     () => {
         "q.id, q.team_id, q.user_id, q.shortcut, q.title, q.text, q.language, q.variants,
-            q.variables, q.metadata, q.usage_count, q.last_used_at, q.version, q.edit_version,
+            q.variables, q.metadata, q.attachments, q.usage_count, q.last_used_at, q.version, q.edit_version,
             q.created_at, q.updated_at, q.deleted_at"
     };
 }

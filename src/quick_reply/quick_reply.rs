@@ -15,7 +15,8 @@ use super::variable::Variable;
 use crate::access::Actor;
 use crate::error::{Conflict, Error, Existing};
 use crate::event::log::{Change, append};
-use crate::ids::QuickReplyId;
+use crate::ids::{AttachmentId, QuickReplyId};
+use crate::inbox::{Attachment, give_attachments};
 use crate::request_id::{self, RequestId};
 use crate::schema::tenant::inbox_quick_replies;
 use crate::tenant::TenantConn;
@@ -33,6 +34,9 @@ pub struct QuickReply {
     /// What it says.
     #[diesel(embed)]
     pub content: Content,
+    /// The files of the messages that are made of it.
+    #[serde(default)]
+    pub attachments: Stored<Attachment>,
     /// How often it was used.
     pub usage_count: i64,
     /// When it was last used.
@@ -105,6 +109,8 @@ pub struct NewQuickReply {
     pub scope: Scope,
     /// What it is to say.
     pub content: Content,
+    /// Which files it is to have.
+    pub attachment_ids: Vec<AttachmentId>,
 }
 
 /// Makes a quick reply.
@@ -126,9 +132,10 @@ pub async fn create(conn: &mut TenantConn, new: NewQuickReply) -> Result<QuickRe
             let answer = request_id::answer(conn, request).await?;
             return answer.ok_or(Error::Aborted(Conflict::Transaction));
         }
+        let id = QuickReplyId::new();
         let made = diesel::insert_into(inbox_quick_replies::table)
             .values((
-                inbox_quick_replies::id.eq(QuickReplyId::new()),
+                inbox_quick_replies::id.eq(id),
                 inbox_quick_replies::team_id.eq(&team_id),
                 inbox_quick_replies::user_id.eq(&user_id),
                 new.content.columns(),
@@ -138,7 +145,10 @@ pub async fn create(conn: &mut TenantConn, new: NewQuickReply) -> Result<QuickRe
             .returning(QuickReply::as_returning())
             .get_result(conn)
             .await;
-        let made = made.map_err(|error| taken(error, &new.content.shortcut))?;
+        let mut made: QuickReply = made.map_err(|error| taken(error, &new.content.shortcut))?;
+        if !new.attachment_ids.is_empty() {
+            made.attachments = attach(conn, id, &new.attachment_ids).await?;
+        }
         if let Some(request) = &new.request_id {
             request_id::keep(conn, request, &made).await?;
         }
@@ -146,6 +156,20 @@ pub async fn create(conn: &mut TenantConn, new: NewQuickReply) -> Result<QuickRe
         Ok(made)
     })
     .await
+}
+
+/// Makes some files those of a quick reply.
+async fn attach(
+    conn: &mut TenantConn,
+    id: QuickReplyId,
+    ids: &[AttachmentId],
+) -> Result<Stored<Attachment>, Error> {
+    let attachments = Stored(give_attachments(conn, ids, id).await?);
+    diesel::update(inbox_quick_replies::table.find(id))
+        .set(inbox_quick_replies::attachments.eq(&attachments))
+        .execute(conn)
+        .await?;
+    Ok(attachments)
 }
 
 impl QuickReply {
@@ -209,10 +233,12 @@ pub struct QuickReplyPatch {
     pub variables: Option<Vec<Variable>>,
     /// Free data.
     pub metadata: Option<Value>,
+    /// The files.
+    pub attachment_ids: Option<Vec<AttachmentId>>,
 }
 
 impl QuickReplyPatch {
-    /// Puts what changes into a content, and names it.
+    /// Puts what changes into a content, and names it; the files too, which are not of the content.
     fn apply(self, content: &mut Content) -> Vec<&'static str> {
         fn put<T>(into: &mut T, new: Option<T>) -> bool {
             let changes = new.is_some();
@@ -235,6 +261,7 @@ impl QuickReplyPatch {
                 put(&mut content.variables, self.variables.map(Stored)),
             ),
             ("metadata", put(&mut content.metadata, self.metadata)),
+            ("attachments", self.attachment_ids.is_some()),
         ];
         let changed = fields.into_iter().filter(|(_, changes)| *changes);
         changed.map(|(name, _)| name).collect()
@@ -290,11 +317,15 @@ pub async fn update(
             .filter(|current| current.deleted_at.is_none())
             .ok_or_else(|| edit.not_found())?;
         edit.check_etag(&current)?;
+        let attachment_ids = patch.attachment_ids.clone();
         let changed = patch.apply(&mut current.content);
         if changed.is_empty() {
             return Ok(current);
         }
         current.content.check(|field| changed.contains(&field))?;
+        if let Some(ids) = attachment_ids {
+            attach(conn, edit.id, &ids).await?;
+        }
         let updated = diesel::update(inbox_quick_replies::table.find(edit.id))
             .set((
                 current.content.columns(),

@@ -20,6 +20,7 @@ use crate::error::{Conflict, Error, Precondition};
 use crate::event::log::append_events;
 use crate::field::Fields;
 use crate::ids::{ConversationId, MessageId, QuickReplyId, QuickReplyUseId};
+use crate::inbox::Attachment;
 use crate::request_id::{self, RequestId};
 use crate::schema::tenant::{contact_identities, contacts, inbox_conversations};
 use crate::tenant::TenantConn;
@@ -304,6 +305,9 @@ pub struct Used {
     pub language: String,
     /// The variables that had neither value nor fallback.
     pub missing: Vec<String>,
+    /// Its files.
+    #[serde(default)]
+    pub attachments: Vec<Attachment>,
     /// How often the quick reply was used, with this use.
     pub usage_count: i64,
 }
@@ -321,6 +325,7 @@ pub async fn make(conn: &mut TenantConn, new: NewUse) -> Result<Used, Error> {
         return Ok(answer);
     }
     let found = quick_reply::find(conn, new.filling.quick_reply_id).await?;
+    let attachments = found.as_ref().map(|found| found.attachments.0.clone());
     let filled = fill(conn, found, &new.filling, new.conversation_id).await?;
     let mut used = Used {
         use_id: QuickReplyUseId::new(),
@@ -328,6 +333,7 @@ pub async fn make(conn: &mut TenantConn, new: NewUse) -> Result<Used, Error> {
         text: filled.text.clone(),
         language: filled.language.clone(),
         missing: filled.missing.clone(),
+        attachments: attachments.unwrap_or_default(),
         usage_count: 0,
     };
     let response = serde_json::to_value(&used).map_err(Error::internal)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::rejection::{QueryRejection, RawPathParamsRejection};
@@ -32,13 +32,13 @@ use super::request::Asked;
 use super::transcoder::{from_frame, transcoder};
 use super::write::Written;
 use crate::access::{Authenticator, sole_credential};
-use crate::call::{CORRELATION, correlation_id};
+use crate::call::{CLOCK_OFFSET, CORRELATION, correlation_id};
 use crate::error::{Error, InvalidRequest};
 
 /// Where the API begins.
 pub const PREFIX: &str = "/api/v1";
 /// The headers that a request takes along to its call.
-const PASSED: [HeaderName; 7] = [
+const PASSED: [HeaderName; 8] = [
     AUTHORIZATION,
     CONTENT_TYPE,
     ORIGIN,
@@ -46,6 +46,7 @@ const PASSED: [HeaderName; 7] = [
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("tracestate"),
     HeaderName::from_static(CORRELATION),
+    HeaderName::from_static(CLOCK_OFFSET),
 ];
 
 /// Calls as they go through the checks.
@@ -68,6 +69,25 @@ struct Offer {
     bindings: Vec<Arc<Binding>>,
     calls: Calls,
     any_host: bool,
+}
+
+/// The description of the API, which is written when it is first read: it takes some megabytes.
+struct Description {
+    pool: DescriptorPool,
+    services: Vec<&'static str>,
+    readers: Arc<Authenticator>,
+    text: OnceLock<Bytes>,
+}
+
+impl Description {
+    fn text(&self) -> Result<Bytes, Error> {
+        if let Some(text) = self.text.get() {
+            return Ok(text.clone());
+        }
+        let bindings = Binding::all(&self.pool, &self.services).map_err(Error::internal)?;
+        let text = document(&self.pool, &self.services, &bindings).to_string();
+        Ok(self.text.get_or_init(|| text.into()).clone())
+    }
 }
 
 impl Gateway {
@@ -94,8 +114,12 @@ impl Gateway {
         let calls = Calls::new(checks.layer(calls));
         let mut router = Router::new();
         if let Some(readers) = self.readers {
-            let description = document(&pool, &self.services, &bindings).to_string();
-            let description = (Bytes::from(description), readers);
+            let description = Description {
+                pool: pool.clone(),
+                services: self.services.clone(),
+                readers,
+                text: OnceLock::new(),
+            };
             router = router.route(
                 "/openapi.json",
                 any(describe).with_state(Arc::new(description)),
@@ -267,17 +291,14 @@ async fn nowhere(request: Request) -> Response {
 }
 
 /// The description of the API, for who may call.
-async fn describe(
-    State(description): State<Arc<(Bytes, Arc<Authenticator>)>>,
-    request: Request,
-) -> Response {
+async fn describe(State(description): State<Arc<Description>>, request: Request) -> Response {
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         return not_offered(vec!["GET"], &request);
     }
-    let (document, readers) = &*description;
+    let readers = &description.readers;
     let caller = sole_credential(request.headers()).and_then(|it| readers.authenticate(it));
-    let response = match caller {
-        Ok(_) => ([(CONTENT_TYPE, JSON)], document.clone()).into_response(),
+    let response = match caller.and_then(|_| description.text()) {
+        Ok(document) => ([(CONTENT_TYPE, JSON)], document).into_response(),
         Err(error) => refusal(&error.into()),
     };
     labelled(response, request.headers())

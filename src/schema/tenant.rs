@@ -26,6 +26,7 @@ diesel::table! {
         caller -> Text,
         correlation_id -> Text,
         created_at -> Timestamptz,
+        quick_reply_id -> Nullable<Uuid>,
     }
 }
 
@@ -391,6 +392,7 @@ diesel::table! {
         variants -> Jsonb,
         variables -> Jsonb,
         last_used_at -> Nullable<Timestamptz>,
+        attachments -> Jsonb,
     }
 }
 
@@ -592,6 +594,7 @@ diesel::table! {
 }
 
 diesel::joinable!(attachments -> inbox_messages (message_id));
+diesel::joinable!(attachments -> inbox_quick_replies (quick_reply_id));
 diesel::joinable!(channel_account_agents -> agents (agent_id));
 diesel::joinable!(channel_account_agents -> channel_accounts (channel_account_id));
 diesel::joinable!(channel_members -> channels (channel_id));

@@ -125,7 +125,7 @@ async fn mark(conn: &mut AsyncPgConnection, schema: &SchemaName) -> Result<(), E
     let unused = format!(
         "UPDATE {schema}.attachments SET state = 'deleted' WHERE id IN (
              SELECT id FROM {schema}.attachments a
-             WHERE message_id IS NULL AND state <> 'deleted'
+             WHERE message_id IS NULL AND quick_reply_id IS NULL AND state <> 'deleted'
                  AND created_at < directory.now() - interval '24 hours'
                  AND NOT EXISTS (
                      SELECT FROM {schema}.scheduled_messages s

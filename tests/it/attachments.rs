@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use communication_service::pb::{
-    Attachment, AttachmentState, CreateMessageRequest, DeleteTenantRequest,
-    DownloadAttachmentRequest, EraseContactRequest, GetAttachmentRequest, GetMessageRequest,
-    Message, MessageDirection, MessageType, PurgeTenantRequest, UploadAttachmentRequest,
-    UploadAttachmentResponse,
+    Attachment, AttachmentState, CreateMessageRequest, CreateQuickReplyRequest,
+    DeleteTenantRequest, DownloadAttachmentRequest, EraseContactRequest, GetAttachmentRequest,
+    GetMessageRequest, GetQuickReplyRequest, Message, MessageDirection, MessageType,
+    PurgeTenantRequest, QuickReply, UpdateQuickReplyRequest, UploadAttachmentRequest,
+    UploadAttachmentResponse, UseQuickReplyRequest,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -144,6 +145,23 @@ impl Cabinet {
             self.rows().await == 0 && self.files().is_empty()
         })
         .await;
+    }
+
+    async fn quick_reply(
+        &self,
+        shortcut: &str,
+        files: &[&Attachment],
+    ) -> Result<QuickReply, Status> {
+        let request = CreateQuickReplyRequest {
+            tenant: self.tenant.slug(),
+            shortcut: shortcut.to_owned(),
+            text: "Here it is".to_owned(),
+            attachment_ids: files.iter().map(|file| file.id.clone()).collect(),
+            ..Default::default()
+        };
+        let mut quick_replies = self.tenant.quick_replies.clone();
+        let answer = quick_replies.create_quick_reply(request).await?;
+        Ok(answer.into_inner().quick_reply.unwrap())
     }
 
     async fn message(&self, kind: MessageType, files: &[&Attachment]) -> Result<Message, Status> {
@@ -699,6 +717,129 @@ async fn a_file_is_of_one_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_quick_reply_has_files_and_each_message_of_it_copies() {
+    let cabinet = Cabinet::new().await;
+    let tenant = &cabinet.tenant;
+    let menu = cabinet.store("menu.txt", b"soup").await;
+    let map = cabinet.store("map.txt", b"left, then right").await;
+    let own = cabinet.store("own.txt", b"own").await;
+    let quick_reply = cabinet.quick_reply("menu", &[&menu, &map]).await.unwrap();
+    let of = |quick_reply: &QuickReply| -> Vec<_> {
+        let files = quick_reply.attachments.iter();
+        files.map(|file| (file.id.clone(), file.state())).collect()
+    };
+    let attached = AttachmentState::Attached;
+    let both = vec![(menu.id.clone(), attached), (map.id.clone(), attached)];
+    assert_eq!(of(&quick_reply), both);
+    let get = GetQuickReplyRequest {
+        tenant: tenant.slug(),
+        quick_reply_id: quick_reply.id.clone(),
+        ..Default::default()
+    };
+    let mut quick_replies = tenant.quick_replies.clone();
+    let got = quick_replies.get_quick_reply(get).await.unwrap();
+    assert_eq!(got.into_inner().quick_reply.unwrap(), quick_reply);
+    let used = UseQuickReplyRequest {
+        tenant: tenant.slug(),
+        quick_reply_id: quick_reply.id.clone(),
+        ..Default::default()
+    };
+    let used = quick_replies.use_quick_reply(used).await.unwrap();
+    assert_eq!(used.into_inner().attachments, quick_reply.attachments);
+    let stored = cabinet.get(&menu).await.unwrap();
+    assert_eq!(stored.quick_reply_id, quick_reply.id);
+
+    // They are of nothing else.
+    let in_use = (Code::FailedPrecondition, "ATTACHMENT_IN_USE");
+    let refused = cabinet.message(MessageType::Text, &[&menu]).await;
+    assert_eq!(Refusal::of(&refused.unwrap_err()).why(), in_use);
+    let refused = cabinet.quick_reply("other", &[&map]).await;
+    assert_eq!(Refusal::of(&refused.unwrap_err()).why(), in_use);
+    let refused = cabinet.quick_reply("other", &[&own, &own]).await;
+    assert_eq!(why(&refused.unwrap_err()), invalid("attachment_ids[1]"));
+
+    // Its messages have copies behind files of their own, once for a request.
+    let conversation = tenant.conversation().await;
+    let mut request = tenant.new_message(&conversation, "");
+    request.quick_reply_id.clone_from(&quick_reply.id);
+    request.attachment_ids = vec![own.id.clone()];
+    request.request_id = "once".to_owned();
+    let sent = tenant.send(request.clone()).await;
+    assert_eq!(sent.text, "Here it is");
+    let names: Vec<_> = sent
+        .attachments
+        .iter()
+        .map(|file| file.file_name.as_str())
+        .collect();
+    assert_eq!(names, ["own.txt", "menu.txt", "map.txt"]);
+    assert_eq!(cabinet.rows().await, 5);
+    assert_eq!(tenant.send(request.clone()).await, sent);
+    assert_eq!(cabinet.rows().await, 5);
+    request.request_id.clear();
+    request.attachment_ids.clear();
+    let again = tenant.send(request.clone()).await;
+    let mut ids: BTreeSet<_> = [&sent, &again]
+        .into_iter()
+        .flat_map(|message| message.attachments.iter().map(|file| file.id.clone()))
+        .collect();
+    ids.extend([menu.id.clone(), map.id.clone()]);
+    assert_eq!(ids.len(), 7);
+    for (copy, original) in again.attachments.iter().zip([&menu, &map]) {
+        assert_eq!(copy.sha256, original.sha256);
+        assert_eq!(
+            (&copy.message_id, copy.quick_reply_id.as_str()),
+            (&again.id, "")
+        );
+        let content = cabinet.download(original, 0, 0).await.unwrap().1;
+        assert_eq!(cabinet.download(copy, 0, 0).await.unwrap().1, content);
+    }
+
+    // What it does not have any more is gone, but for the copies.
+    let update = UpdateQuickReplyRequest {
+        tenant: tenant.slug(),
+        quick_reply_id: quick_reply.id.clone(),
+        attachment_ids: vec![map.id.clone()],
+        ..Default::default()
+    };
+    let updated = quick_replies.update_quick_reply(update).await.unwrap();
+    let updated = updated.into_inner().quick_reply.unwrap();
+    assert_eq!(of(&updated), both[1..]);
+    assert_eq!(updated.version, quick_reply.version + 4);
+    assert_eq!(cabinet.get(&menu).await.unwrap_err().code(), Code::NotFound);
+    let copy = &again.attachments[0];
+    assert_eq!(cabinet.download(copy, 0, 0).await.unwrap().1, b"soup");
+    let last = tenant.send(request).await;
+    assert_eq!(last.attachments.len(), 1);
+    let clear = UpdateQuickReplyRequest {
+        tenant: tenant.slug(),
+        quick_reply_id: quick_reply.id,
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["attachment_ids".to_owned()],
+        }),
+        ..Default::default()
+    };
+    let cleared = quick_replies.update_quick_reply(clear).await.unwrap();
+    assert_eq!(of(&cleared.into_inner().quick_reply.unwrap()), []);
+    assert_eq!(cabinet.get(&map).await.unwrap_err().code(), Code::NotFound);
+
+    // A message has no more than it may.
+    let mut many = Vec::new();
+    for number in 0..20 {
+        many.push(cabinet.store(&number.to_string(), b"x").await);
+    }
+    let many: Vec<_> = many.iter().collect();
+    let quick_reply = cabinet.quick_reply("many", &many).await.unwrap();
+    let own = cabinet.store("own.txt", b"own").await;
+    let mut request = tenant.new_message(&conversation, "");
+    request.quick_reply_id = quick_reply.id;
+    request.attachment_ids = vec![own.id];
+    let refused = tenant.inbox.clone().create_message(request.clone()).await;
+    assert_eq!(why(&refused.unwrap_err()), invalid("attachment_ids"));
+    request.attachment_ids.clear();
+    assert_eq!(tenant.send(request).await.attachments.len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_of_two_tenants_are_apart_and_go_with_their_tenant() {
     let cabinet = Cabinet::new().await;
     let tenant = cabinet.server.tenant().await;
@@ -768,6 +909,11 @@ async fn files_that_nobody_needs_go_after_a_day_and_no_others() {
     let unused = cabinet.store("unused", b"1").await;
     let kept = cabinet.store("kept", b"2").await;
     let of_deleted = cabinet.store("of deleted", b"3").await;
+    let of_quick_reply = cabinet.store("of a quick reply", b"4").await;
+    cabinet
+        .quick_reply("menu", &[&of_quick_reply])
+        .await
+        .unwrap();
     cabinet
         .message(MessageType::Document, &[&kept])
         .await
@@ -808,7 +954,7 @@ async fn files_that_nobody_needs_go_after_a_day_and_no_others() {
             Code::NotFound
         );
     }
-    assert_eq!(cabinet.files().len(), 5);
+    assert_eq!(cabinet.files().len(), 6);
     // A tenant that is purged while a file of it was on its way.
     let delete = DeleteTenantRequest {
         tenant: gone.slug(),
@@ -844,7 +990,7 @@ async fn files_that_nobody_needs_go_after_a_day_and_no_others() {
     let early = later(url, "23hours").await;
     cleaned(&database, 23).await;
     eventually("the file of the deleted message is gone", async || {
-        names(&folder).len() == 4
+        names(&folder).len() == 5
     })
     .await;
     assert!(stray.join("late").exists());
@@ -855,11 +1001,12 @@ async fn files_that_nobody_needs_go_after_a_day_and_no_others() {
     eventually("only what is needed is left", async || {
         let rows: i64 = database.query_one(&rows, &[]).await.unwrap().get(0);
         let purged: i64 = database.query_one(purged, &[]).await.unwrap().get(0);
-        (rows, purged) == (1, 0)
+        (rows, purged) == (2, 0)
     })
     .await;
     assert!(!stray.exists());
-    assert_eq!(names(&folder), BTreeSet::from([kept.id.replace('-', "")]));
+    let left = [&kept, &of_quick_reply].map(|file| file.id.replace('-', ""));
+    assert_eq!(names(&folder), BTreeSet::from(left));
     let inbox = one.inbox();
     let tenant = TestTenant { inbox, ..tenant };
     let cabinet = Cabinet {

@@ -261,16 +261,16 @@ fn plan(now: DateTime<Utc>, days: u16) -> Vec<Plan> {
             5 => 5,
             _ => 2,
         };
-        let mut minutes: Vec<_> = (0..conversations)
-            .map(|_| 420 + dice.below(400) + dice.below(400))
+        let mut seconds: Vec<_> = (0..conversations)
+            .map(|_| 420 * 60 + dice.below(400 * 60) + dice.below(400 * 60))
             .collect();
-        minutes.sort_unstable();
-        for minute in minutes {
-            let wall = day.and_time(NaiveTime::MIN) + TimeDelta::minutes(minute.cast_signed());
+        seconds.sort_unstable();
+        for second in seconds {
+            let wall = day.and_time(NaiveTime::MIN) + TimeDelta::seconds(second.cast_signed());
             let Some(begun) = BERLIN.from_local_datetime(&wall).earliest() else {
                 continue;
             };
-            let begun = begun.to_utc() + TimeDelta::seconds(dice.below(60).cast_signed());
+            let begun = begun.to_utc();
             let number = plans.len() as u64;
             let dice = Dice(number + 1000);
             if begun < now {

@@ -141,9 +141,9 @@ impl TryFrom<pb::DownloadAttachmentRequest> for Reading {
 
 impl From<Attachment> for pb::Attachment {
     fn from(attachment: Attachment) -> Self {
-        let state = match attachment.message_id {
-            Some(_) => pb::AttachmentState::Attached,
-            None => pb::AttachmentState::Ready,
+        let state = match (attachment.message_id, attachment.quick_reply_id) {
+            (None, None) => pb::AttachmentState::Ready,
+            _ => pb::AttachmentState::Attached,
         };
         Self {
             id: attachment.id.into(),
@@ -154,6 +154,10 @@ impl From<Attachment> for pb::Attachment {
             create_time: Some(to_timestamp(attachment.created_at)),
             state: state.into(),
             message_id: attachment.message_id.map(Into::into).unwrap_or_default(),
+            quick_reply_id: attachment
+                .quick_reply_id
+                .map(Into::into)
+                .unwrap_or_default(),
         }
     }
 }

@@ -84,7 +84,7 @@ impl TryFrom<pb::CreateMessageRequest> for Sending {
                 }
             }
         }
-        let attachments = attachments(&mut fields, files);
+        let attachments = attachment_ids(&mut fields, files);
         let send_at = send_time(&mut fields, request.send_time.as_ref());
         if send_at.is_some() && direction == Direction::Inbound {
             fields.refuse("send_time", "must be left out of an inbound message");
@@ -118,7 +118,8 @@ impl TryFrom<pb::CreateMessageRequest> for Sending {
     }
 }
 
-fn attachments(fields: &mut Fields, ids: &[String]) -> Vec<AttachmentId> {
+/// Reads the files that something is to have.
+pub fn attachment_ids(fields: &mut Fields, ids: &[String]) -> Vec<AttachmentId> {
     if ids.len() > MOST_OF_A_MESSAGE {
         let description = format!("must have at most {MOST_OF_A_MESSAGE} values");
         fields.refuse("attachment_ids", description);

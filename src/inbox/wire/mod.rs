@@ -17,7 +17,7 @@ pub use contact::{ContactEdit, ContactsPage, MergesPage, contact_id, contact_mer
 pub use conversation::{
     ConversationsPage, PageOfConversation, ReadMark, conversation_id, conversation_merge_id,
 };
-pub use message::{MessagesPage, PageOfMessage, Retry, Sending, message_id};
+pub use message::{MessagesPage, PageOfMessage, Retry, Sending, attachment_ids, message_id};
 pub use routing::{AgentsPage, AutoAssign, PolicyEdit, policy_account};
 pub use schedule::{Abandonment, ScheduledPage, scheduled_id};
 pub use search::{SearchPage, message_match};

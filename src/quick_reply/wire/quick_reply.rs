@@ -4,6 +4,7 @@ use super::{MAX_VARIABLES, language, someone};
 use crate::error::Error;
 use crate::field::{Fields, Mask, Most, to_struct};
 use crate::ids::QuickReplyId;
+use crate::inbox::attachment_ids;
 use crate::page::PageSize;
 use crate::pb;
 use crate::quick_reply::content::{Content, Stored, Variant};
@@ -51,11 +52,13 @@ impl TryFrom<pb::CreateQuickReplyRequest> for NewQuickReply {
             variables: Stored(variables(&mut fields, request.variables)),
             metadata: fields.metadata("metadata", request.metadata),
         };
+        let attachment_ids = attachment_ids(&mut fields, &request.attachment_ids);
         fields.finish()?;
         Ok(Self {
             request_id,
             scope,
             content,
+            attachment_ids,
         })
     }
 }
@@ -241,7 +244,7 @@ fn edit(fields: &mut Fields, id: &str, etag: String, validate_only: bool) -> Edi
 
 /// Reads `UpdateQuickReply`.
 pub fn update(request: pb::UpdateQuickReplyRequest) -> Result<(Edit, QuickReplyPatch), Error> {
-    const FIELDS: [&str; 7] = [
+    const FIELDS: [&str; 8] = [
         "shortcut",
         "title",
         "text",
@@ -249,6 +252,7 @@ pub fn update(request: pb::UpdateQuickReplyRequest) -> Result<(Edit, QuickReplyP
         "variants",
         "variables",
         "metadata",
+        "attachment_ids",
     ];
     let mut fields = Fields::default();
     let edit = edit(&mut fields, &request.quick_reply_id, request.etag, false);
@@ -277,6 +281,9 @@ pub fn update(request: pb::UpdateQuickReplyRequest) -> Result<(Edit, QuickReplyP
     }
     if mask.touches("metadata", request.metadata.is_some()) {
         patch.metadata = Some(fields.metadata("metadata", request.metadata));
+    }
+    if mask.touches("attachment_ids", !request.attachment_ids.is_empty()) {
+        patch.attachment_ids = Some(attachment_ids(&mut fields, &request.attachment_ids));
     }
     fields.finish()?;
     Ok((edit, patch))
@@ -328,6 +335,12 @@ impl From<QuickReply> for pb::QuickReply {
             variants: variants.map(Into::into).collect(),
             variables: variables.map(Into::into).collect(),
             metadata: Some(to_struct(content.metadata)),
+            attachments: quick_reply
+                .attachments
+                .0
+                .into_iter()
+                .map(Into::into)
+                .collect(),
             usage_count: quick_reply.usage_count,
             last_used_time: quick_reply.last_used_at.map(to_timestamp),
             version: quick_reply.version,

@@ -154,6 +154,7 @@ impl From<Used> for pb::UseQuickReplyResponse {
             missing_variables: used.missing,
             usage_count: used.usage_count,
             use_id: used.use_id.into(),
+            attachments: used.attachments.into_iter().map(Into::into).collect(),
         }
     }
 }

@@ -44,6 +44,7 @@ pub struct Filled {
     quick_reply: String,
     deleted_quick_reply: String,
     attachment: String,
+    files_of_quick_replies: Vec<String>,
     delivery: String,
     phone_number: String,
     request_id: String,
@@ -103,6 +104,7 @@ impl Filled {
             quick_reply: String::new(),
             deleted_quick_reply: String::new(),
             attachment: String::new(),
+            files_of_quick_replies: Vec::new(),
             delivery: String::new(),
             phone_number: new_number(),
             page_tokens: BTreeMap::new(),
@@ -274,6 +276,14 @@ impl Filled {
         upload["requestId"] = json!(filled.request_id);
         let stored = call("UploadAttachment", upload).await;
         filled.attachment = text(&stored["attachment"]["id"]);
+        // A file is of one thing.
+        for _ in 0..2 {
+            let mut upload = example("UploadAttachment", &filled);
+            upload["requestId"] = json!("");
+            let stored = call("UploadAttachment", upload).await;
+            let file = text(&stored["attachment"]["id"]);
+            filled.files_of_quick_replies.push(file);
+        }
         // Two accounts, and two items in quarantine.
         let connect = example("ConnectChannelAccount", &filled);
         let account = call("ConnectChannelAccount", connect.clone()).await;
@@ -332,14 +342,23 @@ impl Filled {
     /// The valid request for a method in which a field can be set, where it does not go together
     /// with what else the example has.
     pub fn example_apart(&self, method: &Method, path: &str) -> Option<DynamicMessage> {
-        if (method.name(), path) != ("CreateMessage", "attachment_ids") {
+        if path != "attachment_ids" {
             return None;
         }
-        Some(method.request(json!({
-            "tenant": self.slug,
-            "conversationId": self.conversation,
-            "type": "MESSAGE_TYPE_DOCUMENT",
-        })))
+        let request = match method.name() {
+            "CreateQuickReply" => json!({
+                "tenant": self.slug,
+                "shortcut": format!("/{}", Uuid::now_v7()),
+                "text": "Here it is",
+            }),
+            "UpdateQuickReply" => json!({"tenant": self.slug, "quickReplyId": self.quick_reply}),
+            _ => json!({
+                "tenant": self.slug,
+                "conversationId": self.conversation,
+                "type": "MESSAGE_TYPE_DOCUMENT",
+            }),
+        };
+        Some(method.request(request))
     }
 
     /// What a field that names something can be filled with.
@@ -471,6 +490,8 @@ impl Filled {
             ("RetryMessage" | "ListMessageAttempts", "message_id") => thing(&self.failed),
             ("GetAttachment" | "DownloadAttachment", "attachment_id")
             | ("CreateMessage", "attachment_ids") => thing(&self.attachment),
+            ("CreateQuickReply", "attachment_ids") => thing(&self.files_of_quick_replies[0]),
+            ("UpdateQuickReply", "attachment_ids") => thing(&self.files_of_quick_replies[1]),
             ("GetChannelAccount" | "DisconnectChannelAccount", "channel_account_id") => {
                 thing(&self.connected)
             }
@@ -912,7 +933,7 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "tenant": slug,
             "actor": actor,
             "quickReplyId": tenant.quick_reply,
-            "updateMask": "shortcut,title,text,language,variants,variables,metadata",
+            "updateMask": "shortcut,title,text,language,variants,variables,metadata,attachmentIds",
             "shortcut": format!("/{}", tenant.quick_reply),
             "title": "Greeting",
             "text": "Hello {{order}}",
