@@ -54,8 +54,9 @@ struct Checks {
 
 impl CallLayer {
     /// Checks credentials with `authenticator`, lets no call take longer than `timeout`, in
-    /// development answers faults with their causes and lets calls set the clock, lets pages of some `origins` alone call without a
-    /// credential where that may be, and completes the spans of `traces`.
+    /// development answers faults with their causes and lets calls set the clock, lets pages of
+    /// some `origins` alone call without a credential where that may be, and completes the spans of
+    /// `traces`.
     pub fn new(
         authenticator: Arc<Authenticator>,
         timeout: Duration,
@@ -242,9 +243,7 @@ impl Checks {
             clock_offset: self.clock_offset(request.headers())?,
         }))
     }
-}
 
-impl Checks {
     /// By how many seconds a rehearsal wants the database's clock set.
     fn clock_offset(&self, headers: &HeaderMap) -> Result<i64, Error> {
         let Some(offset) = headers.get(CLOCK_OFFSET) else {

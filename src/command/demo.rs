@@ -114,7 +114,7 @@ async fn fill(client: Client, tenant: String, days: u16) -> Result<(), Box<dyn E
     let tenant = &teller.tenant;
     println!("tenant {tenant} has {total} conversations to look at; its statistics, for example:");
     println!(
-        r#"communication-service call GetResponseTimes '{{"tenant": "{tenant}", "group_by": "AGENT", "time_zone": "{}"}}'"#,
+        r#"communication-service call InboxService/GetResponseTimes '{{"tenant": "{tenant}", "group_by": "RESPONSE_TIMES_GROUPING_AGENT", "time_zone": "{}"}}'"#,
         month::ZONE
     );
     Ok(())

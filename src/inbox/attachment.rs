@@ -515,9 +515,12 @@ pub async fn copy(scope: &TenantScope, of: &[Attachment]) -> Result<Vec<Attachme
         .values(rows.collect::<Vec<_>>())
         .execute(&mut conn)
         .await?;
+    // The store may take its time.
+    drop(conn);
     for (attachment, id) in of.iter().zip(&ids) {
         scope.files().copy(attachment.id, *id).await?;
     }
+    let mut conn = scope.conn().await?;
     conn.transaction(async |conn| {
         diesel::update(attachments::table.filter(attachments::id.eq_any(&ids)))
             .set(attachments::state.eq(State::Ready))

@@ -217,6 +217,12 @@ async fn demo_fill_has_a_past_that_statistics_tell_of() {
         }
     };
     assert!(recomputed.agreed, "{recomputed:?}");
+    // The line that it prints can be pasted.
+    let line = out.lines().last().unwrap().trim_end_matches('\'');
+    let (call, request) = line.split_once(" '").unwrap();
+    let words: Vec<_> = call.split(' ').skip(1).chain([request]).collect();
+    let (ok, answer, err) = said(&run(&server, &words).await);
+    assert!(ok && answer.contains("mira"), "{answer} {err}");
     // Once more, it tells nothing.
     let (ok, again, err) = said(&run(&server, &arguments).await);
     assert!(ok, "{err}");
