@@ -2,6 +2,7 @@
 
 mod month;
 mod stories;
+mod talk;
 mod webhook;
 
 use std::error::Error;
@@ -108,7 +109,9 @@ async fn fill(client: Client, tenant: String, days: u16) -> Result<(), Box<dyn E
         ..Default::default()
     };
     let mut inbox = teller.inbox();
-    let counts = inbox.get_conversation_stats(teller.now(counts)).await;
+    let counts = inbox
+        .get_conversation_stats(teller.client.request(counts))
+        .await;
     let counts = counts.map_err(ClientError::from)?.into_inner();
     let total = counts.counts.unwrap_or_default().total;
     let tenant = &teller.tenant;
@@ -129,11 +132,6 @@ struct Teller {
 impl Teller {
     fn inbox(&self) -> InboxServiceClient<Channel> {
         InboxServiceClient::new(self.client.channel.clone())
-    }
-
-    /// A request that happens now.
-    fn now<T>(&self, message: T) -> Request<T> {
-        self.client.request(message)
     }
 
     /// A request that happens so many seconds ago.

@@ -8,6 +8,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{self, Array, Bool, Double, Integer, Jsonb, Nullable, Text};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -413,15 +414,18 @@ pub async fn with_files(scope: &TenantScope, mut new: NewMessage) -> Result<NewM
     };
     let mut conn = scope.conn().await?;
     // What was answered before needs none.
-    let answered: Option<serde::de::IgnoredAny> = match &new.request_id {
-        Some(request) => request_id::answer(&mut conn, request).await?,
-        None => None,
-    };
+    if let Some(request) = &new.request_id
+        && request_id::answer::<IgnoredAny>(&mut conn, request)
+            .await?
+            .is_some()
+    {
+        return Ok(new);
+    }
     let found = quick_reply::find(&mut conn, filling.quick_reply_id).await?;
     drop(conn);
     let found = found.filter(|found| found.deleted_at.is_none());
     let files = found.map_or_else(Vec::new, |found| found.attachments.0);
-    if answered.is_some() || files.is_empty() {
+    if files.is_empty() {
         return Ok(new);
     }
     if new.message_type == MessageType::Location {

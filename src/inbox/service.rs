@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -45,7 +46,7 @@ use crate::error::Error;
 use crate::page::{List, cut};
 use crate::pb;
 use crate::pb::inbox_service_server::InboxService;
-use crate::tenant::TenantDirectory;
+use crate::tenant::{TenantConn, TenantDirectory, TenantScope};
 use crate::webhook::Webhooks;
 
 /// How long one call recomputes statistics.
@@ -61,6 +62,16 @@ impl Inbox {
     /// Serves the tenants of a directory, and what came in for them.
     pub fn new(tenants: TenantDirectory, webhooks: Webhooks) -> Self {
         Self { tenants, webhooks }
+    }
+
+    /// A connection for who reads statistics in a time zone, which are counted by its days from now
+    /// on.
+    async fn conn_of_reader(&self, tenant: &TenantScope, zone: Tz) -> Result<TenantConn, Error> {
+        let mut conn = tenant.conn().await?;
+        if time_zone::ask(&mut conn, zone).await? {
+            self.tenants.visit_soon(tenant.slug());
+        }
+        Ok(conn)
     }
 }
 
@@ -844,10 +855,7 @@ impl InboxService for Inbox {
     ) -> Result<Response<pb::GetResponseTimesResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
         let query = ResponseTimesQuery::try_from(request)?;
-        let mut conn = tenant.conn().await?;
-        if time_zone::ask(&mut conn, query.range.zone).await? {
-            self.tenants.visit_soon(tenant.slug());
-        }
+        let mut conn = self.conn_of_reader(&tenant, query.range.zone).await?;
         let times = response_times::measure(&mut conn, &query).await?;
         let times = times.into_iter();
         let response_times =
@@ -863,10 +871,7 @@ impl InboxService for Inbox {
     ) -> Result<Response<pb::GetMessageVolumeResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
         let query = VolumeQuery::try_from(request)?;
-        let mut conn = tenant.conn().await?;
-        if time_zone::ask(&mut conn, query.range.zone).await? {
-            self.tenants.visit_soon(tenant.slug());
-        }
+        let mut conn = self.conn_of_reader(&tenant, query.range.zone).await?;
         let volumes = message_volume::count(&mut conn, &query).await?;
         let volumes = volumes.into_iter();
         let volumes = volumes.map(|(bucket, group, volume)| wire::volume(bucket, group, volume));

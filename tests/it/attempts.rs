@@ -1,41 +1,12 @@
 //! Messages that failed and are sent again.
 
 use communication_service::pb::{
-    Actor, ArchiveConversationRequest, DeleteMessageRequest, ListMessageAttemptsRequest, Message,
-    MessageAttempt, MessageAttemptOutcome, MessageFailure, MessageStatus, RetryMessageRequest,
-    UpdateMessageStatusRequest, actor,
+    ArchiveConversationRequest, DeleteMessageRequest, ListMessageAttemptsRequest, Message,
+    MessageAttempt, MessageAttemptOutcome, MessageStatus, RetryMessageRequest,
 };
 use tonic::{Code, Response, Status};
 
-use crate::harness::{TestServer, TestTenant, refusal};
-
-async fn tenant() -> (TestServer, TestTenant) {
-    let server = TestServer::start().await;
-    let tenant = server.tenant().await;
-    (server, tenant)
-}
-
-fn user(id: &str) -> Option<Actor> {
-    Some(Actor {
-        kind: Some(actor::Kind::UserId(id.to_owned())),
-    })
-}
-
-async fn report(tenant: &TestTenant, message: &Message, status: MessageStatus) -> Message {
-    let failed = status == MessageStatus::Failed;
-    let request = UpdateMessageStatusRequest {
-        tenant: tenant.slug(),
-        message_id: message.id.clone(),
-        status: status.into(),
-        failure: failed.then(|| MessageFailure {
-            code: "131026".to_owned(),
-            message: "Undeliverable".to_owned(),
-        }),
-        ..Default::default()
-    };
-    let answer = tenant.inbox.clone().update_message_status(request).await;
-    answer.unwrap().into_inner().message.unwrap()
-}
+use crate::harness::{TestTenant, refusal, tenant, user};
 
 fn again(tenant: &TestTenant, message: &Message) -> RetryMessageRequest {
     RetryMessageRequest {
@@ -87,7 +58,7 @@ async fn each_attempt_says_who_wanted_it_and_how_it_ended() {
     let message = tenant.send(request).await;
     assert_eq!(attempts(&tenant, &message).await, []);
 
-    let failed = report(&tenant, &message, MessageStatus::Failed).await;
+    let failed = tenant.report(&message, MessageStatus::Failed).await;
     let first = attempts(&tenant, &message).await.remove(0);
     assert_eq!((first.number, first.outcome()), (1, Failed));
     assert_eq!(first.failure, failed.failure);
@@ -108,14 +79,14 @@ async fn each_attempt_says_who_wanted_it_and_how_it_ended() {
     assert_eq!(all[1], first);
 
     // It went out, and came back; and then it was there all the same.
-    report(&tenant, &message, MessageStatus::Sent).await;
+    tenant.report(&message, MessageStatus::Sent).await;
     assert_eq!(attempts(&tenant, &message).await[0].outcome(), Sent);
-    report(&tenant, &message, MessageStatus::Failed).await;
+    tenant.report(&message, MessageStatus::Failed).await;
     assert_eq!(attempts(&tenant, &message).await[0].outcome(), Failed);
     retry(&tenant, again(&tenant, &message)).await.unwrap();
-    report(&tenant, &message, MessageStatus::Failed).await;
-    report(&tenant, &message, MessageStatus::Delivered).await;
-    report(&tenant, &message, MessageStatus::Read).await;
+    tenant.report(&message, MessageStatus::Failed).await;
+    tenant.report(&message, MessageStatus::Delivered).await;
+    tenant.report(&message, MessageStatus::Read).await;
     let all = attempts(&tenant, &message).await;
     let outcomes: Vec<_> = all.iter().map(|it| (it.number, it.outcome())).collect();
     assert_eq!(outcomes, [(3, Sent), (2, Failed), (1, Failed)]);
@@ -134,7 +105,7 @@ async fn only_what_failed_is_sent_again() {
     );
     assert_eq!(attempts(&tenant, &message).await, []);
 
-    report(&tenant, &message, MessageStatus::Delivered).await;
+    tenant.report(&message, MessageStatus::Delivered).await;
     let precondition = |reason: &str| (Code::FailedPrecondition, reason.to_owned());
     assert_eq!(
         refused(&tenant, &message).await,
@@ -147,7 +118,7 @@ async fn only_what_failed_is_sent_again() {
     );
 
     let deleted = tenant.reply(&conversation, "Sorry").await;
-    report(&tenant, &deleted, MessageStatus::Failed).await;
+    tenant.report(&deleted, MessageStatus::Failed).await;
     let request = DeleteMessageRequest {
         tenant: tenant.slug(),
         message_id: deleted.id.clone(),
@@ -157,7 +128,7 @@ async fn only_what_failed_is_sent_again() {
     assert_eq!(refused(&tenant, &deleted).await.0, Code::NotFound);
 
     let message = tenant.reply(&conversation, "Goodbye").await;
-    report(&tenant, &message, MessageStatus::Failed).await;
+    tenant.report(&message, MessageStatus::Failed).await;
     let request = ArchiveConversationRequest {
         tenant: tenant.slug(),
         conversation_id: conversation.id.clone(),
@@ -180,7 +151,7 @@ async fn a_retry_that_is_itself_repeated_sends_once() {
     let (_server, tenant) = tenant().await;
     let conversation = tenant.conversation().await;
     let message = tenant.reply(&conversation, "Hello").await;
-    report(&tenant, &message, MessageStatus::Failed).await;
+    tenant.report(&message, MessageStatus::Failed).await;
     let mut request = again(&tenant, &message);
     request.request_id = "again".to_owned();
     let calls = (0..32).map(|number| {
@@ -195,7 +166,7 @@ async fn a_retry_that_is_itself_repeated_sends_once() {
     }
     assert_eq!(attempts(&tenant, &message).await.len(), 2);
     // It failed again meanwhile: the repeated request is answered, and not carried out.
-    report(&tenant, &message, MessageStatus::Failed).await;
+    tenant.report(&message, MessageStatus::Failed).await;
     retry(&tenant, request).await.unwrap();
     let all = attempts(&tenant, &message).await;
     assert_eq!(all.len(), 2);

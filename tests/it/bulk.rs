@@ -4,19 +4,12 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use communication_service::pb::actor::Kind;
 use communication_service::pb::*;
 use prost_types::{FieldMask, Timestamp};
 use serde_json::json;
 use tonic::{Code, Status, Streaming};
 
-use crate::harness::{Refusal, Tables, TestServer, TestTenant, eventually, exchange};
-
-fn user(id: &str) -> Option<Actor> {
-    Some(Actor {
-        kind: Some(Kind::UserId(id.to_owned())),
-    })
-}
+use crate::harness::{Refusal, Tables, TestServer, TestTenant, eventually, exchange, user};
 
 fn label(label: &str) -> Option<ConversationChange> {
     Some(ConversationChange {

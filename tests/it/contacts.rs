@@ -16,14 +16,8 @@ use prost_types::FieldMask;
 use tonic::{Code, Request, Response, Status};
 
 use crate::harness::{
-    Refusal, Tables, TestServer, TestTenant, Whatsapp, admin, eventually, refusal, sample,
+    Refusal, Tables, TestServer, TestTenant, Whatsapp, admin, eventually, refusal, sample, tenant,
 };
-
-async fn tenant() -> (TestServer, TestTenant) {
-    let server = TestServer::start().await;
-    let tenant = server.tenant().await;
-    (server, tenant)
-}
 
 fn address(value: &str) -> NewContactIdentity {
     NewContactIdentity {

@@ -1,32 +1,19 @@
 //! The life of a conversation: given to somebody, qualified, put aside, archived, reopened, read,
 //! and explained.
 
-use communication_service::pb::actor::Kind;
 use communication_service::pb::{
-    Actor, ArchiveConversationRequest, AssignConversationRequest, Conversation,
-    ConversationActivity, ConversationActivityKind, ConversationStatus,
-    DisqualifyConversationRequest, GetConversationRequest, ListConversationActivitiesRequest,
-    ListConversationMergesRequest, ListConversationsRequest, MarkConversationReadRequest,
-    MergeConversationsRequest, MessageDirection, Priority, QualifyConversationRequest,
-    ReopenConversationRequest, ResumeTenantRequest, SuspendTenantRequest,
-    UndoConversationMergeRequest, UpdateConversationRequest,
+    ArchiveConversationRequest, AssignConversationRequest, Conversation, ConversationActivity,
+    ConversationActivityKind, ConversationStatus, DisqualifyConversationRequest,
+    GetConversationRequest, ListConversationActivitiesRequest, ListConversationMergesRequest,
+    ListConversationsRequest, MarkConversationReadRequest, MergeConversationsRequest,
+    MessageDirection, Priority, QualifyConversationRequest, ReopenConversationRequest,
+    ResumeTenantRequest, SuspendTenantRequest, UndoConversationMergeRequest,
+    UpdateConversationRequest,
 };
 use prost_types::{FieldMask, Timestamp};
 use tonic::{Code, Status};
 
-use crate::harness::{TestServer, TestTenant, admin, eventually, now, refusal};
-
-fn user(id: &str) -> Option<Actor> {
-    Some(Actor {
-        kind: Some(Kind::UserId(id.to_owned())),
-    })
-}
-
-async fn tenant() -> (TestServer, TestTenant) {
-    let server = TestServer::start().await;
-    let tenant = server.tenant().await;
-    (server, tenant)
-}
+use crate::harness::{TestTenant, admin, eventually, now, refusal, tenant, user};
 
 impl TestTenant {
     async fn assign(

@@ -14,13 +14,7 @@ use tokio::process::Command;
 use tonic::{Code, Request};
 use uuid::Uuid;
 
-use crate::harness::{Keys, Tables, TestServer, TestTenant, folder, refusal};
-
-fn user(id: &str) -> Option<Actor> {
-    Some(Actor {
-        kind: Some(actor::Kind::UserId(id.to_owned())),
-    })
-}
+use crate::harness::{Keys, Tables, TestServer, TestTenant, folder, refusal, user};
 
 /// So many seconds after the beginning of a day in 2019.
 fn then(seconds: i64) -> Option<Timestamp> {

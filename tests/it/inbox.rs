@@ -8,13 +8,7 @@ use communication_service::pb::{
 use prost_types::FieldMask;
 use tonic::Code;
 
-use crate::harness::{TestServer, TestTenant, admin, refusal};
-
-async fn tenant() -> (TestServer, TestTenant) {
-    let server = TestServer::start().await;
-    let tenant = server.tenant().await;
-    (server, tenant)
-}
+use crate::harness::{TestTenant, admin, refusal, tenant};
 
 fn report(
     tenant: &TestTenant,

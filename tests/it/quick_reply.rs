@@ -8,23 +8,12 @@ use communication_service::pb::{
     ListQuickRepliesRequest, ListQuickReplyUsesRequest, MessageDirection, QuickReply,
     QuickReplyScope, QuickReplyUsage, QuickReplyUse, QuickReplyVariable, QuickReplyVariableType,
     QuickReplyVariant, UndeleteQuickReplyRequest, UpdateQuickReplyRequest, UseQuickReplyRequest,
-    UseQuickReplyResponse, actor,
+    UseQuickReplyResponse,
 };
 use prost_types::{FieldMask, Timestamp};
 use tonic::{Code, Status};
 
-use crate::harness::{Refusal, Tables, TestServer, TestTenant, admin, eventually, refusal};
-
-async fn tenant() -> (TestServer, TestTenant) {
-    let server = TestServer::start().await;
-    let tenant = server.tenant().await;
-    (server, tenant)
-}
-
-fn user(id: &str) -> Option<Actor> {
-    let kind = Some(actor::Kind::UserId(id.to_owned()));
-    Some(Actor { kind })
-}
+use crate::harness::{Refusal, Tables, TestTenant, admin, eventually, refusal, tenant, user};
 
 fn new(tenant: &TestTenant, shortcut: &str, text: &str) -> CreateQuickReplyRequest {
     CreateQuickReplyRequest {

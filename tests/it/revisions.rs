@@ -1,30 +1,20 @@
 //! Messages that are edited, deleted and answered: what remains of what they said, and for whom.
 
 use communication_service::pb::{
-    Actor, BatchCreateMessagesRequest, Channel, ConversationActivityKind, DeleteMessageRequest,
+    BatchCreateMessagesRequest, Channel, ConversationActivityKind, DeleteMessageRequest,
     EditMessageRequest, GetMessageRequest, ListConversationActivitiesRequest,
     ListMessageRevisionsRequest, ListMessagesRequest, Location, MarkConversationReadRequest,
     Message, MessageDirection, MessageRevision, MessageRevisionKind, MessageStatus, MessageType,
     NewMessage, RecomputeStatisticsRequest, RetryMessageRequest, SearchMessagesRequest,
-    UpdateMessageStatusRequest, actor, new_message_result,
+    new_message_result,
 };
 use prost_types::Timestamp;
 use serde_json::{Value as Json, json};
 use tonic::{Code, Status};
 
-use crate::harness::{Tables, TestServer, TestTenant, Whatsapp, eventually, now, refusal};
-
-async fn tenant() -> (TestServer, TestTenant) {
-    let server = TestServer::start().await;
-    let tenant = server.tenant().await;
-    (server, tenant)
-}
-
-fn user(id: &str) -> Option<Actor> {
-    Some(Actor {
-        kind: Some(actor::Kind::UserId(id.to_owned())),
-    })
-}
+use crate::harness::{
+    Tables, TestServer, TestTenant, Whatsapp, eventually, now, refusal, tenant, user,
+};
 
 fn edit(tenant: &TestTenant, message: &Message, text: &str) -> EditMessageRequest {
     EditMessageRequest {
@@ -92,17 +82,6 @@ async fn found(tenant: &TestTenant, words: &str) -> usize {
     };
     let page = tenant.inbox.clone().search_messages(request).await;
     page.unwrap().into_inner().matches.len()
-}
-
-async fn report(tenant: &TestTenant, message: &Message, status: MessageStatus) -> Message {
-    let request = UpdateMessageStatusRequest {
-        tenant: tenant.slug(),
-        message_id: message.id.clone(),
-        status: status.into(),
-        ..Default::default()
-    };
-    let answer = tenant.inbox.clone().update_message_status(request).await;
-    answer.unwrap().into_inner().message.unwrap()
 }
 
 /// In which tables of a tenant some words stand.
@@ -196,10 +175,10 @@ async fn what_was_sent_stays_as_the_customer_has_it() {
     let message = tenant.reply(&conversation, "Your order is late").await;
     // Nobody has it yet.
     edited(&tenant, edit(&tenant, &message, "Your order is on its way")).await;
-    report(&tenant, &message, MessageStatus::Failed).await;
+    tenant.report(&message, MessageStatus::Failed).await;
     edited(&tenant, edit(&tenant, &message, "Your order will come")).await;
 
-    report(&tenant, &message, MessageStatus::Delivered).await;
+    tenant.report(&message, MessageStatus::Delivered).await;
     let (code, reason, _) = refusal(
         tenant
             .inbox
@@ -222,7 +201,7 @@ async fn what_was_sent_stays_as_the_customer_has_it() {
         (gone.text.as_str(), gone.status()),
         ("", MessageStatus::Delivered)
     );
-    let read = report(&tenant, &message, MessageStatus::Read).await;
+    let read = tenant.report(&message, MessageStatus::Read).await;
     assert_eq!(
         (read.text.as_str(), read.status()),
         ("", MessageStatus::Read)
@@ -234,7 +213,7 @@ async fn what_was_sent_stays_as_the_customer_has_it() {
     request.channel = Channel::Web.into();
     let web = tenant.create(request).await;
     let message = tenant.reply(&web, "Hello").await;
-    report(&tenant, &message, MessageStatus::Read).await;
+    tenant.report(&message, MessageStatus::Read).await;
     let changed = edited(&tenant, edit(&tenant, &message, "Good morning")).await;
     assert_eq!(changed.status(), MessageStatus::Read);
     deleted(&tenant, &message, false).await;
@@ -417,7 +396,7 @@ async fn redaction_finds_answers_that_were_given_long_before_or_after_the_messag
     let mut retried = tenant.new_message(&conversation, "Zanzibar, once more");
     retried.request_id = "first".to_owned();
     let retried = tenant.send(retried).await;
-    report(&tenant, &retried, MessageStatus::Failed).await;
+    tenant.report(&retried, MessageStatus::Failed).await;
     let again = RetryMessageRequest {
         tenant: tenant.slug(),
         message_id: retried.id.clone(),

@@ -1,27 +1,14 @@
 //! Messages that are to be sent at a time.
 
 use communication_service::pb::{
-    Actor, ArchiveConversationRequest, Conversation, CreateMessageRequest,
-    DeleteScheduledMessageRequest, GetMessageRequest, GetScheduledMessageRequest,
-    ListScheduledMessagesRequest, Message, MessageDirection, ReopenConversationRequest,
-    ScheduledMessage, UpdateScheduledMessageRequest, actor,
+    ArchiveConversationRequest, Conversation, CreateMessageRequest, DeleteScheduledMessageRequest,
+    GetMessageRequest, GetScheduledMessageRequest, ListScheduledMessagesRequest, Message,
+    MessageDirection, ReopenConversationRequest, ScheduledMessage, UpdateScheduledMessageRequest,
 };
 use prost_types::Timestamp;
 use tonic::{Code, Response, Status};
 
-use crate::harness::{Tables, TestServer, TestTenant, eventually, now, refusal};
-
-async fn tenant() -> (TestServer, TestTenant) {
-    let server = TestServer::start().await;
-    let tenant = server.tenant().await;
-    (server, tenant)
-}
-
-fn user(id: &str) -> Option<Actor> {
-    Some(Actor {
-        kind: Some(actor::Kind::UserId(id.to_owned())),
-    })
-}
+use crate::harness::{Tables, TestServer, TestTenant, eventually, now, refusal, tenant, user};
 
 /// So many seconds from now.
 fn in_seconds(seconds: i64) -> Option<Timestamp> {

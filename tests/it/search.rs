@@ -11,13 +11,7 @@ use communication_service::pb::{
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::harness::{Tables, TestServer, TestTenant, eventually, refusal};
-
-async fn tenant() -> (TestServer, TestTenant) {
-    let server = TestServer::start().await;
-    let tenant = server.tenant().await;
-    (server, tenant)
-}
+use crate::harness::{Tables, TestServer, TestTenant, eventually, refusal, tenant};
 
 fn query(tenant: &TestTenant, query: &str) -> SearchMessagesRequest {
     SearchMessagesRequest {

@@ -9,7 +9,7 @@ use communication_service::pb::*;
 use prost_types::{FieldMask, Timestamp};
 use tonic::{Code, Status};
 
-use crate::harness::{Tables, TestServer, TestTenant, eventually, refusal};
+use crate::harness::{Tables, TestServer, TestTenant, eventually, refusal, user};
 
 /// A tenant whose calls happen when the test says.
 struct Story {
@@ -69,12 +69,6 @@ async fn recompute(tenant: &TestTenant) -> Result<RecomputeStatisticsResponse, S
             return Ok(answer);
         }
     }
-}
-
-fn user(id: &str) -> Option<Actor> {
-    Some(Actor {
-        kind: Some(actor::Kind::UserId(id.to_owned())),
-    })
 }
 
 fn time(text: &str) -> Option<Timestamp> {

@@ -101,7 +101,9 @@ pub async fn tell(teller: &Teller) -> Result<(), ClientError> {
             ..Default::default()
         };
         let mut inbox = teller.inbox();
-        let answer = inbox.create_conversation(teller.now(request)).await?;
+        let answer = inbox
+            .create_conversation(teller.client.request(request))
+            .await?;
         let conversation = answer.into_inner().conversation;
         let conversation = conversation.unwrap_or_default();
         // Told before: the stories are not told twice.
@@ -136,7 +138,9 @@ async fn handle(teller: &Teller, story: &Story, id: String) -> Result<(), Client
         labels: labels.iter().map(ToString::to_string).collect(),
         ..Default::default()
     };
-    inbox.update_conversation(teller.now(update)).await?;
+    inbox
+        .update_conversation(teller.client.request(update))
+        .await?;
     let assign = pb::AssignConversationRequest {
         tenant: tenant.clone(),
         actor: user("mira"),
@@ -145,14 +149,18 @@ async fn handle(teller: &Teller, story: &Story, id: String) -> Result<(), Client
         team_id: team_id.to_owned(),
         ..Default::default()
     };
-    inbox.assign_conversation(teller.now(assign)).await?;
+    inbox
+        .assign_conversation(teller.client.request(assign))
+        .await?;
     let read = pb::MarkConversationReadRequest {
         tenant: tenant.clone(),
         actor: user("mira"),
         conversation_id: id.clone(),
         sequence: 0,
     };
-    inbox.mark_conversation_read(teller.now(read)).await?;
+    inbox
+        .mark_conversation_read(teller.client.request(read))
+        .await?;
     match story.channel {
         pb::Channel::Messenger => {
             let qualify = pb::QualifyConversationRequest {
@@ -163,7 +171,9 @@ async fn handle(teller: &Teller, story: &Story, id: String) -> Result<(), Client
                 notes: "Wants the coffee table, asks for the price next".to_owned(),
                 ..Default::default()
             };
-            inbox.qualify_conversation(teller.now(qualify)).await?;
+            inbox
+                .qualify_conversation(teller.client.request(qualify))
+                .await?;
         }
         pb::Channel::Email => {
             let snooze = pb::UpdateConversationRequest {
@@ -173,7 +183,9 @@ async fn handle(teller: &Teller, story: &Story, id: String) -> Result<(), Client
                 snooze_until_time: in_hours(20),
                 ..Default::default()
             };
-            inbox.update_conversation(teller.now(snooze)).await?;
+            inbox
+                .update_conversation(teller.client.request(snooze))
+                .await?;
         }
         pb::Channel::Whatsapp => {
             let reminder = pb::CreateMessageRequest {
@@ -186,7 +198,9 @@ async fn handle(teller: &Teller, story: &Story, id: String) -> Result<(), Client
                 send_time: in_hours(16),
                 ..Default::default()
             };
-            inbox.create_message(teller.now(reminder)).await?;
+            inbox
+                .create_message(teller.client.request(reminder))
+                .await?;
         }
         _ => {}
     }
@@ -232,7 +246,7 @@ pub async fn make_quick_replies(teller: &Teller) -> Result<(), ClientError> {
             text: text.to_owned(),
             ..Default::default()
         };
-        let made = quick_replies.create_quick_reply(teller.now(request));
+        let made = quick_replies.create_quick_reply(teller.client.request(request));
         match made.await {
             Err(status) if status.code() == tonic::Code::AlreadyExists => {}
             made => drop(made?),
@@ -256,7 +270,10 @@ async fn say(teller: &Teller, conversation: &str, line: &str) -> Result<(), Clie
         text: text.to_owned(),
         ..Default::default()
     };
-    let message = teller.inbox().create_message(teller.now(request)).await?;
+    let message = teller
+        .inbox()
+        .create_message(teller.client.request(request))
+        .await?;
     let message = message.into_inner().message.unwrap_or_default();
     if direction == pb::MessageDirection::Outbound {
         let request = pb::UpdateMessageStatusRequest {
@@ -266,7 +283,9 @@ async fn say(teller: &Teller, conversation: &str, line: &str) -> Result<(), Clie
             ..Default::default()
         };
         let mut inbox = teller.inbox();
-        inbox.update_message_status(teller.now(request)).await?;
+        inbox
+            .update_message_status(teller.client.request(request))
+            .await?;
     }
     Ok(())
 }

@@ -28,8 +28,23 @@ pub use whatsapp::{APP_SECRET, Whatsapp, sample, sign};
 
 use std::time::{Duration, Instant};
 
+use communication_service::pb::{Actor, actor};
 use tonic::Status;
 use tonic_types::StatusExt as _;
+
+/// A server, and a tenant of it.
+pub async fn tenant() -> (TestServer, TestTenant) {
+    let server = TestServer::start().await;
+    let tenant = server.tenant().await;
+    (server, tenant)
+}
+
+/// A user, as who acts.
+pub fn user(id: &str) -> Option<Actor> {
+    Some(Actor {
+        kind: Some(actor::Kind::UserId(id.to_owned())),
+    })
+}
 
 /// What a refusal says: its code, its reason, and the fields it names.
 pub fn refusal<T: std::fmt::Debug>(

@@ -4,7 +4,8 @@ use communication_service::pb::inbox_service_client::InboxServiceClient;
 use communication_service::pb::quick_reply_service_client::QuickReplyServiceClient;
 use communication_service::pb::{
     Channel as ChannelType, Conversation, CreateConversationRequest, CreateMessageRequest,
-    GetConversationRequest, ListMessagesRequest, Message, MessageDirection, Tenant,
+    GetConversationRequest, ListMessagesRequest, Message, MessageDirection, MessageFailure,
+    MessageStatus, Tenant, UpdateMessageStatusRequest,
 };
 use tonic::Code;
 use tonic::transport::Channel;
@@ -46,6 +47,23 @@ impl TestTenant {
             contact_identifier: format!("+{}", Uuid::now_v7().as_u128() % 1_000_000_000_000),
             ..Default::default()
         }
+    }
+
+    /// Reports what became of an outbound message.
+    pub async fn report(&self, message: &Message, status: MessageStatus) -> Message {
+        let failed = status == MessageStatus::Failed;
+        let request = UpdateMessageStatusRequest {
+            tenant: self.slug(),
+            message_id: message.id.clone(),
+            status: status.into(),
+            failure: failed.then(|| MessageFailure {
+                code: "131026".to_owned(),
+                message: "Undeliverable".to_owned(),
+            }),
+            ..Default::default()
+        };
+        let answer = self.inbox.clone().update_message_status(request).await;
+        answer.unwrap().into_inner().message.unwrap()
     }
 
     /// Makes a conversation with somebody new.
