@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, MethodDescriptor, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
 
 const PACKAGE: &str = "communication.v1";
 
@@ -22,9 +22,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The compiler's own encoding keeps custom options and comments; a re-encoded prost struct
     // would lose both, for reflection too.
     let bytes = compiler.encode_file_descriptor_set();
-    fs::write(out.join("descriptors.bin"), &bytes)?;
-
     let pool = DescriptorPool::decode(bytes.as_slice())?;
+    let commented = with_places(&pool, &bytes, is_commented)?;
+    fs::write(out.join("descriptors.bin"), commented)?;
+    let bare = with_places(&pool, &bytes, |_| false)?;
+    fs::write(out.join("bare_descriptors.bin"), bare)?;
+
     fs::write(out.join("calls.rs"), calls(&pool)?)?;
 
     tonic_prost_build::configure()
@@ -33,6 +36,43 @@ fn main() -> Result<(), Box<dyn Error>> {
         .codec_path("crate::codec::Codec")
         .compile_fds(prost_types::FileDescriptorSet::decode(bytes.as_slice())?)?;
     Ok(())
+}
+
+/// The descriptor set with some of its places in the source: every name has one, and one in seven a
+/// comment, which is what they are kept for.
+fn with_places(
+    pool: &DescriptorPool,
+    bytes: &[u8],
+    is_kept: fn(&Value) -> bool,
+) -> Result<Vec<u8>, Box<dyn Error>> {
+    let set = pool.get_message_by_name("google.protobuf.FileDescriptorSet");
+    let set = set.ok_or("no proto file imports google/protobuf/descriptor.proto")?;
+    let mut set = DynamicMessage::decode(set, bytes)?;
+    let files = set.get_field_by_name_mut("file");
+    for file in files.and_then(Value::as_list_mut).into_iter().flatten() {
+        let Some(file) = file.as_message_mut() else {
+            continue;
+        };
+        let source = file.get_field_by_name_mut("source_code_info");
+        let source = source.and_then(Value::as_message_mut);
+        let places = source.and_then(|source| source.get_field_by_name_mut("location"));
+        if let Some(places) = places.and_then(Value::as_list_mut) {
+            places.retain(is_kept);
+        }
+    }
+    Ok(set.encode_to_vec())
+}
+
+fn is_commented(place: &Value) -> bool {
+    let comments = [
+        "leading_comments",
+        "trailing_comments",
+        "leading_detached_comments",
+    ];
+    place.as_message().is_some_and(|place| {
+        let mut comments = comments.iter();
+        comments.any(|comment| place.has_field_by_name(comment))
+    })
 }
 
 fn proto_files(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {

@@ -13,3 +13,7 @@ include!(concat!(env!("OUT_DIR"), "/calls.rs"));
 
 /// The file descriptor set, with comments and options.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The same without comments, which take more memory than all else.
+pub const BARE_DESCRIPTORS: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/bare_descriptors.bin"));

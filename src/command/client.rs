@@ -194,5 +194,5 @@ impl Client {
 /// # Errors
 /// The descriptors of this binary are not in order.
 pub fn descriptors() -> Result<DescriptorPool, prost_reflect::DescriptorError> {
-    DescriptorPool::decode(crate::pb::DESCRIPTORS)
+    DescriptorPool::decode(crate::pb::BARE_DESCRIPTORS)
 }

@@ -23,7 +23,7 @@ use crate::pb::new_message_result::Result as Made;
 use crate::pb::{self, NewMessage};
 
 /// How many messages are sent in one call.
-const MESSAGES: usize = 1000;
+const MESSAGES: usize = 100;
 /// How many bytes they have at most.
 const BYTES: usize = 1024 * 1024;
 /// How many conversations are made at once.

@@ -66,7 +66,8 @@ pub struct Merged {
 
 statement! {
     // Both rows are locked by the transaction already. The target's row changes in its version
-    // alone, so that the log of both tells of the merge.
+    // alone, so that the log of both tells of the merge. What has ended meanwhile, a qualification
+    // or the time of a snooze, does not come back.
     /// Ends the source of a merge, or lets it stand as it stood before.
     SetMerged<'a> -> BigInt {
         merge_id: ConversationMergeId => sql_types::Uuid,
@@ -95,10 +96,14 @@ statement! {
             RETURNING m.*
         ), new AS (
             SELECT h.id,
-                CASE WHEN h.id = input.target THEN h.status ELSE coalesce(u.source_status, 'archived') END AS status,
+                CASE WHEN h.id = input.target THEN h.status
+                    WHEN u.source_status = 'qualified' AND h.qualified_at IS NULL THEN 'open'
+                    ELSE coalesce(u.source_status, 'archived') END AS status,
                 CASE WHEN h.id = input.target THEN h.archived_at WHEN u.id IS NOT NULL THEN u.source_archived_at
                     ELSE coalesce(h.archived_at, directory.now()) END AS archived_at,
-                CASE WHEN h.id = input.target THEN h.snoozed_until ELSE u.source_snoozed_until END AS snoozed_until,
+                CASE WHEN h.id = input.target THEN h.snoozed_until
+                    WHEN u.source_snoozed_until > directory.now() THEN u.source_snoozed_until
+                    END AS snoozed_until,
                 CASE WHEN h.id = input.target THEN h.waiting_since ELSE u.source_waiting_since END AS waiting_since,
                 CASE WHEN h.id = input.target THEN h.merged_into_id
                     WHEN u.id IS NULL THEN input.target END AS merged_into_id

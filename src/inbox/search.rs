@@ -1,4 +1,5 @@
-//! Finds messages by their words, over all history, the newest first in windows of a thousand.
+//! Finds messages by their words, over all history: the newest first, or where several words make
+//! some better than others, in windows of a thousand of the newest.
 
 use std::marker::PhantomData;
 
@@ -21,6 +22,8 @@ use crate::page::PageSize;
 use crate::search::{Query, quote};
 use crate::tenant::TenantConn;
 
+/// How many matches are ranked at once.
+const WINDOW: i64 = 1_000;
 const DAY: i64 = 24 * 60 * 60;
 /// The year 2200: no message is later, and a time filter without an end has one.
 const LAST_DAY: i64 = 84_005;
@@ -67,9 +70,11 @@ type MessageRow = <<Message as Selectable<Pg>>::SelectExpression as Expression>:
 
 statement! {
     // An index of words gives no order, and a common word stands in very many messages. So the
-    // numbers are walked downwards in blocks, each a lexeme beside the words, one more than twice
-    // as wide as the last: about as many matches are read as a window has, whether that takes one
-    // block or, for a rare word, all. The wide blocks begin where narrow ones end.
+    // numbers are walked downwards in blocks, each a lexeme beside the words, twice as wide as the
+    // last while that has few: about as many matches are read as a window has, whether that takes
+    // one block or, for a rare word, all. The wide blocks begin where narrow ones end. A wide block
+    // that turns out to be full (what is asked for was common only long ago) is left after 1,500
+    // rows and walked again in blocks an eighth as wide.
     //
     // What the index cannot answer alone (phrases, beginnings of words) is read by what it can,
     // and checked; after 3,000 such rows the window ends, and the next page goes on below. The
@@ -89,6 +94,7 @@ statement! {
         top: Option<i64> => Nullable<BigInt>,
         beyond_tier: Option<i32> => Nullable<Integer>,
         beyond_number: Option<i64> => Nullable<BigInt>,
+        enough: i64 => BigInt,
         rows: i64 => BigInt,
     }
     concat!("
@@ -97,7 +103,7 @@ statement! {
                 input.exact::tsquery AS exact, input.probe::tsquery AS probe,
                 input.without_prefixes::tsquery AS without_prefixes, input.has_prefix,
                 input.is_checked, input.together::tsquery AS together,
-                input.near::tsquery AS near, input.from_at, input.before_at
+                input.near::tsquery AS near, input.from_at, input.before_at, input.enough
             FROM input, inbox_message_words_number_seq newest, inbox_message_words_earlier_seq oldest
         ), walk AS (
             SELECT asked.top, 1::bigint AS width, asked.has_prefix AS is_dense, 0::bigint AS found,
@@ -105,11 +111,19 @@ statement! {
                 NULL::uuid[] AS ids
             FROM asked
             UNION ALL
-            SELECT (block.lowest << block.bits) - 1, least(walk.width * 2, 1024),
-                walk.is_dense AND coalesce(cardinality(seen.numbers), 0) * 20 >= seen.examined,
-                walk.found + coalesce(cardinality(seen.numbers), 0),
+            SELECT
+                CASE WHEN seen.is_left THEN walk.top ELSE (block.lowest << block.bits) - 1 END,
+                CASE WHEN seen.is_left THEN greatest(walk.width / 8, 1)
+                    WHEN seen.examined < 500 THEN least(walk.width * 2, 1024)
+                    ELSE walk.width END,
+                walk.is_dense AND (seen.is_left
+                    OR coalesce(cardinality(seen.numbers), 0) * 20 >= seen.examined),
+                walk.found + CASE WHEN seen.is_left THEN 0
+                    ELSE coalesce(cardinality(seen.numbers), 0) END,
                 walk.examined + CASE WHEN asked.is_checked THEN seen.examined ELSE 0 END,
-                seen.numbers, seen.tiers, seen.ids
+                CASE WHEN NOT seen.is_left THEN seen.numbers END,
+                CASE WHEN NOT seen.is_left THEN seen.tiers END,
+                CASE WHEN NOT seen.is_left THEN seen.ids END
             FROM walk CROSS JOIN asked CROSS JOIN LATERAL (
                 SELECT CASE WHEN walk.width >= 32 AND (walk.top >> 12) & 31 = 31 THEN 17 ELSE 12 END AS bits
             ) size CROSS JOIN LATERAL (
@@ -123,7 +137,7 @@ statement! {
                 )::tsquery AS numbers
                 FROM generate_series(block.lowest, block.highest) number
             ) within CROSS JOIN LATERAL (
-                SELECT count(*) AS examined,
+                SELECT count(*) AS examined, walk.width > 1 AND count(*) >= 1500 AS is_left,
                     array_agg(read.number) FILTER (WHERE read.matches) AS numbers,
                     array_agg(CASE
                         WHEN read.words @@ asked.together THEN 2
@@ -141,16 +155,17 @@ statement! {
                         AND w.number <= walk.top
                         AND (asked.from_at IS NULL OR w.created_at >= asked.from_at)
                         AND (asked.before_at IS NULL OR w.created_at < asked.before_at)
+                    LIMIT CASE WHEN walk.width > 1 THEN 1500 END
                 ) read
             ) seen
-            WHERE walk.found < 1000 AND walk.examined < 3000 AND walk.top >= asked.floor
+            WHERE walk.found < asked.enough AND walk.examined < 3000 AND walk.top >= asked.floor
         ), window_of AS (
             SELECT u.number, u.tier, u.id
             FROM walk, unnest(walk.numbers, walk.tiers, walk.ids) AS u (number, tier, id)
-            ORDER BY u.number DESC LIMIT 1000
+            ORDER BY u.number DESC LIMIT (SELECT enough FROM asked)
         ), ended AS (
             SELECT CASE
-                WHEN max(walk.found) >= 1000 THEN (SELECT min(number) - 1 FROM window_of)
+                WHEN max(walk.found) >= min(asked.enough) THEN (SELECT min(number) - 1 FROM window_of)
                 WHEN min(walk.top) >= min(asked.floor) THEN min(walk.top) END AS below
             FROM walk, asked
         ), page AS (
@@ -186,6 +201,9 @@ pub async fn search(
         parts.join(" & ")
     };
     let without_prefixes = query.probe_without_prefixes();
+    let together = query.together();
+    let near = query.near();
+    let is_ranked = together.is_some() || near.is_some();
     let (beyond_tier, beyond_number) = beyond.and_then(|position| position.beyond).unzip();
     let statement = Search {
         exact: query.exact(),
@@ -195,13 +213,14 @@ pub async fn search(
             .map(with_facets)
             .filter(|probe| !probe.is_empty()),
         is_checked: query.is_checked(),
-        together: query.together(),
-        near: query.near(),
+        together,
+        near,
         from_at: filter.from,
         before_at: filter.before,
         top: beyond.map(|position| position.top),
         beyond_tier,
         beyond_number,
+        enough: if is_ranked { WINDOW } else { size.rows() },
         rows: size.rows(),
         life: PhantomData,
     };
@@ -211,9 +230,15 @@ pub async fn search(
         [.., last] if rows.len() <= items => last.1.map(|top| Position { top, beyond: None }),
         _ => {
             rows.truncate(items);
-            rows.last().map(|(top, _, tier, number, _)| Position {
-                top: *top,
-                beyond: tier.zip(*number),
+            rows.last().map(|(top, _, tier, number, _)| match number {
+                Some(number) if !is_ranked => Position {
+                    top: number - 1,
+                    beyond: None,
+                },
+                _ => Position {
+                    top: *top,
+                    beyond: tier.zip(*number),
+                },
             })
         }
     };

@@ -73,7 +73,6 @@ struct Offer {
 
 /// The description of the API, which is written when it is first read: it takes some megabytes.
 struct Description {
-    pool: DescriptorPool,
     services: Vec<&'static str>,
     readers: Arc<Authenticator>,
     text: OnceLock<Bytes>,
@@ -84,8 +83,9 @@ impl Description {
         if let Some(text) = self.text.get() {
             return Ok(text.clone());
         }
-        let bindings = Binding::all(&self.pool, &self.services).map_err(Error::internal)?;
-        let text = document(&self.pool, &self.services, &bindings).to_string();
+        let pool = DescriptorPool::decode(crate::pb::DESCRIPTORS).map_err(Error::internal)?;
+        let bindings = Binding::all(&pool, &self.services).map_err(Error::internal)?;
+        let text = document(&pool, &self.services, &bindings).to_string();
         Ok(self.text.get_or_init(|| text.into()).clone())
     }
 }
@@ -108,14 +108,13 @@ impl Gateway {
             + Sync
             + 'static,
     {
-        let pool = DescriptorPool::decode(crate::pb::DESCRIPTORS)?;
+        let pool = DescriptorPool::decode(crate::pb::BARE_DESCRIPTORS)?;
         let bindings = Binding::all(&pool, &self.services)?;
         let calls = Calls::new(transcoder(self.routes.prepare()));
         let calls = Calls::new(checks.layer(calls));
         let mut router = Router::new();
         if let Some(readers) = self.readers {
             let description = Description {
-                pool: pool.clone(),
                 services: self.services.clone(),
                 readers,
                 text: OnceLock::new(),

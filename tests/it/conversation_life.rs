@@ -1,6 +1,8 @@
 //! The life of a conversation: given to somebody, qualified, put aside, archived, reopened, read,
 //! and explained.
 
+use std::time::Duration;
+
 use communication_service::pb::{
     ArchiveConversationRequest, AssignConversationRequest, Conversation, ConversationActivity,
     ConversationActivityKind, ConversationStatus, DisqualifyConversationRequest,
@@ -698,6 +700,49 @@ async fn a_merge_ends_one_conversation_and_undoing_it_brings_it_back_as_it_was()
         .into_inner();
     assert_eq!((page.merges.len(), page.merges[0].undo_time), (1, None));
     assert!(!page.next_page_token.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_while_a_conversation_was_merged_does_not_come_back_with_it() {
+    let (_server, tenant) = tenant().await;
+    let (source, target) = (tenant.conversation().await, tenant.conversation().await);
+    tenant.qualify(&source, 80).await;
+    let until = Timestamp {
+        seconds: i64::try_from(now() + 2).unwrap(),
+        nanos: 0,
+    };
+    let snoozed = tenant
+        .edit(&source, |r| r.snooze_until_time = Some(until))
+        .await
+        .unwrap();
+    assert_eq!(snoozed.status(), ConversationStatus::Qualified);
+    let request = MergeConversationsRequest {
+        tenant: tenant.slug(),
+        source_conversation_id: source.id.clone(),
+        target_conversation_id: target.id.clone(),
+        ..Default::default()
+    };
+    let merged = tenant.inbox.clone().merge_conversations(request).await;
+    let merge = merged.unwrap().into_inner().merge.unwrap();
+    let request = DisqualifyConversationRequest {
+        tenant: tenant.slug(),
+        conversation_id: source.id.clone(),
+        ..Default::default()
+    };
+    let answer = tenant.inbox.clone().disqualify_conversation(request).await;
+    let ended = answer.unwrap().into_inner().conversation.unwrap();
+    assert_eq!(ended.status(), ConversationStatus::Archived);
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    let request = UndoConversationMergeRequest {
+        tenant: tenant.slug(),
+        conversation_merge_id: merge.id,
+        ..Default::default()
+    };
+    let undone = tenant.inbox.clone().undo_conversation_merge(request).await;
+    let restored = undone.unwrap().into_inner().conversation.unwrap();
+    assert_eq!(restored.status(), ConversationStatus::Open);
+    assert_eq!(restored.qualification, None);
+    assert_eq!(restored.snooze_until_time, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,11 +66,14 @@ pub async fn compare(sequences: u64, steps: usize) {
     let server = &server;
     let running = futures_util::stream::iter(first..first + sequences)
         .map(|seed| async move { (seed, Run::through(server, &steps_of(seed)).await) });
-    let mut calls = 0;
+    let (mut calls, mut done) = (0, 0);
     let mut failed = Vec::new();
     let mut running = running.buffer_unordered(8);
     while let Some((seed, (made, checked))) = running.next().await {
-        calls += made;
+        (calls, done) = (calls + made, done + 1);
+        if done % 50 == 0 {
+            eprintln!("{done} of {sequences} tenants, {:.0?}", began.elapsed());
+        }
         if let Err(found) = checked {
             // Told at once, because shortening takes its time.
             println!("MODEL_SEED={seed} {found}");

@@ -384,6 +384,36 @@ async fn all_history_is_found_window_by_window_and_no_page_repeats_or_skips() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_common_only_long_ago_is_found_without_reading_all_of_it() {
+    let (server, tenant) = tenant().await;
+    let words = "CASE WHEN n <= 17000 THEN '''once'':1' ELSE '''now'':1' END";
+    drop(load(&tenant, 30_000, "'message ' || n", words).await);
+    let mut request = query(&tenant, "once");
+    request.page_size = 40;
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let page = tenant.inbox.clone().search_messages(request.clone()).await;
+        let page = page.unwrap().into_inner();
+        told.extend(texts(&page.matches));
+        request.page_token = page.next_page_token;
+    }
+    let newest = (16_881..=17_000).rev().map(|n| format!("message {n}"));
+    assert_eq!(told, newest.collect::<Vec<_>>());
+    let tables = Tables::of(&tenant).await;
+    server.stop().await;
+    eventually("the tenant's sessions have ended", async || {
+        tables.sessions("true").await == 0
+    })
+    .await;
+    let read = "SELECT idx_tup_fetch FROM pg_stat_user_tables
+         WHERE schemaname = '{schema}' AND relname = 'inbox_message_words'";
+    let read = tables.count(read).await;
+    // The first blocks, of 4,096 and 8,192 numbers, have none; the next has 15,700. Each page reads
+    // a part of a block of 4,096, the first one 1,500 rows of the wide one before.
+    assert!((120..=1_500 + 3 * 4_096).contains(&read), "{read} rows");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn conversations_are_found_by_what_is_said_whom_they_are_with_and_their_subject() {
     let (_server, tenant) = tenant().await;
     let begin = async |identifier: &str, name: &str, subject: &str| {

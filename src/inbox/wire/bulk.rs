@@ -16,7 +16,7 @@ use crate::request_id::RequestId;
 use super::conversation::{Edit, filter};
 
 /// How many conversations one batch can have.
-const MOST: usize = 1000;
+const MOST: usize = 100;
 /// How many bytes of conversations an answer has, and at most one conversation more.
 const MOST_BYTES: usize = 3 * 1024 * 1024;
 /// Longer than any token of ours.

@@ -16,7 +16,7 @@ use crate::pb;
 use crate::request_id::RequestId;
 
 /// The most messages of one batch.
-const MESSAGES: usize = 1000;
+const MESSAGES: usize = 100;
 /// The most that they may have on the wire: the answer has more than they, and has to pass too.
 const BYTES: usize = 3 * 1024 * 1024;
 const IMPORT_ID: Most = Most::Characters(512);

@@ -105,7 +105,11 @@ impl Inbox {
         let talk = &mut self.talks[merge.source];
         talk.is_old = merge.is_old;
         talk.change(&Cause::wish(kind, actor), true, |now| {
-            now.set_status(merge.status);
+            let is_lost = now.qualification.is_none();
+            now.set_status(match merge.status {
+                ConversationStatus::Qualified if is_lost => ConversationStatus::Open,
+                status => status,
+            });
             now.archive_time = merge.archive_time;
             now.snooze_until_time = merge.snooze_until_time;
             now.waiting_since_time = merge.waiting_since_time;
