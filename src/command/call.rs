@@ -6,10 +6,13 @@ use std::io::Read as _;
 use clap::Args;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions};
+use serde_json::{Map, Value as Json};
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use super::client::{ClientArgs, ClientError, descriptors};
+use crate::field::Fields;
+use crate::rest;
 
 /// What `call` takes.
 #[derive(Debug, Args)]
@@ -49,10 +52,14 @@ pub async fn run(args: CallArgs) -> Result<(), Box<dyn Error>> {
     } else {
         args.request
     };
-    let mut parser = serde_json::Deserializer::from_str(&json);
-    let request = DynamicMessage::deserialize(method.input(), &mut parser)
-        .map_err(|error| format!("the request is no {}: {error}", method.input().name()))?;
-    parser.end()?;
+    let input = method.input();
+    let object: Map<String, Json> = serde_json::from_str(&json)
+        .map_err(|error| format!("the request is no JSON object: {error}"))?;
+    let mut fields = Fields::default();
+    let request = rest::read(&input, &object, "", &mut fields);
+    fields
+        .finish()
+        .map_err(|error| format!("the request is no {}: {error}", input.name()))?;
     let client = args.client.connect().await?;
     let answered = async {
         let mut messages = client.call(&method, request).await?;

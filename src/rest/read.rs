@@ -14,6 +14,15 @@ use crate::field::{Fields, MAX_METADATA_BYTES};
 /// The spellings of bytes that are understood.
 const BASE64: [GeneralPurpose; 2] = [STANDARD, URL_SAFE_NO_PAD];
 
+/// What is said of a field that a message does not have.
+pub fn unknown(descriptor: &MessageDescriptor) -> String {
+    let names = descriptor
+        .fields()
+        .map(|field| format!("`{}`", field.name()));
+    let names = names.collect::<Vec<_>>().join(", ");
+    format!("is not known; there are {names}")
+}
+
 /// Reads an object. A field that is null is not set; one that is not known is refused.
 pub fn message(
     descriptor: &MessageDescriptor,
@@ -25,7 +34,7 @@ pub fn message(
     for (name, value) in object {
         let path = join(path, name);
         let Some(field) = binding::field(descriptor, name) else {
-            fields.refuse(path, "is not known");
+            fields.refuse(path, unknown(descriptor));
             continue;
         };
         // Refusals call a field by one name, however the request spelled it.

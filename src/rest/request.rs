@@ -1,5 +1,6 @@
 //! What a request by REST asks for: path, query and body put together to the message of the call.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
@@ -52,7 +53,7 @@ impl Asked {
                     Ok(())
                 }
                 there if same(there) => Ok(()),
-                _ => Err("differs from what is in the path"),
+                _ => Err("differs from what is in the path".into()),
             });
             if let Err(why) = placed {
                 fields.refuse(path, why);
@@ -93,14 +94,14 @@ fn put(
     object: &mut Map<String, Json>,
     name: &str,
     text: &str,
-) -> Result<(), &'static str> {
+) -> Result<(), Cow<'static, str>> {
     place(input, object, name, |field, slot| {
         let value = match (field.kind(), text) {
-            _ if field.is_map() => return Err("cannot be in a query"),
+            _ if field.is_map() => return Err("cannot be in a query".into()),
             (Kind::Message(message), _)
                 if !["Timestamp", "Duration", "FieldMask"].contains(&message.name()) =>
             {
-                return Err("cannot be in a query");
+                return Err("cannot be in a query".into());
             }
             (Kind::Bool, "true") => Json::Bool(true),
             (Kind::Bool, "false") => Json::Bool(false),
@@ -110,7 +111,7 @@ fn put(
             Json::Array(values) if field.is_list() => values.push(value),
             Json::Null if field.is_list() => *slot = Json::Array(vec![value]),
             Json::Null => *slot = value,
-            _ => return Err("is there twice"),
+            _ => return Err("is there twice".into()),
         }
         Ok(())
     })
@@ -122,14 +123,14 @@ fn place(
     message: &MessageDescriptor,
     object: &mut Map<String, Json>,
     path: &str,
-    fill: impl FnOnce(&FieldDescriptor, &mut Json) -> Result<(), &'static str>,
-) -> Result<(), &'static str> {
-    let unknown = "is not known";
+    fill: impl FnOnce(&FieldDescriptor, &mut Json) -> Result<(), Cow<'static, str>>,
+) -> Result<(), Cow<'static, str>> {
+    let unknown = || Cow::Owned(read::unknown(message));
     let (name, rest) = match path.split_once('.') {
         None => (path, None),
         Some((name, rest)) => (name, Some(rest)),
     };
-    let field = binding::field(message, name).ok_or(unknown)?;
+    let field = binding::field(message, name).ok_or_else(unknown)?;
     // A body may have it under its other name.
     let key = [field.name(), field.json_name()]
         .into_iter()
@@ -141,13 +142,13 @@ fn place(
     };
     let kind = field.kind();
     let inner = binding::ours(&kind).filter(|_| !field.is_list() && !field.is_map());
-    let inner = inner.ok_or(unknown)?;
+    let inner = inner.ok_or("has no parts")?;
     if slot.is_null() {
         *slot = Json::Object(Map::new());
     }
     match slot {
         Json::Object(object) => place(inner, object, rest, fill),
-        _ => Err("must be an object"),
+        _ => Err("must be an object".into()),
     }
 }
 

@@ -130,6 +130,39 @@ async fn migrate_tells_of_each_tenant_and_fails_where_one_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn call_takes_the_words_of_rest_and_says_which_there_are() {
+    let server = TestServer::start().await;
+    let slug = server.tenant().await.slug();
+    let call = async |request: &str| {
+        let request = request.replace("{slug}", &slug);
+        let call = ["call", "InboxService/CreateConversation", &request];
+        said(&run(&server, &call).await)
+    };
+    let (ok, out, err) =
+        call(r#"{"tenant": "{slug}", "channel": "email", "contact_identifier": "a@example.com"}"#)
+            .await;
+    assert!(ok && out.contains(r#""channel": "CHANNEL_EMAIL""#), "{err}");
+    for (request, problem) in [
+        (
+            r#"{"chanel": "email"}"#,
+            "`chanel` is not known; there are `tenant`, ",
+        ),
+        (
+            r#"{"channel": "fax"}"#,
+            "`channel` must be one of `whatsapp`, ",
+        ),
+        (
+            r#"{"actor": {"id": "a"}}"#,
+            "`actor.id` is not known; there are `user_id`, ",
+        ),
+        ("[]", "is no JSON object"),
+    ] {
+        let (ok, _, err) = call(request).await;
+        assert!(!ok && err.contains(problem), "{request}: {err}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn demo_webhook_posts_a_message_that_can_be_listed_at_once() {
     let server = TestServer::start().await;
     let account = Whatsapp::new(server.tenant().await);

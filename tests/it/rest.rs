@@ -701,11 +701,11 @@ async fn what_is_not_known_or_not_of_its_kind_is_refused_by_its_name() {
     }))
     .await;
     insta::assert_snapshot!(everything, @r"
-        actor.nickname: is not known
+        actor.nickname: is not known; there are `user_id`, `bot_id`, `service`
         actor.user_id: cannot be there beside `bot_id`
         channel: must be one of `whatsapp`, `messenger`, `instagram`, `email`, `web`, `twilio_whatsapp`, `twilio_call`, `personal_whatsapp`, `gmail`, `zendesk`
         channel_account_id: must be a text
-        color: is not known
+        color: is not known; there are `tenant`, `actor`, `request_id`, `channel`, `channel_account_id`, `contact_identifier`, `contact_name`, `first_message`, `subject`, `priority`, `metadata`, `thread_key`
         contact_identifier: must be a text
         contact_name: is there twice
         metadata: must be an object
