@@ -163,13 +163,15 @@ async fn load(postgres: &Postgres, messages: usize) -> Result<(), Failure> {
     // Two years up to now, 1,000 conversations; every tenth message is a note.
     let store = format!(
         "CREATE TEMP TABLE new AS
-         SELECT ('00000000-0000-7001-8000-' || lpad(n::text, 12, '0'))::uuid AS id,
+         SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0')
+                 || '7001' || '8000' || lpad(n::text, 12, '0'))::uuid AS id,
              ('00000000-0000-7000-8000-' || lpad((1 + n * 7919 % 1000)::text, 12, '0'))::uuid AS conversation_id,
              1000 + n AS sequence,
              CASE WHEN n % 10 = 0 THEN 'internal' ELSE 'inbound' END AS direction, text, words,
              'agent-' || n * 31 % 40 AS actor_id,
-             directory.now() - make_interval(secs => ({messages} - n) * 63) AS created_at
-         FROM given;
+             at AS created_at
+         FROM given, make_interval(secs => ({messages} - n) * 63) AS ago,
+             LATERAL (SELECT directory.now() - ago AS at) stored;
          INSERT INTO inbox_messages (id, conversation_id, sequence, direction, type, text,
              actor_kind, actor_id, caller, correlation_id, metadata, created_at, updated_at)
          SELECT id, conversation_id, sequence, direction, 'text', text, 'user', actor_id, 'bench',

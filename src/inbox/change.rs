@@ -50,6 +50,8 @@ stored_enum! {
         Merged = "merged",
         /// A merge was undone.
         Unmerged = "unmerged",
+        /// Its person was erased: it is in no list any more.
+        Erased = "erased",
     }
 }
 

@@ -11,6 +11,7 @@ use diesel::sql_types::{self, Array, BigInt, Integer, Nullable, Text, Timestampt
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use serde_json::{Map, Value};
 
+use super::change::{log_changes, moved};
 use super::contact::{self, log, now};
 use super::contact_merge;
 use crate::database::statement::statement;
@@ -158,35 +159,35 @@ statement! {
         tenant_number: i32 => Integer,
     }
     concat!("
-        , emptied AS (
+        , head AS (
+            SELECT c.* FROM inbox_conversations c, input
+            WHERE c.contact_identity_id = ANY (input.identities) AND c.deleted_at IS NULL
+            ORDER BY c.id
+            FOR NO KEY UPDATE OF c
+        ), bumped AS (
             UPDATE inbox_conversations c
             SET subject = '', metadata = '{}', thread_key = '', labels = '{}', lead_score = NULL,
                 lead_notes = NULL, snoozed_until = NULL, waiting_since = NULL,
                 assignee_id = NULL, team_id = NULL, assigned_at = NULL,
-                deleted_at = coalesce(c.deleted_at, directory.now()),
-                updated_at = directory.now(), version = c.version + 1
-            FROM input WHERE c.contact_identity_id = ANY (input.identities)
-            RETURNING c.id, c.version
+                deleted_at = directory.now(), updated_at = directory.now(), version = c.version + 1
+            FROM head WHERE c.id = head.id
+            RETURNING c.*
         ), unworded AS (
-            DELETE FROM conversation_words w USING emptied WHERE w.conversation_id = emptied.id
+            DELETE FROM conversation_words w USING bumped WHERE w.conversation_id = bumped.id
         ), unsent AS (
-            DELETE FROM scheduled_messages s USING emptied WHERE s.conversation_id = emptied.id
+            DELETE FROM scheduled_messages s USING bumped WHERE s.conversation_id = bumped.id
             RETURNING s.attachment_ids
         ), unneeded AS (
             UPDATE attachments a SET state = 'deleted', file_name = ''
             FROM unsent WHERE a.id = ANY (unsent.attachment_ids) AND a.message_id IS NULL
-        ), unlabelled AS (
-            UPDATE conversation_changes h
-            SET labels = '{}', old_labels = CASE WHEN h.old_labels IS NOT NULL THEN '{}'::text[] END
-            FROM emptied
-            WHERE h.conversation_id = emptied.id AND (h.labels <> '{}' OR h.old_labels <> '{}')
-        ), changes AS (
+        )", moved!("'erased'", "''", "NULL::bigint", "NULL::timestamptz", "'erased',"), "
+        , changes AS (
             SELECT 'conversation.deleted' AS kind, 'conversation' AS resource_kind,
-                emptied.id AS resource_id, NULL::uuid AS parent_id, NULL::bigint AS sequence,
-                emptied.version, '{}'::text[] AS changed
-            FROM emptied
-        )", append_events!(), "
-        SELECT count(*) FROM emptied")
+                bumped.id AS resource_id, NULL::uuid AS parent_id, NULL::bigint AS sequence,
+                bumped.version, '{}'::text[] AS changed
+            FROM bumped
+        )", append_events!(), log_changes!(), "
+        SELECT count(*) FROM bumped")
 }
 
 async fn hide(conn: &mut TenantConn, id: ContactId) -> Result<ContactErasure, Error> {

@@ -7,9 +7,10 @@ use chrono::{DateTime, Utc};
 use diesel::expression::Expression;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz};
+use diesel::sql_types::{self, BigInt, Bool, Integer, Nullable, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 use serde::{Deserialize, Serialize};
+use uuid::{Builder, Uuid};
 
 use super::contact_identity;
 use super::message::{Direction, Message, MessageType, message_columns};
@@ -76,6 +77,10 @@ statement! {
     // that turns out to be full (what is asked for was common only long ago) is left after 1,500
     // rows and walked again in blocks an eighth as wide.
     //
+    // Where only what was stored before a time is wanted, the walk first takes all that is later in
+    // one stride, which finds nothing, and begins with narrow blocks where that time was: `turn`,
+    // guessed by the ids, which begin with a time. A wrong guess costs time and no match.
+    //
     // What the index cannot answer alone (phrases, beginnings of words) is read by what it can,
     // and checked; after 3,000 such rows the window ends, and the next page goes on below. The
     // beginning of a word is asked of the index only if it is rare in the newest block: the index
@@ -91,6 +96,7 @@ statement! {
         near: Option<String> => Nullable<Text>,
         from_at: Option<DateTime<Utc>> => Nullable<Timestamptz>,
         before_at: Option<DateTime<Utc>> => Nullable<Timestamptz>,
+        before_id: Option<Uuid> => Nullable<sql_types::Uuid>,
         top: Option<i64> => Nullable<BigInt>,
         beyond_tier: Option<i32> => Nullable<Integer>,
         beyond_number: Option<i64> => Nullable<BigInt>,
@@ -103,10 +109,19 @@ statement! {
                 input.exact::tsquery AS exact, input.probe::tsquery AS probe,
                 input.without_prefixes::tsquery AS without_prefixes, input.has_prefix,
                 input.is_checked, input.together::tsquery AS together,
-                input.near::tsquery AS near, input.from_at, input.before_at, input.enough
+                input.near::tsquery AS near, input.from_at, input.before_at, input.enough,
+                coalesce((
+                    -- Of some, because a scheduled message is older than its number.
+                    SELECT (((percentile_disc(0.5) WITHIN GROUP (ORDER BY w.number) >> 12) + 2) << 12) - 1
+                    FROM (
+                        SELECT w.number FROM inbox_message_words w
+                        WHERE w.message_id < input.before_id ORDER BY w.message_id DESC LIMIT 16
+                    ) w
+                ), 9223372036854775807) AS turn
             FROM input, inbox_message_words_number_seq newest, inbox_message_words_earlier_seq oldest
         ), walk AS (
-            SELECT asked.top, 1::bigint AS width, asked.has_prefix AS is_dense, 0::bigint AS found,
+            SELECT asked.top, CASE WHEN asked.top > asked.turn THEN 1024 ELSE 1 END::bigint AS width,
+                asked.has_prefix AS is_dense, 0::bigint AS found,
                 0::bigint AS examined, NULL::bigint[] AS numbers, NULL::int[] AS tiers,
                 NULL::uuid[] AS ids
             FROM asked
@@ -114,6 +129,7 @@ statement! {
             SELECT
                 CASE WHEN seen.is_left THEN walk.top ELSE (block.lowest << block.bits) - 1 END,
                 CASE WHEN seen.is_left THEN greatest(walk.width / 8, 1)
+                    WHEN block.is_later AND (block.lowest << block.bits) - 1 <= asked.turn THEN 1
                     WHEN seen.examined < 500 THEN least(walk.width * 2, 1024)
                     ELSE walk.width END,
                 walk.is_dense AND (seen.is_left
@@ -125,12 +141,15 @@ statement! {
                 CASE WHEN NOT seen.is_left THEN seen.tiers END,
                 CASE WHEN NOT seen.is_left THEN seen.ids END
             FROM walk CROSS JOIN asked CROSS JOIN LATERAL (
-                SELECT CASE WHEN walk.width >= 32 AND (walk.top >> 12) & 31 = 31 THEN 17 ELSE 12 END AS bits
+                SELECT walk.top > asked.turn AS is_later,
+                    CASE WHEN walk.width >= 32 AND (walk.top >> 12) & 31 = 31
+                        AND (walk.top <= asked.turn OR walk.top >> 17 > asked.turn >> 17)
+                        THEN 17 ELSE 12 END AS bits
             ) size CROSS JOIN LATERAL (
-                SELECT size.bits, walk.top >> size.bits AS highest, CASE size.bits
-                    WHEN 17 THEN greatest((walk.top >> 17) + 1 - (walk.width >> 5), asked.floor >> 17)
-                    ELSE greatest((walk.top >> 12) + 1 - walk.width, (walk.top >> 17) << 5)
-                    END AS lowest
+                SELECT size.is_later, size.bits, walk.top >> size.bits AS highest, greatest(
+                    (walk.top >> size.bits) + 1 - CASE size.bits WHEN 17 THEN walk.width >> 5 ELSE walk.width END,
+                    CASE size.bits WHEN 17 THEN asked.floor >> 17 ELSE (walk.top >> 17) << 5 END,
+                    CASE WHEN size.is_later THEN (asked.turn >> size.bits) + 1 END) AS lowest
             ) block CROSS JOIN LATERAL (
                 SELECT string_agg(
                     CASE block.bits WHEN 17 THEN '''.b' ELSE '''.a' END || number || '''', '|'
@@ -217,6 +236,7 @@ pub async fn search(
         near,
         from_at: filter.from,
         before_at: filter.before,
+        before_id: filter.before.map(first_id_at),
         top: beyond.map(|position| position.top),
         beyond_tier,
         beyond_number,
@@ -307,6 +327,12 @@ fn days(first: i64, last: i64) -> Vec<String> {
         day += length;
     }
     days
+}
+
+/// The lowest id of those that were made at a time or later.
+fn first_id_at(time: DateTime<Utc>) -> Uuid {
+    let millis = u64::try_from(time.timestamp_millis()).unwrap_or_default();
+    Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
 }
 
 fn any<T: std::fmt::Display>(kind: &str, values: impl Iterator<Item = T>) -> String {

@@ -7,16 +7,18 @@ use communication_service::pb::export_contact_response::Item;
 use communication_service::pb::{
     AddContactIdentityRequest, Channel, Contact, ContactErasure, ContactIdentityKind, ContactMerge,
     Conversation, CreateContactRequest, EraseContactRequest, ExportContactRequest,
-    GetContactRequest, GetConversationRequest, ListContactMergesRequest, ListContactsRequest,
+    GetContactRequest, GetConversationRequest, GetConversationStatsRequest,
+    GetMessageVolumeRequest, ListContactMergesRequest, ListContactsRequest,
     ListConversationsRequest, ListQuarantinedItemsRequest, MergeContactsRequest, MessageType,
-    NewContactIdentity, RemoveContactIdentityRequest, UndoContactMergeRequest,
-    UpdateContactRequest,
+    NewContactIdentity, RecomputeStatisticsRequest, RemoveContactIdentityRequest,
+    UndoContactMergeRequest, UpdateContactRequest, UpdateConversationRequest,
 };
 use prost_types::FieldMask;
 use tonic::{Code, Request, Response, Status};
 
 use crate::harness::{
     Refusal, Tables, TestServer, TestTenant, Whatsapp, admin, eventually, refusal, sample, tenant,
+    user,
 };
 
 fn address(value: &str) -> NewContactIdentity {
@@ -962,6 +964,73 @@ async fn a_delivery_with_what_others_wrote_loses_only_what_the_erased_person_did
         .map(|item| item.item)
         .collect();
     assert_eq!(items, [2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_person_is_in_no_count_of_what_is_open_and_a_recount_agrees() {
+    let (_server, tenant) = tenant().await;
+    let gone = mail(&tenant, "gone@example.com", "Gone", "Hello").await;
+    let stays = mail(&tenant, "stays@example.com", "Stays", "Hello").await;
+    for conversation in [&gone, &stays] {
+        let request = UpdateConversationRequest {
+            tenant: tenant.slug(),
+            actor: user("anna"),
+            conversation_id: conversation.id.clone(),
+            labels: vec!["vip".to_owned()],
+            ..Default::default()
+        };
+        let mut inbox = tenant.inbox.clone();
+        inbox.update_conversation(request).await.unwrap();
+        let mut answer = tenant.new_message(conversation, "Hello yourself");
+        answer.actor = user("anna");
+        tenant.send(answer).await;
+    }
+    tenant.receive(&gone, "One more thing").await;
+    let counted = async || {
+        let request = GetConversationStatsRequest {
+            tenant: tenant.slug(),
+            ..Default::default()
+        };
+        let answer = tenant.inbox.clone().get_conversation_stats(request).await;
+        let answer = answer.unwrap().into_inner();
+        let all = answer.counts.unwrap();
+        let labelled = answer.by_label.into_iter().map(|of| {
+            assert_eq!(of.label, "vip");
+            of.counts.unwrap().total
+        });
+        let numbers = [all.total, all.active, all.unread, all.waiting];
+        (numbers, labelled.sum::<i64>())
+    };
+    let recomputed = async || {
+        let request = RecomputeStatisticsRequest {
+            tenant: tenant.slug(),
+        };
+        loop {
+            let mut inbox = tenant.inbox.clone();
+            let answer = inbox.recompute_statistics(request.clone()).await.unwrap();
+            let answer = answer.into_inner();
+            if answer.done {
+                break answer.difference_count;
+            }
+        }
+    };
+    assert_eq!(counted().await, ([2, 2, 2, 1], 2));
+    assert_eq!(recomputed().await, 0);
+    erase(&tenant, &gone.contact_id).await;
+    assert_eq!(counted().await, ([1, 1, 1, 0], 1), "beside the rollups");
+    assert_eq!(recomputed().await, 0);
+    assert_eq!(counted().await, ([1, 1, 1, 0], 1), "recomputed");
+    // A second time, when all of it lies before the new generation.
+    assert_eq!(recomputed().await, 0);
+    assert_eq!(counted().await, ([1, 1, 1, 0], 1), "recomputed once more");
+    // What was done stays counted.
+    let request = GetMessageVolumeRequest {
+        tenant: tenant.slug(),
+        ..Default::default()
+    };
+    let answer = tenant.inbox.clone().get_message_volume(request).await;
+    let volume = answer.unwrap().into_inner().volumes.remove(0);
+    assert_eq!((volume.inbound_count, volume.outbound_count), (3, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ use communication_service::pb::{
     ListConversationsRequest, MessageDirection, MessageMatch, MessageType, SearchMessagesRequest,
     UpdateConversationRequest, actor,
 };
+use prost_types::Timestamp;
 use tonic::Code;
 use uuid::Uuid;
 
@@ -320,19 +321,33 @@ fn user_actor(id: &str) -> Actor {
 
 /// Stores many messages beside each other, by SQL; `text` and `words` are expressions of `n`.
 async fn load(tenant: &TestTenant, count: i64, text: &str, words: &str) -> Tables {
+    load_at(tenant, count, text, words, "directory.now()").await
+}
+
+/// The same at times that are an expression of `n`.
+async fn load_at(
+    tenant: &TestTenant,
+    count: i64,
+    text: &str,
+    words: &str,
+    stored: &str,
+) -> Tables {
     let conversation = tenant.conversation().await;
     let tables = Tables::of(tenant).await;
     let sql = format!(
         "SET search_path = {};
          INSERT INTO inbox_messages (id, conversation_id, sequence, direction, type, text,
              actor_kind, actor_id, caller, correlation_id, metadata, created_at, updated_at)
-         SELECT ('00000000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, '{}', n, 'inbound',
-             'text', {text}, 'service', 'local', 'local', '', '{{}}', directory.now(), directory.now()
-         FROM generate_series(1, {count}) n;
+         SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0')
+                 || '70008000' || lpad(n::text, 12, '0'))::uuid, '{}', n, 'inbound',
+             'text', {text}, 'service', 'local', 'local', '', '{{}}', at, at
+         FROM generate_series(1, {count}) n, LATERAL (SELECT {stored} AS at) stored;
          INSERT INTO inbox_message_words (message_id, number, created_at, words)
          SELECT m.id, m.number, m.created_at, array_to_tsvector(ARRAY['.a' || (number >> 12),
-             '.b' || (number >> 17), '.dinbound', '.v' || conversation_id]) || words::tsvector
-         FROM (SELECT *, nextval('inbox_message_words_number_seq') AS number, {words} AS words
+             '.b' || (number >> 17), '.dinbound', '.e' || day, '.f' || (day >> 5),
+             '.g' || (day >> 10), '.v' || conversation_id]) || words::tsvector
+         FROM (SELECT *, nextval('inbox_message_words_number_seq') AS number, {words} AS words,
+                 floor(extract(epoch FROM created_at) / 86400)::int AS day
              FROM (SELECT *, sequence AS n FROM inbox_messages ORDER BY sequence) m) m;
          ANALYZE inbox_messages; ANALYZE inbox_message_words; RESET search_path",
         tables.schema, conversation.id
@@ -411,6 +426,46 @@ async fn what_was_common_only_long_ago_is_found_without_reading_all_of_it() {
     // The first blocks, of 4,096 and 8,192 numbers, have none; the next has 15,700. Each page reads
     // a part of a block of 4,096, the first one 1,500 rows of the wide one before.
     assert!((120..=1_500 + 3 * 4_096).contains(&read), "{read} rows");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stored_before_a_time_is_found_from_there_on() {
+    let (server, tenant) = tenant().await;
+    // A minute each; five of the latest are as old as can be, as by a clock that was wrong.
+    let stored = "directory.now() - make_interval(mins => (
+        CASE WHEN n > 20000 AND n % 2000 = 0 THEN 40000 ELSE 30000 - n END)::int)";
+    let word = "'''word'':1'";
+    drop(load_at(&tenant, 30_000, "'message ' || n", word, stored).await);
+    let tables = Tables::of(&tenant).await;
+    let before = "SELECT extract(epoch FROM created_at + interval '30 seconds')::bigint
+         FROM {schema}.inbox_messages WHERE sequence = 9999";
+    let mut request = query(&tenant, "word");
+    request.page_size = 40;
+    request.end_time = Some(Timestamp {
+        seconds: tables.count(before).await,
+        nanos: 0,
+    });
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let page = tenant.inbox.clone().search_messages(request.clone()).await;
+        let page = page.unwrap().into_inner();
+        told.extend(texts(&page.matches));
+        request.page_token = page.next_page_token;
+    }
+    let misplaced = [30_000, 28_000, 26_000, 24_000, 22_000];
+    let expected = misplaced.into_iter().chain((9_885..=9_999).rev());
+    let expected: Vec<_> = expected.map(|n| format!("message {n}")).collect();
+    assert_eq!(told, expected);
+    server.stop().await;
+    eventually("the tenant's sessions have ended", async || {
+        tables.sessions("true").await == 0
+    })
+    .await;
+    let read = "SELECT idx_tup_fetch FROM pg_stat_user_tables
+         WHERE schemaname = '{schema}' AND relname = 'inbox_message_words'";
+    let read = tables.count(read).await;
+    // Each page reads one or two blocks of 4,096 numbers, and none of the 20,000 that are later.
+    assert!((120..=3 * 2 * 4_096).contains(&read), "{read} rows");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -316,8 +316,9 @@ impl LoggedChange {
         {
             add(Counted::Assigned, "user", assignee);
         }
-        // What messages did to a conversation is told by the messages.
-        if self.kind == ChangeKind::Message {
+        // What messages did to a conversation is told by the messages; who erases a person does
+        // one thing and not one to each conversation.
+        if matches!(self.kind, ChangeKind::Message | ChangeKind::Erased) {
             return all;
         }
         add(Counted::Acted, &self.actor_kind, &self.actor_id);

@@ -163,7 +163,8 @@ pub async fn fold_changes(
 }
 
 /// What the changes `c` do to the numbers of conversations in each state: one less in the state
-/// before, one more in the state after, under the empty label and under each of its own.
+/// before, one more in the state after, under the empty label and under each of its own. Those of
+/// an erased person are in none.
 macro_rules! state_changes {
     () => {
         "SELECT l.label, s.status, (
@@ -177,6 +178,7 @@ macro_rules! state_changes {
                 coalesce(c.team_id, '') AS team_id, c.priority, c.is_qualified, c.is_unread,
                 c.is_waiting, c.snoozed_until IS NOT NULL AS is_snoozed, c.labels,
                 1::bigint AS conversations
+            WHERE c.kind <> 'erased'
             UNION ALL
             SELECT c.old_status, coalesce(c.old_assignee_id, ''), coalesce(c.old_team_id, ''),
                 c.old_priority, c.was_qualified, c.was_unread, c.was_waiting,

@@ -612,6 +612,8 @@ impl From<Activity> for pb::ConversationActivity {
             ChangeKind::Woken => pb::ConversationActivityKind::Woken,
             ChangeKind::Merged => pb::ConversationActivityKind::Merged,
             ChangeKind::Unmerged => pb::ConversationActivityKind::Unmerged,
+            // Whose timeline nobody can read any more.
+            ChangeKind::Erased => pb::ConversationActivityKind::Unspecified,
         };
         Self {
             id: activity.id,
