@@ -12,7 +12,8 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::attachment::{self, Attachments, MOST_OF_A_MESSAGE};
+use super::attachment::{Attachments, MOST_OF_A_MESSAGE};
+use super::attachment_owner;
 use super::change::{log_changes, moved};
 use super::conversation::{Status, etag, is_replaced};
 use super::message_status::MessageStatus;
@@ -440,7 +441,7 @@ pub async fn with_files(scope: &TenantScope, mut new: NewMessage) -> Result<NewM
         return Err(Error::invalid("attachment_ids", problem));
     }
     new.attachments
-        .extend(attachment::copy(scope, &files).await?);
+        .extend(attachment_owner::copy(scope, &files).await?);
     Ok(new)
 }
 
@@ -556,7 +557,7 @@ async fn create_with<const FILES: bool>(
         _ if new.direction == Direction::Inbound && !may_go_on => Ok(None),
         _ if new.direction == Direction::Outbound && status == Status::Archived => Err(archived()),
         _ if !files_fit => {
-            attachment::refuse(conn, &new.attachments, new.message_type).await?;
+            attachment_owner::refuse(conn, &new.attachments, new.message_type).await?;
             Err(Error::Aborted(Conflict::Transaction))
         }
         _ => Err(Error::internal("a message was neither stored nor refused")),

@@ -4,6 +4,7 @@ mod activity;
 mod agent;
 mod amendment;
 mod attachment;
+mod attachment_owner;
 mod attempt;
 mod bulk;
 mod change;
@@ -41,7 +42,8 @@ mod statistics;
 mod wire;
 
 pub use amendment::{Amendment, AmendmentKind};
-pub use attachment::{Attachment, give as give_attachments};
+pub use attachment::Attachment;
+pub use attachment_owner::give as give_attachments;
 pub use due::work;
 pub use inbound::{Effect, Inbound, InboundMessage, NewIdentity, Origin, Person, record};
 pub use message::{Direction, Location, MessageType};

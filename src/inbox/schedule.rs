@@ -12,7 +12,7 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::attachment;
+use super::attachment_owner;
 use super::conversation::etag;
 use super::message::{self, Direction, Location, MessageType, NewMessage};
 use crate::access::{Actor, Caller, Facts};
@@ -197,7 +197,7 @@ async fn check(conn: &mut TenantConn, new: &NewMessage) -> Result<(), Error> {
         let found: Option<MessageId> = message.first(conn).await.optional()?;
         found.ok_or_else(|| Error::not_found("message", reply_to))?;
     }
-    attachment::refuse(conn, &new.attachments, new.message_type).await
+    attachment_owner::refuse(conn, &new.attachments, new.message_type).await
 }
 
 async fn log(

@@ -325,13 +325,7 @@ async fn load(tenant: &TestTenant, count: i64, text: &str, words: &str) -> Table
 }
 
 /// The same at times that are an expression of `n`.
-async fn load_at(
-    tenant: &TestTenant,
-    count: i64,
-    text: &str,
-    words: &str,
-    stored: &str,
-) -> Tables {
+async fn load_at(tenant: &TestTenant, count: i64, text: &str, words: &str, stored: &str) -> Tables {
     let conversation = tenant.conversation().await;
     let tables = Tables::of(tenant).await;
     let sql = format!(
