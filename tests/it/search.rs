@@ -553,6 +553,39 @@ async fn conversations_are_found_by_what_is_said_whom_they_are_with_and_their_su
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_often_of_late_is_found_in_its_conversations() {
+    let (_server, tenant) = tenant().await;
+    let tables = Tables::of(&tenant).await;
+    // As if a hundred thousand messages had been before.
+    let many = format!(
+        "SELECT setval('{}.inbox_message_words_number_seq', 1099511627776 + 200000)",
+        tables.schema
+    );
+    tables.admin.batch_execute(&many).await.unwrap();
+    let words = "CASE WHEN n % 2 = 0 THEN '''often'':1' ELSE '''once'' ''n' || n || '''' END";
+    drop(load(&tenant, 600, "'message ' || n", words).await);
+    let quiet = tenant.conversation().await;
+    tenant.receive(&quiet, "Once only").await;
+    let listed = async |text: &str| {
+        let request = ListConversationsRequest {
+            tenant: tenant.slug(),
+            text: text.to_owned(),
+            ..Default::default()
+        };
+        let page = tenant.inbox.clone().list_conversations(request).await;
+        let page = page.unwrap().into_inner().conversations;
+        page.into_iter().map(|it| it.id).collect::<Vec<_>>()
+    };
+    assert_eq!(listed("often").await.len(), 1);
+    assert!(!listed("often").await.contains(&quiet.id));
+    assert_eq!(listed("n7").await, listed("often").await);
+    let both = listed("once").await;
+    assert!(both.len() == 2 && both.contains(&quiet.id), "{both:?}");
+    assert_eq!(listed("only").await, [quiet.id]);
+    assert!(listed("never").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hostile_queries_are_words_and_nothing_else() {
     let (_server, tenant) = tenant().await;
     let conversation = tenant.conversation().await;
