@@ -1,7 +1,7 @@
 //! `call`: any method as JSON, for who has no grpcurl.
 
 use std::error::Error;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _, Write as _};
 
 use clap::Args;
 use prost::Message as _;
@@ -32,7 +32,10 @@ pub async fn run(args: CallArgs) -> Result<(), Box<dyn Error>> {
     let methods: Vec<MethodDescriptor> = pool.services().flatten_methods().collect();
     let Some(wanted) = &args.method else {
         for method in methods {
-            println!("{}/{}", method.parent_service().name(), method.name());
+            let line = format!("{}/{}", method.parent_service().name(), method.name());
+            if !tell(&line)? {
+                break;
+            }
         }
         return Ok(());
     };
@@ -64,7 +67,9 @@ pub async fn run(args: CallArgs) -> Result<(), Box<dyn Error>> {
     let answered = async {
         let mut messages = client.call(&method, request).await?;
         while let Some(message) = messages.message().await.map_err(ClientError::from)? {
-            println!("{}", to_json(&message)?);
+            if !tell(&to_json(&message)?)? {
+                break;
+            }
         }
         Ok::<_, Box<dyn Error>>(())
     };
@@ -73,6 +78,14 @@ pub async fn run(args: CallArgs) -> Result<(), Box<dyn Error>> {
             explain(status);
         }
     })
+}
+
+/// Writes a line; tells whether anybody reads on, which `head` does not.
+fn tell(line: &str) -> std::io::Result<bool> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true),
+    }
 }
 
 /// All methods of some services.

@@ -162,6 +162,21 @@ async fn call_takes_the_words_of_rest_and_says_which_there_are() {
     }
 }
 
+#[test]
+fn call_ends_quietly_where_nobody_reads_on() {
+    let program = env!("CARGO_BIN_EXE_communication-service");
+    let mut call = std::process::Command::new(program)
+        .arg("call")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(call.stdout.take());
+    let ended = call.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(ended.stderr, b"");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn demo_webhook_posts_a_message_that_can_be_listed_at_once() {
     let server = TestServer::start().await;
