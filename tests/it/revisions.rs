@@ -5,8 +5,7 @@ use communication_service::pb::{
     EditMessageRequest, GetMessageRequest, ListConversationActivitiesRequest,
     ListMessageRevisionsRequest, ListMessagesRequest, Location, MarkConversationReadRequest,
     Message, MessageDirection, MessageRevision, MessageRevisionKind, MessageStatus, MessageType,
-    NewMessage, RecomputeStatisticsRequest, RetryMessageRequest, SearchMessagesRequest,
-    new_message_result,
+    NewMessage, RetryMessageRequest, SearchMessagesRequest, new_message_result,
 };
 use prost_types::Timestamp;
 use serde_json::{Value as Json, json};
@@ -553,20 +552,7 @@ async fn deleted_messages_are_still_counted() {
         ..Default::default()
     });
     let place = tenant.send(place).await;
-    let recompute = async || {
-        let mut inbox = tenant.inbox.clone();
-        loop {
-            let request = RecomputeStatisticsRequest {
-                tenant: tenant.slug(),
-            };
-            let answer = inbox.recompute_statistics(request).await.unwrap();
-            let answer = answer.into_inner();
-            if answer.done {
-                return answer;
-            }
-        }
-    };
-    recompute().await;
+    tenant.recompute().await.unwrap();
     let tombstone = deleted(&tenant, &place, true).await;
     assert_eq!(tombstone.r#type(), MessageType::Location);
     assert_eq!(tombstone.location, None);
@@ -574,7 +560,7 @@ async fn deleted_messages_are_still_counted() {
     assert_eq!(tables_with(&tenant, "52.5").await, Vec::<String>::new());
     let question = tenant.receive(&conversation, "Where?").await;
     deleted(&tenant, &question, false).await;
-    let answer = recompute().await;
+    let answer = tenant.recompute().await.unwrap();
     assert!(answer.agreed, "{answer:?}");
 }
 

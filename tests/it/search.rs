@@ -392,13 +392,8 @@ async fn all_history_is_found_window_by_window_and_no_page_repeats_or_skips() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_common_only_long_ago_is_found_without_reading_all_of_it() {
-    let (server, tenant) = tenant().await;
-    let words = "CASE WHEN n <= 17000 THEN '''once'':1' ELSE '''now'':1' END";
-    drop(load(&tenant, 30_000, "'message ' || n", words).await);
-    let mut request = query(&tenant, "once");
-    request.page_size = 40;
+/// The texts on the first three pages.
+async fn three_pages(tenant: &TestTenant, mut request: SearchMessagesRequest) -> Vec<String> {
     let mut told = Vec::new();
     for _ in 0..3 {
         let page = tenant.inbox.clone().search_messages(request.clone()).await;
@@ -406,17 +401,38 @@ async fn what_was_common_only_long_ago_is_found_without_reading_all_of_it() {
         told.extend(texts(&page.matches));
         request.page_token = page.next_page_token;
     }
-    let newest = (16_881..=17_000).rev().map(|n| format!("message {n}"));
-    assert_eq!(told, newest.collect::<Vec<_>>());
-    let tables = Tables::of(&tenant).await;
+    told
+}
+
+/// Stops the server, whose sessions tell at their end what they have read.
+async fn stop(server: TestServer, tables: &Tables) {
     server.stop().await;
     eventually("the tenant's sessions have ended", async || {
         tables.sessions("true").await == 0
     })
     .await;
+}
+
+/// How many rows of words a server has read until it stops.
+async fn words_read(server: TestServer, tables: &Tables) -> i64 {
+    stop(server, tables).await;
     let read = "SELECT idx_tup_fetch FROM pg_stat_user_tables
          WHERE schemaname = '{schema}' AND relname = 'inbox_message_words'";
-    let read = tables.count(read).await;
+    tables.count(read).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_common_only_long_ago_is_found_without_reading_all_of_it() {
+    let (server, tenant) = tenant().await;
+    let words = "CASE WHEN n <= 17000 THEN '''once'':1' ELSE '''now'':1' END";
+    drop(load(&tenant, 30_000, "'message ' || n", words).await);
+    let mut request = query(&tenant, "once");
+    request.page_size = 40;
+    let told = three_pages(&tenant, request).await;
+    let newest = (16_881..=17_000).rev().map(|n| format!("message {n}"));
+    assert_eq!(told, newest.collect::<Vec<_>>());
+    let tables = Tables::of(&tenant).await;
+    let read = words_read(server, &tables).await;
     // The first blocks, of 4,096 and 8,192 numbers, have none; the next has 15,700. Each page reads
     // a part of a block of 4,096, the first one 1,500 rows of the wide one before.
     assert!((120..=1_500 + 3 * 4_096).contains(&read), "{read} rows");
@@ -439,25 +455,12 @@ async fn what_was_stored_before_a_time_is_found_from_there_on() {
         seconds: tables.count(before).await,
         nanos: 0,
     });
-    let mut told = Vec::new();
-    for _ in 0..3 {
-        let page = tenant.inbox.clone().search_messages(request.clone()).await;
-        let page = page.unwrap().into_inner();
-        told.extend(texts(&page.matches));
-        request.page_token = page.next_page_token;
-    }
+    let told = three_pages(&tenant, request).await;
     let misplaced = [30_000, 28_000, 26_000, 24_000, 22_000];
     let expected = misplaced.into_iter().chain((9_885..=9_999).rev());
     let expected: Vec<_> = expected.map(|n| format!("message {n}")).collect();
     assert_eq!(told, expected);
-    server.stop().await;
-    eventually("the tenant's sessions have ended", async || {
-        tables.sessions("true").await == 0
-    })
-    .await;
-    let read = "SELECT idx_tup_fetch FROM pg_stat_user_tables
-         WHERE schemaname = '{schema}' AND relname = 'inbox_message_words'";
-    let read = tables.count(read).await;
+    let read = words_read(server, &tables).await;
     // Each page reads one or two blocks of 4,096 numbers, and none of the 20,000 that are later.
     assert!((120..=3 * 2 * 4_096).contains(&read), "{read} rows");
 }
@@ -881,11 +884,7 @@ async fn no_search_reads_a_table_from_end_to_end() {
         }
     }
     tenant.inbox.clone().search_messages(deep).await.unwrap();
-    server.stop().await;
-    eventually("the tenant's sessions have ended", async || {
-        tables.sessions("true").await == 0
-    })
-    .await;
+    stop(server, &tables).await;
     assert!(index_scans().await >= searched + 9);
     assert_eq!(scans().await, before);
 }

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use communication_service::pb::response_times::Group as ResponseGroup;
 use communication_service::pb::*;
 use prost_types::{FieldMask, Timestamp};
-use tonic::{Code, Status};
+use tonic::Code;
 
 use crate::harness::{Tables, TestServer, TestTenant, eventually, refusal, user};
 
@@ -50,23 +50,6 @@ impl Story {
                 "UPDATE {schema}.{table} SET {column} = '{time}' WHERE {column} >= '{begun}'"
             );
             self.tables.admin.batch_execute(&update).await.unwrap();
-        }
-    }
-
-    async fn recompute(&self) -> RecomputeStatisticsResponse {
-        recompute(&self.tenant).await.unwrap()
-    }
-}
-
-async fn recompute(tenant: &TestTenant) -> Result<RecomputeStatisticsResponse, Status> {
-    let mut inbox = tenant.inbox.clone();
-    loop {
-        let request = RecomputeStatisticsRequest {
-            tenant: tenant.slug(),
-        };
-        let answer = inbox.recompute_statistics(request).await?.into_inner();
-        if answer.done {
-            return Ok(answer);
         }
     }
 }
@@ -479,11 +462,11 @@ async fn a_story_is_told_in_exact_numbers_before_and_after_it_is_folded() {
     let folded = "SELECT count(*) FROM {schema}.statistics_rollups";
     assert_eq!(story.tables.count(folded).await, 0);
     check_the_story(&story.tenant).await;
-    let done = story.recompute().await;
+    let done = story.tenant.recompute().await.unwrap();
     assert!(done.start_time.is_some() && done.end_time.is_some());
     assert!(story.tables.count(folded).await > 0);
     check_the_story(&story.tenant).await;
-    let again = story.recompute().await;
+    let again = story.tenant.recompute().await.unwrap();
     assert!(again.agreed, "{again:?}");
     check_the_story(&story.tenant).await;
 }
@@ -716,7 +699,7 @@ async fn conversation_stats_are_those_of_the_conversations_in_every_dimension() 
         work(&tenant, step).await;
     }
     check_stats(&tenant, &tables).await;
-    assert!(recompute(&tenant).await.unwrap().agreed);
+    assert!(tenant.recompute().await.unwrap().agreed);
     check_stats(&tenant, &tables).await;
     // Rollup and log together, and an own write at once.
     for step in 60..70 {
@@ -748,7 +731,7 @@ async fn many_who_write_and_fold_on_two_servers_lose_nothing_and_count_nothing_t
     for tenant in [tenant.clone(), there.clone(), tenant.clone()] {
         folding.spawn(async move {
             loop {
-                let done = recompute(&tenant).await.unwrap();
+                let done = tenant.recompute().await.unwrap();
                 assert!(done.agreed, "{done:?}");
             }
         });
@@ -762,7 +745,7 @@ async fn many_who_write_and_fold_on_two_servers_lose_nothing_and_count_nothing_t
     );
     folding.shutdown().await;
     check_stats(&tenant, &tables).await;
-    let done = recompute(&there).await.unwrap();
+    let done = there.recompute().await.unwrap();
     assert!(done.agreed, "{done:?}");
     check_stats(&there, &tables).await;
     let all = volumes(&tenant, GetMessageVolumeRequest::default()).await;
@@ -791,7 +774,7 @@ async fn a_damaged_count_is_found_and_mended() {
     tell(&story).await;
     // From now on the days of Berlin are counted, too.
     check_the_story(&story.tenant).await;
-    story.recompute().await;
+    story.tenant.recompute().await.unwrap();
     let schema = &story.tables.schema;
     let damages = [
         "UPDATE {schema}.statistics_states SET conversations = conversations + 1 WHERE label = ''",
@@ -806,7 +789,7 @@ async fn a_damaged_count_is_found_and_mended() {
         let damage = damage.replace("{schema}", schema);
         let damaged = story.tables.admin.execute(&damage, &[]).await.unwrap();
         assert!(damaged > 0, "{damage}");
-        let done = story.recompute().await;
+        let done = story.tenant.recompute().await.unwrap();
         assert!(!done.agreed, "{damage}");
         assert_eq!(
             u64::try_from(done.difference_count).unwrap(),
@@ -814,7 +797,7 @@ async fn a_damaged_count_is_found_and_mended() {
             "{damage}"
         );
         check_the_story(&story.tenant).await;
-        assert!(story.recompute().await.agreed);
+        assert!(story.tenant.recompute().await.unwrap().agreed);
     }
 }
 
@@ -833,7 +816,7 @@ async fn nothing_is_folded_past_a_writer_who_has_drawn_a_number_and_not_ended() 
     tenant.conversation().await;
     let running = tokio::spawn({
         let tenant = tenant.clone();
-        async move { recompute(&tenant).await }
+        async move { tenant.recompute().await }
     });
     // Reads go on, and see what is there.
     for _ in 0..20 {
@@ -975,7 +958,7 @@ async fn durations_of_the_past_are_counted_by_the_business_hours_of_today() {
     inbox.update_business_hours(team).await.unwrap();
     settled(tenant, "support").await;
     assert_eq!(business_means(tenant).await, [0, 0]);
-    let done = story.recompute().await;
+    let done = story.tenant.recompute().await.unwrap();
     assert!(done.agreed, "{done:?}");
     check_the_story(tenant).await;
 

@@ -5,10 +5,11 @@ use communication_service::pb::quick_reply_service_client::QuickReplyServiceClie
 use communication_service::pb::{
     Channel as ChannelType, Conversation, CreateConversationRequest, CreateMessageRequest,
     GetConversationRequest, ListMessagesRequest, Message, MessageDirection, MessageFailure,
-    MessageStatus, Tenant, UpdateMessageStatusRequest,
+    MessageStatus, RecomputeStatisticsRequest, RecomputeStatisticsResponse, Tenant,
+    UpdateMessageStatusRequest,
 };
-use tonic::Code;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 use uuid::Uuid;
 
 use super::TestServer;
@@ -46,6 +47,20 @@ impl TestTenant {
             channel: ChannelType::Whatsapp.into(),
             contact_identifier: format!("+{}", Uuid::now_v7().as_u128() % 1_000_000_000_000),
             ..Default::default()
+        }
+    }
+
+    /// Counts the statistics anew, to the end.
+    pub async fn recompute(&self) -> Result<RecomputeStatisticsResponse, Status> {
+        let mut inbox = self.inbox.clone();
+        loop {
+            let request = RecomputeStatisticsRequest {
+                tenant: self.slug(),
+            };
+            let answer = inbox.recompute_statistics(request).await?.into_inner();
+            if answer.done {
+                return Ok(answer);
+            }
         }
     }
 
