@@ -35,6 +35,23 @@ impl Channel {
         matches!(self, Self::Email | Self::Gmail | Self::Zendesk)
     }
 
+    /// Reads the word of a channel.
+    pub fn from_word(word: &str) -> Option<Self> {
+        const ALL: [Channel; 10] = [
+            Channel::Whatsapp,
+            Channel::Messenger,
+            Channel::Instagram,
+            Channel::Email,
+            Channel::Web,
+            Channel::TwilioWhatsapp,
+            Channel::TwilioCall,
+            Channel::PersonalWhatsapp,
+            Channel::Gmail,
+            Channel::Zendesk,
+        ];
+        ALL.into_iter().find(|channel| channel.as_str() == word)
+    }
+
     /// Reads a channel; `None` for the unspecified one.
     pub fn from_wire(channel: pb::Channel) -> Option<Self> {
         Some(match channel {

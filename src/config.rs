@@ -184,6 +184,10 @@ pub struct Config {
     #[arg(long, env = "COMM_QUARANTINE_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650), value_name = "DAYS")]
     pub quarantine_days: u32,
 
+    /// Where providers reach the HTTP sidecar, such as `https://hooks.example.com`, as it is entered with them; webhooks of Twilio are signed for their address, and refused without this
+    #[arg(long, env = "COMM_PUBLIC_URL", value_parser = public_url, value_name = "URL")]
+    pub public_url: Option<String>,
+
     /// The loopback port of `/metrics` and `/api/v1` where the sidecar must not show them; 0 for any free one
     #[arg(
         long,
@@ -289,6 +293,17 @@ impl Config {
         };
         self.env.unwrap_or(usual)
     }
+}
+
+/// Reads an address that has paths put behind it.
+fn public_url(text: &str) -> Result<String, String> {
+    let wrong = || format!("`{text}` is no address such as `https://hooks.example.com`");
+    let uri: Uri = text.parse().map_err(|_| wrong())?;
+    let is_http = matches!(uri.scheme_str(), Some("https" | "http"));
+    if !is_http || uri.authority().is_none() || uri.query().is_some() {
+        return Err(wrong());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
 }
 
 /// Reads an origin as browsers send it.

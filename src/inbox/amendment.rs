@@ -12,8 +12,10 @@ use diesel::sql_types::{self, Bool, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use futures_util::FutureExt as _;
 
+use super::call;
 use super::deletion::{self, Deletion};
 use super::inbound::{Effect, Origin};
+use super::reaction::{self, Reaction};
 use super::reply;
 use super::revision::{self, Edit};
 use crate::database::statement::statement;
@@ -30,6 +32,10 @@ stored_enum! {
         Edit = "edit",
         /// It was called back.
         Withdrawal = "withdrawal",
+        /// The customer reacted to it.
+        Reaction = "reaction",
+        /// Something happened to it, which is a call.
+        Call = "call",
     }
 }
 
@@ -42,9 +48,11 @@ pub struct Amendment {
     pub kind: AmendmentKind,
     /// Tells this edit apart from others of the message.
     pub occurrence: String,
-    /// The order of the edits of a message: their numbers or times.
+    /// The order of the edits of a message: their numbers or times. Of reactions, milliseconds since
+    /// 1970.
     pub place: i64,
-    /// What it says from now on, or nothing.
+    /// What it says from now on, or nothing; of a reaction, the emoji; of a
+    /// call, what happened as a JSON object.
     pub text: String,
     /// By what the provider knows the customer.
     pub identifiers: Vec<String>,
@@ -128,6 +136,9 @@ pub(super) async fn settle(
     Ok(true)
 }
 
+/// An amendment that waits: its kind, occurrence, place, text, and whose it is.
+type Waiter = (AmendmentKind, String, i64, String, Vec<Option<String>>);
+
 async fn apply(
     conn: &mut TenantConn,
     account: ChannelAccountId,
@@ -138,18 +149,19 @@ async fn apply(
         .filter(message_amendments::channel_account_id.eq(account))
         .filter(message_amendments::provider_id.eq(provider_id))
         .filter(message_amendments::applied_at.is_null());
-    let found: Vec<(AmendmentKind, String, i64, String)> = waiting
+    let found: Vec<Waiter> = waiting
         .order((message_amendments::place, message_amendments::occurrence))
         .select((
             message_amendments::kind,
             message_amendments::occurrence,
             message_amendments::place,
             message_amendments::text,
+            message_amendments::identifiers,
         ))
         .for_update()
         .load(conn)
         .await?;
-    for (kind, occurrence, place, text) in found {
+    for (kind, occurrence, place, text, identifiers) in found {
         diesel::update(message_amendments::table)
             .filter(message_amendments::channel_account_id.eq(account))
             .filter(message_amendments::provider_id.eq(provider_id))
@@ -170,7 +182,7 @@ async fn apply(
                     text,
                     by_provider: Some(place),
                 };
-                revision::edit(conn, edit).boxed().await
+                revision::edit(conn, edit).boxed().await.map(drop)
             }
             AmendmentKind::Withdrawal => {
                 let deletion = Deletion {
@@ -178,12 +190,21 @@ async fn apply(
                     etag: None,
                     redacts: true,
                 };
-                deletion::delete_in(conn, deletion).boxed().await
+                deletion::delete_in(conn, deletion).boxed().await.map(drop)
+            }
+            AmendmentKind::Call => call::amend(conn, message_id, &text).await,
+            AmendmentKind::Reaction => {
+                let reaction = Reaction {
+                    by: identifiers.into_iter().flatten().next().unwrap_or_default(),
+                    emoji: text,
+                    place,
+                };
+                reaction::react(conn, message_id, &reaction).await
             }
         };
         match amended {
             // What is deleted stays so.
-            Ok(_) | Err(Error::NotFound { .. }) => {}
+            Ok(()) | Err(Error::NotFound { .. }) => {}
             Err(error) => return Err(error),
         }
     }

@@ -23,7 +23,7 @@ use crate::ids::{
 };
 use crate::schema::tenant::{
     attachments, contact_erasures, contact_identities, contact_words, contacts,
-    inbox_conversations, inbox_messages, message_amendments, provider_events,
+    inbox_conversations, inbox_messages, message_amendments, provider_events, receipt_watermarks,
 };
 use crate::tenant::{TenantConn, TenantScope};
 use crate::webhook::{Erased, Traces, Webhooks};
@@ -352,6 +352,11 @@ impl Remains {
             .filter(message_amendments::applied_at.is_null())
             .execute(conn)
             .await?;
+        diesel::delete(receipt_watermarks::table)
+            .filter(receipt_watermarks::channel_account_id.eq_any(&self.accounts))
+            .filter(receipt_watermarks::identifier.eq_any(&self.identifiers))
+            .execute(conn)
+            .await?;
         Ok(())
     }
 }
@@ -371,6 +376,7 @@ statement! {
             SET text = '', latitude = 0 * m.latitude, longitude = 0 * m.longitude,
                 location_name = NULL, location_address = NULL, reply_to_provider_id = NULL,
                 failure_message = NULL, metadata = '{}', attachments = NULL,
+                reactions = '[]',
                 deleted_at = coalesce(m.deleted_at, directory.now()),
                 updated_at = directory.now(), version = m.version + 1
             FROM input

@@ -63,7 +63,7 @@ statement! {
             UPDATE inbox_messages m
             SET text = '', latitude = 0 * m.latitude, longitude = 0 * m.longitude,
                 location_name = NULL, location_address = NULL, failure_message = NULL,
-                metadata = '{}', attachments = NULL,
+                metadata = '{}', attachments = NULL, reactions = '[]',
                 deleted_at = greatest(directory.now(), m.updated_at),
                 updated_at = greatest(directory.now(), m.updated_at), version = m.version + 1
             FROM wanted w WHERE m.id = w.id AND w.refusal IS NULL AND w.deletes

@@ -9,6 +9,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{self, Array, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use futures_util::FutureExt as _;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::amendment::{self, Amendment};
@@ -16,12 +17,15 @@ use super::change::{log_changes, moved};
 use super::message::{Direction, Location, MessageType, may_go_on};
 use super::opening::{self, Beginning};
 use super::receipt::{self, Receipt};
+use super::referral::{self, Referral};
+use super::thread_state::{self, ThreadState};
+use super::watermark::{self, Watermark};
 use super::{contact_identity, conversation, reply};
 use crate::channel::Channel;
 use crate::database::statement::statement;
 use crate::error::{Conflict, Error};
 use crate::event::log::append_events;
-use crate::ids::{ChannelAccountId, ContactIdentityId, ConversationId, DeliveryId, MessageId};
+use crate::ids::{ChannelAccountId, ConversationId, DeliveryId, MessageId};
 use crate::schema::tenant::{contact_identities, provider_events};
 use crate::search;
 use crate::search::index::index_messages;
@@ -40,6 +44,10 @@ stored_enum! {
         Receipt = "receipt",
         /// That a person goes by another identifier.
         NewIdentity = "new_identity",
+        /// By which link a person came.
+        Referral = "referral",
+        /// That a thread was closed or opened again.
+        ThreadState = "thread_state",
     }
 }
 
@@ -50,10 +58,16 @@ pub enum Inbound {
     Message(Box<InboundMessage>),
     /// How far a message of ours has come.
     Receipt(Receipt),
+    /// How far all messages of ours to a person have come.
+    Watermark(Watermark),
     /// That a message was edited or withdrawn.
     Amendment(Amendment),
     /// That a person goes by another identifier.
     NewIdentity(NewIdentity),
+    /// By which link a person came, who says nothing.
+    Referral(Referral),
+    /// That a thread was closed or opened again.
+    ThreadState(ThreadState),
 }
 
 /// A message that came in, or that went out without us.
@@ -77,6 +91,48 @@ pub struct InboundMessage {
     pub at: Option<DateTime<Utc>>,
     /// What has no field of its own.
     pub metadata: Value,
+    /// Its files, which are still with the provider.
+    pub files: Vec<InboundFile>,
+    /// Where it belongs, on a channel with threads.
+    pub thread: Thread,
+    /// Whether a machine wrote it: then it opens nothing again, and nobody waits for an answer.
+    pub automatic: bool,
+}
+
+/// Which of a person's conversations a message belongs to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Thread {
+    /// What separates it from others; empty on a channel without threads.
+    pub key: String,
+    /// What it is about, if it is new.
+    pub subject: String,
+    /// What the provider calls messages that it goes on from, the best first: if one of them is
+    /// known, its conversation is the one.
+    pub after: Vec<String>,
+    /// What the provider calls the first message, where it tells of that one twice: by this, and by
+    /// an id of its own. The two are known by their text.
+    pub opening: Option<String>,
+}
+
+/// A file of a message that came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboundFile {
+    /// What the sender calls it, or empty.
+    pub name: String,
+    /// What the sender says that it is, or empty.
+    pub content_type: String,
+    /// Where it is.
+    pub source: FileSource,
+}
+
+/// Where a file is that a provider told of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileSource {
+    /// At an address, which ends some time.
+    Url(String),
+    /// With the provider, under an id.
+    Media(String),
 }
 
 /// A customer, as a provider knows them.
@@ -147,7 +203,10 @@ pub async fn record(
         let recorded = match inbound {
             Inbound::Message(message) => record_settled(conn, origin, message).boxed(),
             Inbound::Receipt(receipt) => receipt::record(conn, origin, receipt).boxed(),
+            Inbound::Watermark(watermark) => watermark::record(conn, origin, watermark).boxed(),
             Inbound::Amendment(amendment) => amendment::record(conn, origin, amendment).boxed(),
+            Inbound::Referral(referral) => referral::record(conn, origin, referral).boxed(),
+            Inbound::ThreadState(state) => thread_state::record(conn, origin, state).boxed(),
             Inbound::NewIdentity(news) => record_identity(conn, origin, news).boxed(),
         };
         let recorded = recorded.await;
@@ -165,6 +224,7 @@ statement! {
         account: ChannelAccountId => sql_types::Uuid,
         provider_id: &'a str => Text,
         identifiers: &'a [String] => Array<Text>,
+        thread_key: &'a str => Text,
     }
     "
         SELECT EXISTS (
@@ -183,7 +243,7 @@ statement! {
             SELECT c.id
             FROM contact_identities i JOIN inbox_conversations c ON c.contact_identity_id = i.id
             WHERE i.contact_id = p.contact_id AND i.channel_account_id = input.account
-                AND c.thread_key = '' AND c.deleted_at IS NULL
+                AND c.thread_key = input.thread_key AND c.deleted_at IS NULL
             ORDER BY c.archived_at IS NOT NULL, c.number DESC LIMIT 1
         ) c ON true"
 }
@@ -213,6 +273,7 @@ async fn record_message(
         account: origin.account,
         provider_id: &message.provider_id,
         identifiers: &person.identifiers,
+        thread_key: &message.thread.key,
         life: PhantomData,
     };
     let found: (bool, Option<String>, i64, Option<ConversationId>) = find.get_result(conn).await?;
@@ -223,6 +284,8 @@ async fn record_message(
     let is_new = identities < i64::try_from(person.identifiers.len()).unwrap_or(i64::MAX);
     let is_named = person.name.is_empty() || name.is_some_and(|name| !name.is_empty());
     if let Some(conversation) = conversation
+        && message.thread.after.is_empty()
+        && message.thread.opening.is_none()
         && !is_new
         && is_named
         && message.direction == Direction::Inbound
@@ -234,10 +297,13 @@ async fn record_message(
         if message.direction == Direction::Outbound {
             receipt::lock(conn, origin, &message.provider_id).await?;
         }
-        let account = (origin.account, origin.channel);
-        let identity =
-            contact_identity::meet(conn, account, &person.identifiers, &person.name).await?;
-        let conversation = conversation_of(conn, origin, identity).await?;
+        if let Some(opening) = &message.thread.opening {
+            receipt::lock(conn, origin, opening).await?;
+            if is_told_twice(conn, origin, opening, message).await? {
+                return Ok(Effect::Known);
+            }
+        }
+        let conversation = conversation_of(conn, origin, message).await?;
         let received = match receive(conn, origin, conversation, message).await? {
             None => {
                 let successor = opening::successor(conn, conversation).await?;
@@ -250,6 +316,9 @@ async fn record_message(
             None | Some(Effect::Known) => Err(Error::Aborted(Conflict::Transaction)),
             Some(effect) => {
                 receipt::unpark(conn, origin, &message.provider_id).await?;
+                if message.direction == Direction::Outbound {
+                    watermark::catch_up(conn, origin, &message.provider_id).await?;
+                }
                 Ok(effect)
             }
         }
@@ -257,20 +326,105 @@ async fn record_message(
     .await
 }
 
-/// Returns the conversation of a person: the one that goes on, or else the last archived one, or
-/// else a new one.
+/// Returns the conversation that a message belongs to: that of what it goes on from; or the one of
+/// its person and thread that goes on, or else the last archived one, or else a new one.
 async fn conversation_of(
     conn: &mut TenantConn,
     origin: Origin,
-    identity: ContactIdentityId,
+    message: &InboundMessage,
 ) -> Result<ConversationId, Error> {
-    if let Some(id) = opening::find_latest(conn, identity).await? {
+    let (person, thread) = (&message.person, &message.thread);
+    let mut found = conversation_after(conn, origin, &thread.after).await?;
+    if found.is_none() {
+        found = opening::find_thread(conn, origin.account, &thread.key).await?;
+    }
+    // What the business writes does not always tell to whom.
+    if let (Some(id), Direction::Outbound | Direction::Internal) = (found, message.direction) {
+        return Ok(id);
+    }
+    let account = (origin.account, origin.channel);
+    let identity = contact_identity::meet(conn, account, &person.identifiers, &person.name).await?;
+    if let Some(id) = found {
+        return Ok(id);
+    }
+    if let Some(id) = opening::find_latest(conn, identity, &thread.key).await? {
         return Ok(id);
     }
     let metadata = Value::Object(serde_json::Map::new());
-    let beginning = Beginning::new(identity, origin.channel, &metadata);
+    let beginning = Beginning {
+        thread_key: &thread.key,
+        subject: &thread.subject,
+        ..Beginning::new(identity, origin.channel, &metadata)
+    };
     let begun = opening::begin(conn, beginning).await?;
     begun.ok_or(Error::Aborted(Conflict::Transaction))
+}
+
+/// Tells whether a message is the first one of its thread, which is known by its other id already;
+/// then it is known by both.
+async fn is_told_twice(
+    conn: &mut TenantConn,
+    origin: Origin,
+    opening: &str,
+    message: &InboundMessage,
+) -> Result<bool, Error> {
+    let claimed = diesel::sql_query(
+        "INSERT INTO provider_events (channel_account_id, provider_id, kind, occurrence, message_id,
+            delivery_id, created_at)
+        SELECT $1, $3, 'message', '', m.id, $6, directory.now()
+        FROM inbox_messages m
+        JOIN inbox_conversations c ON c.id = m.conversation_id AND c.thread_key = $4
+        JOIN contact_identities i ON i.id = c.contact_identity_id AND i.channel_account_id = $1
+        JOIN LATERAL (
+            SELECT count(*) AS names, bool_or(e.provider_id = $2) AS is_opening
+            FROM provider_events e WHERE e.message_id = m.id AND e.kind = 'message'
+        ) known ON true
+        WHERE m.sequence = 1 AND m.text = $5 AND known.names = 1
+            AND known.is_opening = ($3 <> $2)
+        ORDER BY c.number LIMIT 1
+        ON CONFLICT DO NOTHING",
+    )
+    .bind::<sql_types::Uuid, _>(origin.account)
+    .bind::<Text, _>(opening)
+    .bind::<Text, _>(&message.provider_id)
+    .bind::<Text, _>(&message.thread.key)
+    .bind::<Text, _>(&message.text)
+    .bind::<sql_types::Uuid, _>(origin.delivery)
+    .execute(conn)
+    .await?;
+    Ok(claimed > 0)
+}
+
+#[derive(QueryableByName)]
+struct Found {
+    #[diesel(sql_type = sql_types::Uuid)]
+    conversation_id: ConversationId,
+}
+
+/// Finds the conversation of the first of some messages that is known on the account.
+async fn conversation_after(
+    conn: &mut TenantConn,
+    origin: Origin,
+    after: &[String],
+) -> Result<Option<ConversationId>, Error> {
+    if after.is_empty() {
+        return Ok(None);
+    }
+    let found: Option<Found> = diesel::sql_query(
+        "SELECT m.conversation_id
+        FROM unnest($2) WITH ORDINALITY AS named (provider_id, place)
+        JOIN provider_events e ON e.channel_account_id = $1 AND e.provider_id = named.provider_id
+            AND e.kind = 'message' AND e.occurrence = ''
+        JOIN inbox_messages m ON m.id = e.message_id
+        JOIN inbox_conversations c ON c.id = m.conversation_id AND c.deleted_at IS NULL
+        ORDER BY named.place LIMIT 1",
+    )
+    .bind::<sql_types::Uuid, _>(origin.account)
+    .bind::<Array<Text>, _>(after)
+    .get_result(conn)
+    .await
+    .optional()?;
+    Ok(found.map(|found| found.conversation_id))
 }
 
 statement! {
@@ -294,6 +448,7 @@ statement! {
         location_address: Option<&'a str> => Nullable<Text>,
         reply_to: Option<&'a str> => Nullable<Text>,
         metadata: &'a Value => Jsonb,
+        quiet: bool => Bool,
         provider_at: Option<DateTime<Utc>> => Nullable<Timestamptz>,
         actor_kind: &'a str => Text,
         actor_id: &'a str => Text,
@@ -320,22 +475,24 @@ statement! {
             SET last_sequence = c.last_sequence + 1, last_message_at = claimed.created_at,
                 updated_at = claimed.created_at, version = c.version + 1,
                 status = CASE
+                    WHEN input.quiet THEN c.status
                     WHEN input.direction = 'inbound' AND c.status IN ('replied', 'archived') THEN 'open'
                     WHEN input.direction = 'outbound' AND c.status IN ('new', 'open', 'archived') THEN 'replied'
                     ELSE c.status END,
-                archived_at = NULL,
-                snoozed_until = CASE WHEN input.direction <> 'inbound' THEN c.snoozed_until END,
+                archived_at = CASE WHEN input.quiet THEN c.archived_at END,
+                snoozed_until = CASE WHEN input.quiet OR input.direction <> 'inbound' THEN c.snoozed_until END,
                 last_inbound_sequence = CASE input.direction WHEN 'inbound' THEN c.last_sequence + 1
                     ELSE c.last_inbound_sequence END,
-                waiting_since = CASE WHEN input.direction = 'inbound'
+                waiting_since = CASE WHEN input.quiet THEN c.waiting_since WHEN input.direction = 'inbound'
                     THEN coalesce(c.waiting_since, claimed.created_at) END,
                 first_replied_at = CASE
+                    WHEN input.quiet THEN c.first_replied_at
                     WHEN c.archived_at IS NOT NULL THEN NULL
                     WHEN input.direction = 'outbound' AND c.waiting_since IS NOT NULL
                         THEN coalesce(c.first_replied_at, claimed.created_at)
                     ELSE c.first_replied_at END,
-                episode = c.episode + (c.archived_at IS NOT NULL)::integer,
-                episode_started_at = CASE WHEN c.archived_at IS NOT NULL THEN claimed.created_at
+                episode = c.episode + (c.archived_at IS NOT NULL AND NOT input.quiet)::integer,
+                episode_started_at = CASE WHEN c.archived_at IS NOT NULL AND NOT input.quiet THEN claimed.created_at
                     ELSE c.episode_started_at END
             FROM claimed, input WHERE c.id = input.conversation_id
             RETURNING c.*
@@ -364,7 +521,7 @@ statement! {
             RETURNING id, conversation_id, direction, type, actor_kind, actor_id, created_at
         ), indexable AS (
             SELECT inserted.*, input.words FROM inserted, input
-        )", index_messages!("nextval('inbox_message_words_number_seq')", "NOTHING"), moved!("'message'", "CASE WHEN h.archived_at IS NOT NULL THEN 'reopen' ELSE 'message' END",
+        )", index_messages!("nextval('inbox_message_words_number_seq')", "NOTHING"), moved!("'message'", "CASE WHEN h.archived_at IS NOT NULL AND b.archived_at IS NULL THEN 'reopen' ELSE 'message' END",
             "b.last_sequence", "CASE WHEN b.waiting_since IS NULL THEN h.waiting_since END", ""), "
         , changes AS (
             SELECT 'message.created' AS kind, 'message' AS resource_kind, input.id AS resource_id,
@@ -404,6 +561,7 @@ async fn receive(
         location_address: location.map(|location| location.address.as_str()),
         reply_to: message.reply_to.as_deref(),
         metadata: &message.metadata,
+        quiet: message.automatic || message.direction == Direction::Internal,
         provider_at: message.at,
         actor_kind: facts.actor.kind(),
         actor_id: facts.actor.id(),

@@ -18,6 +18,7 @@ use super::change::{log_changes, moved};
 use super::conversation::{Status, etag, is_replaced};
 use super::message_status::MessageStatus;
 use super::opening;
+use super::reaction::Reactions;
 use crate::database::statement::statement;
 use crate::error::{Conflict, Error, Precondition};
 use crate::event::log::append_events;
@@ -148,6 +149,9 @@ pub struct Message {
     /// Whether it is history from elsewhere.
     #[serde(default)]
     pub imported: bool,
+    /// What people think of it.
+    #[serde(default)]
+    pub reactions: Reactions,
 }
 
 impl Message {
@@ -168,7 +172,7 @@ macro_rules! message_columns {
             m.reply_to_message_id, m.reply_to_provider_id, m.actor_kind, m.actor_id, m.caller,
             m.metadata, m.version, m.created_at, m.updated_at, m.sent_at, m.delivered_at,
             m.read_at, m.failed_at, m.provider_at, m.attachments, m.edits, m.edited_at,
-            m.deleted_at, m.imported"
+            m.deleted_at, m.imported, m.reactions"
     };
 }
 
@@ -270,7 +274,7 @@ macro_rules! create {
                 NULL::timestamptz AS failed_at, NULL::timestamptz AS provider_at,
                 ", $attachments, " AS attachments,
                 0 AS edits, NULL::timestamptz AS edited_at, NULL::timestamptz AS deleted_at,
-                false AS imported
+                false AS imported, '[]'::jsonb AS reactions
             FROM checked, input
             WHERE checked.reply_found AND checked.files_fit
                 AND CASE input.direction

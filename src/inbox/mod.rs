@@ -7,6 +7,7 @@ mod attachment;
 mod attachment_owner;
 mod attempt;
 mod bulk;
+mod call;
 mod change;
 mod channel_account;
 mod contact;
@@ -30,8 +31,10 @@ mod message_list;
 mod message_status;
 mod opening;
 mod policy;
+mod reaction;
 mod read_mark;
 mod receipt;
+mod referral;
 mod reply;
 mod revision;
 mod routing;
@@ -39,16 +42,24 @@ mod schedule;
 mod search;
 mod service;
 mod statistics;
+mod thread_state;
+mod watermark;
 mod wire;
 
 pub use amendment::{Amendment, AmendmentKind};
 pub use attachment::Attachment;
 pub use attachment_owner::give as give_attachments;
 pub use due::work;
-pub use inbound::{Effect, Inbound, InboundMessage, NewIdentity, Origin, Person, record};
+pub use inbound::{
+    Effect, FileSource, Inbound, InboundFile, InboundMessage, NewIdentity, Origin, Person, Thread,
+    record,
+};
 pub use message::{Direction, Location, MessageType};
 pub use message_status::MessageStatus;
 pub use receipt::Receipt;
+pub use referral::Referral;
 pub use service::Inbox;
 pub use statistics::keeper::run as keep_statistics;
+pub use thread_state::ThreadState;
+pub use watermark::Watermark;
 pub use wire::attachment_ids;

@@ -154,11 +154,12 @@ async fn find_open(
     Ok(open.first(conn).await.optional()?)
 }
 
-/// Finds the conversation of a person on a channel account without threads: the one that goes on,
-/// by whichever identifier, or else the last that was archived.
+/// Finds the conversation of a person on a channel account, of a thread: the one that goes on, by
+/// whichever identifier, or else the last that was archived.
 pub async fn find_latest(
     conn: &mut TenantConn,
     identity: ContactIdentityId,
+    thread_key: &str,
 ) -> Result<Option<ConversationId>, Error> {
     let same = diesel::alias!(contact_identities as same);
     let of_person = inbox_conversations::table
@@ -173,7 +174,7 @@ pub async fn find_latest(
                 )),
         )
         .filter(same.field(contact_identities::id).eq(identity))
-        .filter(inbox_conversations::thread_key.eq(""))
+        .filter(inbox_conversations::thread_key.eq(thread_key))
         .filter(inbox_conversations::deleted_at.is_null())
         .order((
             inbox_conversations::archived_at.is_not_null(),
@@ -181,6 +182,30 @@ pub async fn find_latest(
         ))
         .select(inbox_conversations::id);
     Ok(of_person.first(conn).await.optional()?)
+}
+
+/// Finds the conversation of a thread on a channel account, whoever it is with: the one that goes
+/// on, or else the last that was archived.
+pub async fn find_thread(
+    conn: &mut TenantConn,
+    account: ChannelAccountId,
+    thread_key: &str,
+) -> Result<Option<ConversationId>, Error> {
+    if thread_key.is_empty() {
+        return Ok(None);
+    }
+    let of_thread = inbox_conversations::table
+        .inner_join(contact_identities::table)
+        .filter(contact_identities::channel_account_id.eq(account))
+        .filter(inbox_conversations::thread_key.eq(thread_key))
+        .filter(inbox_conversations::thread_key.ne(""))
+        .filter(inbox_conversations::deleted_at.is_null())
+        .order((
+            inbox_conversations::archived_at.is_not_null(),
+            inbox_conversations::number.desc(),
+        ))
+        .select(inbox_conversations::id);
+    Ok(of_thread.first(conn).await.optional()?)
 }
 
 /// A conversation to make.

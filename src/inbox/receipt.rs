@@ -8,6 +8,7 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
 use super::inbound::{Effect, EventKind, Origin, claim};
 use super::message_status::{self, MessageStatus, StatusReport};
+use super::watermark;
 use crate::error::Error;
 use crate::ids::MessageId;
 use crate::schema::tenant::{parked_receipts, provider_events};
@@ -50,11 +51,13 @@ pub(super) async fn record(
             .await
             .optional()?;
         if let Some(message_id) = message.flatten() {
-            return match message_status::report(conn, report_of(message_id, receipt)).await {
+            match message_status::report(conn, report_of(message_id, receipt)).await {
                 // Of a person who was erased.
-                Ok(_) | Err(Error::NotFound { .. }) => Ok(Effect::Applied),
-                Err(error) => Err(error),
-            };
+                Ok(_) | Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            watermark::follow(conn, origin, message_id, receipt.status).await?;
+            return Ok(Effect::Applied);
         }
         diesel::insert_into(parked_receipts::table)
             .values((
@@ -129,6 +132,7 @@ pub(super) async fn unpark(
             failure_message,
         };
         message_status::report(conn, report).await?;
+        watermark::follow(conn, origin, message_id, status).await?;
     }
     Ok(())
 }

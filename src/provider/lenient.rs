@@ -72,10 +72,16 @@ pub fn text(value: &Value, path: &str) -> String {
 /// hold is told by its hash.
 pub fn id(value: &Value, path: &str) -> Option<String> {
     let id = match value.pointer(path)? {
-        Value::String(text) => text.replace('\0', "\u{fffd}"),
+        Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
         _ => return None,
     };
+    identifier(&id)
+}
+
+/// An identifier that is not empty, without NUL; one that no index could hold is told by its hash.
+pub fn identifier(id: &str) -> Option<String> {
+    let id = id.replace('\0', "\u{fffd}");
     if id.len() > MAX_ID_BYTES {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, id.as_bytes());
         return Some(format!("sha256:{}", hex::digits(digest.as_ref())));
@@ -83,18 +89,46 @@ pub fn id(value: &Value, path: &str) -> Option<String> {
     (!id.is_empty()).then_some(id)
 }
 
+/// From which number on a time is in milliseconds: as seconds it would be in the year 5138.
+const MILLISECONDS_FROM: i64 = 100_000_000_000;
+
 /// Reads a time in seconds since 1970, as number or text. One that has not come yet is none.
 pub fn seconds(value: &Value, path: &str) -> Option<DateTime<Utc>> {
-    let seconds = match value.pointer(path)? {
-        Value::String(text) => text.parse().ok()?,
-        Value::Number(number) => number.as_i64()?,
-        _ => return None,
-    };
-    let latest = clock::since_epoch().as_secs() + AHEAD;
-    let is_past = u64::try_from(seconds).is_ok_and(|seconds| seconds <= latest);
+    past(whole(value, path)?.checked_mul(1000)?)
+}
+
+/// Reads a time in seconds or milliseconds since 1970, whichever it must be, as number or text.
+/// One that has not come yet is none.
+pub fn instant(value: &Value, path: &str) -> Option<DateTime<Utc>> {
+    let number = whole(value, path)?;
+    if number < MILLISECONDS_FROM {
+        past(number.checked_mul(1000)?)
+    } else {
+        past(number)
+    }
+}
+
+/// Reads a whole number, as number or text.
+fn whole(value: &Value, path: &str) -> Option<i64> {
+    match value.pointer(path)? {
+        Value::String(text) => text.parse().ok(),
+        Value::Number(number) => number.as_i64(),
+        _ => None,
+    }
+}
+
+/// A time that may have come, in milliseconds since 1970.
+fn past(milliseconds: i64) -> Option<DateTime<Utc>> {
+    let latest = (clock::since_epoch().as_secs() + AHEAD).saturating_mul(1000);
+    let is_past = u64::try_from(milliseconds).is_ok_and(|at| at <= latest);
     is_past
-        .then(|| DateTime::from_timestamp(seconds, 0))
+        .then(|| DateTime::from_timestamp_millis(milliseconds))
         .flatten()
+}
+
+/// Lets through a time that may have come.
+pub fn not_ahead(at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    past(at.timestamp_millis())
 }
 
 /// Reads a number, as number or text.

@@ -22,6 +22,9 @@ diesel::table! {
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
         disconnected_at -> Nullable<Timestamptz>,
+        disabled_at -> Nullable<Timestamptz>,
+        provider_state -> Text,
+        provider_state_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -38,6 +41,9 @@ diesel::table! {
         due_at -> Nullable<Timestamptz>,
         lease -> Nullable<Uuid>,
         last_error -> Nullable<Text>,
+        provider -> Text,
+        account_id -> Nullable<Uuid>,
+        route_prefix -> Text,
     }
 }
 
@@ -63,6 +69,7 @@ diesel::table! {
         secrets -> Bytea,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
+        previous_expires_at -> Nullable<Timestamptz>,
     }
 }
 

@@ -366,6 +366,7 @@ diesel::table! {
         reply_to_provider_id -> Nullable<Text>,
         imported -> Bool,
         tries -> Int4,
+        reactions -> Jsonb,
     }
 }
 
@@ -502,6 +503,16 @@ diesel::table! {
 }
 
 diesel::table! {
+    receipt_watermarks (channel_account_id, identifier, status) {
+        channel_account_id -> Uuid,
+        identifier -> Text,
+        status -> Text,
+        until -> Timestamptz,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     requests (caller, method, request_id) {
         caller -> Text,
         method -> Text,
@@ -622,6 +633,7 @@ diesel::joinable!(message_revisions -> inbox_messages (message_id));
 diesel::joinable!(parked_receipts -> channel_accounts (channel_account_id));
 diesel::joinable!(provider_events -> channel_accounts (channel_account_id));
 diesel::joinable!(provider_events -> inbox_messages (message_id));
+diesel::joinable!(receipt_watermarks -> channel_accounts (channel_account_id));
 diesel::joinable!(scheduled_messages -> inbox_conversations (conversation_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
@@ -656,6 +668,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     message_revisions,
     parked_receipts,
     provider_events,
+    receipt_watermarks,
     requests,
     scheduled_messages,
     statistics_folds,

@@ -129,6 +129,7 @@ impl Server {
             sealer: key.sealer("deliveries")?,
             days: config.delivery_days,
             quarantine_days: config.quarantine_days,
+            public_url: config.public_url.clone(),
         });
         Ok(Self {
             config,

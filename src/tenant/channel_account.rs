@@ -9,27 +9,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::channel_settings::Settings;
 use super::conn::PooledConn;
+use super::provider_app::{AppSecrets, app_of};
 use super::tenant::{State, Tenant};
 use crate::channel::Channel;
-use crate::error::{Conflict, Denial, Error, Existing};
+use crate::error::{Conflict, Error, Existing};
 use crate::ids::{AppId, ChannelAccountId, TenantId};
 use crate::master_key::{Sealer, TenantSealers, place};
 use crate::page::PageSize;
 use crate::schema::directory::{channel_accounts, provider_apps, tenants};
 use crate::schema::tenant::channel_accounts as own_accounts;
-use crate::stored_enum::stored_enum;
-
-/// How many apps the deployment can have: with each of them, a webhook without a key is tried.
-const MOST_SHARED: i64 = 32;
-
-stored_enum! {
-    /// Who signs webhooks.
-    Provider {
-        /// Meta: WhatsApp, Messenger, Instagram.
-        Meta = "meta",
-    }
-}
 
 /// Seals what providers entrust to accounts and apps.
 #[derive(Clone)]
@@ -63,45 +53,15 @@ pub struct ChannelAccount {
     pub updated_at: DateTime<Utc>,
     /// When it was disconnected.
     pub disconnected_at: Option<DateTime<Utc>>,
-}
-
-/// What is particular to a channel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "channel", rename_all = "snake_case")]
-pub enum Settings {
-    /// A WhatsApp account.
-    Whatsapp(WhatsappSettings),
-}
-
-impl Settings {
-    /// The channel.
-    pub fn channel(&self) -> Channel {
-        match self {
-            Self::Whatsapp(_) => Channel::Whatsapp,
-        }
-    }
-
-    /// By what webhooks name the account.
-    pub fn route_key(&self) -> &str {
-        match self {
-            Self::Whatsapp(settings) => &settings.phone_number_id,
-        }
-    }
-}
-
-/// A phone number on the WhatsApp Business Platform.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WhatsappSettings {
-    /// Meta's id of the phone number.
-    pub phone_number_id: String,
-    /// Meta's id of the app.
-    pub app_id: String,
-    /// Whether the app is the tenant's own.
-    pub own_app: bool,
-    /// Meta's id of the business account.
-    pub business_account_id: String,
-    /// The phone number for people.
-    pub display_phone_number: String,
+    /// Since when it is disabled.
+    pub disabled_at: Option<DateTime<Utc>>,
+    /// What the provider last said of it.
+    pub provider_state: String,
+    /// When it said so.
+    pub provider_state_at: Option<DateTime<Utc>>,
+    /// Until when the secret before is valid.
+    #[diesel(select_expression = provider_apps::previous_expires_at)]
+    pub previous_secret_expires_at: Option<DateTime<Utc>>,
 }
 
 /// An account to connect.
@@ -113,22 +73,12 @@ pub struct NewAccount {
     pub settings: Settings,
     /// The secrets of its app.
     pub app_secrets: AppSecrets,
+    /// What a request calls the secret of its app.
+    pub secret_field: &'static str,
     /// Its own secrets.
     pub secrets: AccountSecrets,
     /// Whether it is connected by who may do so for all tenants, and so what is the deployment's.
     pub for_all: bool,
-}
-
-/// What an app and its provider share. Empty: not given.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AppSecrets {
-    /// Signs webhooks.
-    pub app_secret: String,
-    /// The one before, which signs until the provider has learned of the new one.
-    #[serde(default)]
-    pub previous_app_secret: String,
-    /// Proves a subscription.
-    pub verify_token: String,
 }
 
 /// What an account and its provider share.
@@ -138,25 +88,10 @@ pub struct AccountSecrets {
     pub access_token: String,
 }
 
-impl std::fmt::Debug for AppSecrets {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("***")
-    }
-}
-
 impl std::fmt::Debug for AccountSecrets {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("***")
     }
-}
-
-/// An app, with its secrets.
-#[derive(Debug, Clone)]
-pub struct App {
-    /// Its id, which is the key in its webhooks' address.
-    pub id: AppId,
-    /// What it shares with its provider.
-    pub secrets: AppSecrets,
 }
 
 /// Where the items of a connected account go.
@@ -174,33 +109,10 @@ pub struct Route {
     pub tenant: String,
     /// Where the tenant stands.
     pub state: State,
-}
-
-/// Returns the apps that a webhook may be signed by: the one with that key, or those of the
-/// deployment.
-pub async fn apps(
-    conn: &mut PooledConn,
-    sealer: &Sealer,
-    provider: Provider,
-    key: Option<AppId>,
-) -> Result<Vec<App>, Error> {
-    let mut wanted = provider_apps::table
-        .filter(provider_apps::provider.eq(provider))
-        .select((provider_apps::id, provider_apps::secrets))
-        .order(provider_apps::id)
-        .limit(MOST_SHARED)
-        .into_boxed();
-    wanted = match key {
-        Some(key) => wanted.filter(provider_apps::id.eq(key)),
-        None => wanted.filter(provider_apps::tenant_id.is_null()),
-    };
-    let rows: Vec<(AppId, Vec<u8>)> = wanted.load(conn).await?;
-    rows.into_iter()
-        .map(|(id, sealed)| {
-            let secrets = open(sealer, id.0, &sealed)?;
-            Ok(App { id, secrets })
-        })
-        .collect()
+    /// Since when the account is disabled.
+    pub disabled_at: Option<DateTime<Utc>>,
+    /// What is particular to the account.
+    pub settings: Value,
 }
 
 /// Returns where the items of some accounts go.
@@ -209,21 +121,86 @@ pub async fn routes(
     channel: Channel,
     keys: &[&str],
 ) -> Result<Vec<Route>, Error> {
-    let connected = channel_accounts::table
-        .inner_join(tenants::table)
+    let connected = connected()
         .filter(channel_accounts::channel.eq(channel))
-        .filter(channel_accounts::route_key.eq_any(keys))
-        .filter(channel_accounts::disconnected_at.is_null())
-        .select((
-            channel_accounts::id,
-            channel_accounts::app_id,
-            channel_accounts::route_key,
-            tenants::id,
-            tenants::slug,
-            tenants::state,
-        ));
+        .filter(channel_accounts::route_key.eq_any(keys));
     Ok(connected.load(conn).await?)
 }
+
+/// Returns where the items go that name no account: to the one that the address named, or else to
+/// the only one that the app has on the channel.
+pub async fn route_without_key(
+    conn: &mut PooledConn,
+    channel: Channel,
+    app: AppId,
+    account: Option<ChannelAccountId>,
+) -> Result<Option<Route>, Error> {
+    let mut connected = connected()
+        .filter(channel_accounts::channel.eq(channel))
+        .filter(channel_accounts::app_id.eq(app))
+        .limit(2)
+        .into_boxed();
+    if let Some(account) = account {
+        connected = connected.filter(channel_accounts::id.eq(account));
+    }
+    let mut found: Vec<Route> = connected.load(conn).await?;
+    Ok(if found.len() == 1 { found.pop() } else { None })
+}
+
+/// The longest word of a provider for the state of an account, in characters.
+const MAX_STATE: usize = 100;
+
+/// Notes what a provider said of an account, unless it has said something newer.
+pub async fn note_state(
+    conn: &mut PooledConn,
+    id: ChannelAccountId,
+    state: &str,
+    at: DateTime<Utc>,
+) -> Result<(), Error> {
+    let state: String = state.chars().take(MAX_STATE).collect();
+    let older = channel_accounts::provider_state_at
+        .is_null()
+        .or(channel_accounts::provider_state_at.le(at));
+    diesel::update(channel_accounts::table.find(id))
+        .filter(older)
+        .set((
+            channel_accounts::provider_state.eq(state),
+            channel_accounts::provider_state_at.eq(at),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The routes of all connected accounts.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn connected() -> _ {
+    let columns: RouteColumns = (
+        channel_accounts::id,
+        channel_accounts::app_id,
+        channel_accounts::route_key,
+        tenants::id,
+        tenants::slug,
+        tenants::state,
+        channel_accounts::disabled_at,
+        channel_accounts::settings,
+    );
+    channel_accounts::table
+        .inner_join(tenants::table)
+        .filter(channel_accounts::disconnected_at.is_null())
+        .select(columns)
+}
+
+type RouteColumns = (
+    channel_accounts::id,
+    channel_accounts::app_id,
+    channel_accounts::route_key,
+    tenants::id,
+    tenants::slug,
+    tenants::state,
+    channel_accounts::disabled_at,
+    channel_accounts::settings,
+);
 
 /// Finds an account of a tenant.
 pub async fn find(
@@ -233,6 +210,7 @@ pub async fn find(
 ) -> Result<Option<ChannelAccount>, Error> {
     let account = channel_accounts::table
         .inner_join(tenants::table)
+        .inner_join(provider_apps::table)
         .filter(channel_accounts::id.eq(id))
         .filter(tenants::slug.eq(slug))
         .select(ChannelAccount::as_select());
@@ -249,6 +227,7 @@ pub async fn list(
 ) -> Result<Vec<ChannelAccount>, Error> {
     let mut page = channel_accounts::table
         .inner_join(tenants::table)
+        .inner_join(provider_apps::table)
         .filter(tenants::slug.eq(slug))
         .order(channel_accounts::id)
         .limit(size.rows())
@@ -279,7 +258,7 @@ pub async fn connect(
     let route_key = new.settings.route_key();
     let of_key = channel_accounts::table
         .filter(channel_accounts::channel.eq(channel))
-        .filter(channel_accounts::route_key.eq(route_key));
+        .filter(channel_accounts::route_key.eq(&route_key));
     let connected: Option<(ChannelAccountId, TenantId)> = of_key
         .filter(channel_accounts::disconnected_at.is_null())
         .select((channel_accounts::id, channel_accounts::tenant_id))
@@ -292,7 +271,7 @@ pub async fn connect(
         Some(_) => {
             return Err(Error::AlreadyExists(Existing::ChannelAccount {
                 channel: channel.as_str(),
-                key: route_key.to_owned(),
+                key: route_key,
             }));
         }
         None => {
@@ -343,7 +322,7 @@ pub async fn connect(
                 channel_accounts::id.eq(id),
                 channel_accounts::tenant_id.eq(tenant.id),
                 channel_accounts::channel.eq(channel),
-                channel_accounts::route_key.eq(route_key),
+                channel_accounts::route_key.eq(&route_key),
                 values,
             ))
             .on_conflict_do_nothing()
@@ -415,105 +394,16 @@ pub async fn disconnect(
     Ok(())
 }
 
-/// Returns the app that signs for a new account, making it if it is new.
-///
-/// What is the deployment's is for those who may act for all tenants: others can connect an account
-/// to such an app if they know its secret, and change nothing of it.
-async fn app_of(
-    conn: &mut AsyncPgConnection,
-    sealer: &Sealer,
-    tenant: &Tenant,
-    new: &NewAccount,
-) -> Result<AppId, Error> {
-    let Settings::Whatsapp(settings) = &new.settings;
-    let owner = settings.own_app.then_some(tenant.id);
-    let given = &new.app_secrets;
-    let may_change = new.for_all || owner.is_some();
-    let denied = || Error::PermissionDenied(Denial::Tenant("*".to_owned()));
-    let wanted = provider_apps::table
-        .filter(provider_apps::provider.eq(Provider::Meta))
-        .filter(provider_apps::external_id.eq(&settings.app_id))
-        .filter(provider_apps::tenant_id.is_not_distinct_from(owner))
-        .select((provider_apps::id, provider_apps::secrets))
-        // Not FOR UPDATE: every delivery refers to its app, and would wait.
-        .for_no_key_update();
-    let mut known: Option<(AppId, Vec<u8>)> = wanted.first(conn).await.optional()?;
-    if known.is_none() {
-        if !may_change {
-            return Err(denied());
-        }
-        let field = "whatsapp_secrets.app_secret";
-        if given.app_secret.is_empty() {
-            return Err(Error::invalid(field, "is required for an app that is new"));
-        }
-        if owner.is_none() && count_shared(conn).await? >= MOST_SHARED {
-            let limit = format!("must be set: the deployment has its {MOST_SHARED} apps already");
-            return Err(Error::invalid("whatsapp.own_app", limit));
-        }
-        let id = AppId::new();
-        let made = diesel::insert_into(provider_apps::table)
-            .values((
-                provider_apps::id.eq(id),
-                provider_apps::provider.eq(Provider::Meta),
-                provider_apps::external_id.eq(&settings.app_id),
-                provider_apps::tenant_id.eq(owner),
-                provider_apps::secrets.eq(seal(sealer, id.0, given)?),
-            ))
-            .on_conflict_do_nothing()
-            .execute(conn)
-            .await?;
-        if made == 1 {
-            return Ok(id);
-        }
-        known = wanted.first(conn).await.optional()?;
-    }
-    let (id, sealed) = known.ok_or(Error::Aborted(Conflict::Transaction))?;
-    let known: AppSecrets = open(sealer, id.0, &sealed)?;
-    let secrets = known.clone().changed_by(given);
-    if secrets == known && (may_change || given.app_secret == known.app_secret) {
-        return Ok(id);
-    }
-    if !may_change {
-        return Err(denied());
-    }
-    diesel::update(provider_apps::table.find(id))
-        .set((
-            provider_apps::secrets.eq(seal(sealer, id.0, &secrets)?),
-            provider_apps::updated_at.eq(sql("directory.now()")),
-        ))
-        .execute(conn)
-        .await?;
-    Ok(id)
-}
-
-impl AppSecrets {
-    /// What was known, and what is given now in its place. The secret before goes on to be valid:
-    /// the provider may learn of the new one later.
-    fn changed_by(mut self, given: &Self) -> Self {
-        if !given.app_secret.is_empty() && given.app_secret != self.app_secret {
-            self.previous_app_secret =
-                std::mem::replace(&mut self.app_secret, given.app_secret.clone());
-        }
-        if !given.verify_token.is_empty() {
-            self.verify_token.clone_from(&given.verify_token);
-        }
-        self
-    }
-}
-
-async fn count_shared(conn: &mut AsyncPgConnection) -> Result<i64, Error> {
-    let shared = provider_apps::table
-        .filter(provider_apps::provider.eq(Provider::Meta))
-        .filter(provider_apps::tenant_id.is_null());
-    Ok(shared.count().get_result(conn).await?)
-}
-
-fn seal<T: Serialize>(sealer: &Sealer, row: Uuid, plain: &T) -> Result<Vec<u8>, Error> {
+pub(super) fn seal<T: Serialize>(sealer: &Sealer, row: Uuid, plain: &T) -> Result<Vec<u8>, Error> {
     let plain = serde_json::to_vec(plain).map_err(Error::internal)?;
     sealer.seal(place(row, "secrets"), plain)
 }
 
-fn open<T: for<'a> Deserialize<'a>>(sealer: &Sealer, row: Uuid, sealed: &[u8]) -> Result<T, Error> {
+pub(super) fn open<T: for<'a> Deserialize<'a>>(
+    sealer: &Sealer,
+    row: Uuid,
+    sealed: &[u8],
+) -> Result<T, Error> {
     let plain = sealer
         .open(place(row, "secrets"), sealed)
         .ok_or_else(|| Error::internal("the secrets of a provider cannot be opened"))?;

@@ -1,5 +1,6 @@
 //! Knows the tenants and owns their pools: the one way to a `TenantScope`.
 
+use chrono::{DateTime, Utc};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,14 +13,14 @@ use uuid::Uuid;
 use super::alarm::Alarm;
 use super::backlog::Backlog;
 use super::budget::Budget;
-use super::channel_account::{
-    self, AccountSealers, App, ChannelAccount, NewAccount, Provider, Route,
-};
+use super::channel_account::{self, AccountSealers, ChannelAccount, NewAccount, Route};
+use super::channel_settings::Provider;
 use super::conn::PooledConn;
 use super::installation::{Installation, session_options};
 use super::janitor;
 use super::migration;
 use super::pool::TenantPool;
+use super::provider_app::{self, App};
 use super::provision::{CONNECTIONS, Provisioner};
 use super::schema_name::{SchemaName, Slug};
 use super::scope::TenantScope;
@@ -340,11 +341,34 @@ impl TenantDirectory {
         channel_account::list(&mut conn, slug, disconnected, size, after).await
     }
 
-    /// Returns the apps that a webhook may be signed by: the one with that key, or those of the
-    /// deployment.
-    pub async fn apps(&self, provider: Provider, key: Option<AppId>) -> Result<Vec<App>, Error> {
+    /// Returns the apps that a webhook may be signed by: the one that has that key or whose account
+    /// has it, or those of the deployment.
+    pub async fn apps(&self, channel: Channel, key: Option<Uuid>) -> Result<Vec<App>, Error> {
         let mut conn = self.directory_conn().await?;
-        channel_account::apps(&mut conn, &self.0.account_sealers.apps, provider, key).await
+        let sealer = &self.0.account_sealers.apps;
+        provider_app::apps(&mut conn, sealer, Provider::of(channel), key).await
+    }
+
+    /// Notes what a provider said of an account, unless it has said something newer.
+    pub async fn note_state(
+        &self,
+        account: ChannelAccountId,
+        state: &str,
+        at: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let mut conn = self.directory_conn().await?;
+        channel_account::note_state(&mut conn, account, state, at).await
+    }
+
+    /// Returns where the items go that name no account.
+    pub async fn route_without_key(
+        &self,
+        channel: Channel,
+        app: AppId,
+        account: Option<ChannelAccountId>,
+    ) -> Result<Option<Route>, Error> {
+        let mut conn = self.directory_conn().await?;
+        channel_account::route_without_key(&mut conn, channel, app, account).await
     }
 
     /// Returns where the items of some accounts go.

@@ -1,10 +1,9 @@
 //! Tenants on the wire.
 
+mod channel_account;
+
 use std::time::Duration;
 
-use super::channel_account::{
-    AccountSecrets, AppSecrets, ChannelAccount, NewAccount, Settings, WhatsappSettings,
-};
 use super::life::{Grace, Terms};
 use super::migration::Progress;
 use super::schema_name::{SchemaName, Slug};
@@ -100,113 +99,6 @@ impl From<Tenant> for pb::Tenant {
             delete_time: tenant.deleted_at.map(to_timestamp),
             purge_time: tenant.purge_at.map(to_timestamp),
         }
-    }
-}
-
-const ACCOUNT_NAME: Most = Most::Characters(100);
-/// The most digits that an id of Meta's has.
-const META_ID: usize = 32;
-
-impl TryFrom<pb::ConnectChannelAccountRequest> for NewAccount {
-    type Error = Error;
-
-    fn try_from(request: pb::ConnectChannelAccountRequest) -> Result<Self, Error> {
-        use pb::connect_channel_account_request::Settings as Asked;
-        let mut fields = Fields::default();
-        let name = fields.required_text("name", request.name, ACCOUNT_NAME);
-        let Some(Asked::Whatsapp(asked)) = request.settings else {
-            fields.refuse("whatsapp", "is required: the account to connect");
-            fields.finish()?;
-            return Err(Error::invalid("whatsapp", "is required"));
-        };
-        let mut meta_id = |field: &str, id: String, required: bool| {
-            let digits = id.bytes().all(|byte| byte.is_ascii_digit());
-            if id.is_empty() && required {
-                fields.refuse(field, "is required");
-            } else if id.len() > META_ID || !digits {
-                fields.refuse(field, format!("must be at most {META_ID} digits"));
-            }
-            id
-        };
-        let settings = WhatsappSettings {
-            phone_number_id: meta_id("whatsapp.phone_number_id", asked.phone_number_id, true),
-            app_id: meta_id("whatsapp.app_id", asked.app_id, true),
-            own_app: asked.own_app,
-            business_account_id: meta_id(
-                "whatsapp.business_account_id",
-                asked.business_account_id,
-                false,
-            ),
-            display_phone_number: fields.text(
-                "whatsapp.display_phone_number",
-                asked.display_phone_number,
-                Most::Characters(64),
-            ),
-        };
-        let secrets = request.whatsapp_secrets.unwrap_or_default();
-        let mut secret = |field: &str, secret: String, length: std::ops::RangeInclusive<usize>| {
-            let visible = secret.bytes().all(|byte| byte.is_ascii_graphic());
-            if !secret.is_empty() && (!visible || !length.contains(&secret.len())) {
-                let (least, most) = (length.start(), length.end());
-                fields.refuse(
-                    field,
-                    format!("must be {least} to {most} visible ASCII characters"),
-                );
-            }
-            secret
-        };
-        let new = Self {
-            name,
-            settings: Settings::Whatsapp(settings),
-            app_secrets: AppSecrets {
-                app_secret: secret("whatsapp_secrets.app_secret", secrets.app_secret, 8..=256),
-                previous_app_secret: String::new(),
-                verify_token: secret(
-                    "whatsapp_secrets.verify_token",
-                    secrets.verify_token,
-                    1..=256,
-                ),
-            },
-            secrets: AccountSecrets {
-                access_token: secret(
-                    "whatsapp_secrets.access_token",
-                    secrets.access_token,
-                    1..=4096,
-                ),
-            },
-            for_all: false,
-        };
-        fields.finish()?;
-        Ok(new)
-    }
-}
-
-impl TryFrom<ChannelAccount> for pb::ChannelAccount {
-    type Error = Error;
-
-    fn try_from(account: ChannelAccount) -> Result<Self, Error> {
-        let settings = serde_json::from_value(account.settings).map_err(Error::internal)?;
-        let Settings::Whatsapp(whatsapp) = settings;
-        let channel = account.channel.as_str();
-        Ok(Self {
-            id: account.id.to_string(),
-            tenant: account.tenant,
-            channel: pb::Channel::from(account.channel).into(),
-            name: account.name,
-            webhook_path: format!("/webhooks/{channel}/{}", account.app_id),
-            settings: Some(pb::channel_account::Settings::Whatsapp(
-                pb::WhatsappSettings {
-                    phone_number_id: whatsapp.phone_number_id,
-                    app_id: whatsapp.app_id,
-                    own_app: whatsapp.own_app,
-                    business_account_id: whatsapp.business_account_id,
-                    display_phone_number: whatsapp.display_phone_number,
-                },
-            )),
-            create_time: Some(to_timestamp(account.created_at)),
-            update_time: Some(to_timestamp(account.updated_at)),
-            disconnect_time: account.disconnected_at.map(to_timestamp),
-        })
     }
 }
 

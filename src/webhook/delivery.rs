@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
@@ -15,21 +16,29 @@ use super::verified::{Verified, kept};
 use crate::channel::Channel;
 use crate::database::statement::statement;
 use crate::error::Error;
-use crate::ids::{AppId, DeliveryId};
+use crate::ids::{AppId, ChannelAccountId, DeliveryId};
 use crate::master_key::{Sealer, place};
 use crate::schema::directory::{deliveries, quarantine};
-use crate::tenant::DirectoryConn;
+use crate::tenant::{App, DirectoryConn, Provider};
 
 /// How long whoever applies a delivery may be silent before somebody else takes it up.
 pub const LEASE: Duration = Duration::from_secs(30);
 
 /// A delivery, and the right to apply it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Delivery {
     /// Its id.
     pub id: DeliveryId,
     /// What it is for.
     pub channel: Channel,
+    /// Who sent it.
+    pub provider: Provider,
+    /// The account that its address named, if it named one.
+    pub account: Option<ChannelAccountId>,
+    /// What stands before the keys in its body.
+    pub route_prefix: String,
+    /// What its body is.
+    pub content_type: String,
     /// What it says.
     pub body: Verified<Bytes>,
     /// What ties it to everything that comes of it.
@@ -47,6 +56,9 @@ statement! {
     Keep<'a> -> sql_types::Uuid {
         id: DeliveryId => sql_types::Uuid,
         app_id: AppId => sql_types::Uuid,
+        provider: Provider => Text,
+        account_id: Option<ChannelAccountId> => Nullable<sql_types::Uuid>,
+        route_prefix: &'a str => Text,
         channel: Channel => Text,
         headers: &'a Value => Jsonb,
         body: &'a [u8] => Bytea,
@@ -55,13 +67,66 @@ statement! {
         lease_seconds: f64 => Double,
     }
     "
-        INSERT INTO directory.deliveries (id, app_id, channel, headers, body, correlation_id,
-            attempts, due_at, lease)
-        SELECT id, app_id, channel, headers, body, correlation_id,
-            CASE WHEN lease IS NULL THEN 0 ELSE 1 END,
+        INSERT INTO directory.deliveries (id, app_id, provider, account_id, route_prefix, channel,
+            headers, body, correlation_id, attempts, due_at, lease)
+        SELECT id, app_id, provider, account_id, route_prefix, channel, headers, body,
+            correlation_id, CASE WHEN lease IS NULL THEN 0 ELSE 1 END,
             directory.now() + make_interval(secs => lease_seconds), lease
         FROM input
         RETURNING id"
+}
+
+impl Delivery {
+    /// When it was kept: its id tells, also where it is read again later.
+    pub fn received_at(&self) -> DateTime<Utc> {
+        let (seconds, nanoseconds) = self.id.0.get_timestamp().map_or((0, 0), |at| at.to_unix());
+        let seconds = i64::try_from(seconds).unwrap_or(0);
+        DateTime::from_timestamp(seconds, nanoseconds).unwrap_or_default()
+    }
+}
+
+/// A delivery to keep.
+#[derive(Debug)]
+pub struct NewDelivery {
+    /// Which app signed it.
+    pub app: App,
+    /// What it is for.
+    pub channel: Channel,
+    /// Those of its headers that are kept.
+    pub headers: Value,
+    /// What it says.
+    pub body: Verified<Bytes>,
+    /// What ties it to everything that comes of it.
+    pub correlation_id: String,
+}
+
+impl NewDelivery {
+    /// What its body is.
+    pub fn content_type(&self) -> String {
+        content_type(&self.headers)
+    }
+
+    /// The delivery, in the hands of who has just kept it.
+    pub fn begun(self, id: DeliveryId, lease: Uuid) -> Delivery {
+        Delivery {
+            id,
+            channel: self.channel,
+            provider: self.app.provider,
+            account: self.app.account,
+            route_prefix: self.app.route_prefix(),
+            content_type: self.content_type(),
+            body: self.body,
+            correlation_id: self.correlation_id,
+            attempts: 1,
+            lease,
+            taken_at: Instant::now(),
+        }
+    }
+}
+
+fn content_type(headers: &Value) -> String {
+    let content_type = headers.get("content-type").and_then(Value::as_str);
+    content_type.unwrap_or_default().to_owned()
 }
 
 /// Commits a delivery; from here on it cannot be lost. With a lease, whoever kept it applies it at
@@ -69,22 +134,22 @@ statement! {
 pub async fn keep(
     conn: &mut DirectoryConn,
     sealer: &Sealer,
-    channel: Channel,
-    headers: &Value,
-    body: &Verified<Bytes>,
-    correlation_id: &str,
+    new: &NewDelivery,
     lease: Option<Uuid>,
 ) -> Result<DeliveryId, Error> {
     let id = DeliveryId::new();
-    let sealed = sealer.seal(place(id.0, "body"), body.to_vec())?;
+    let sealed = sealer.seal(place(id.0, "body"), new.body.to_vec())?;
     let lease_seconds = lease.map_or(0.0, |_| LEASE.as_secs_f64());
     let keep = Keep {
         id,
-        app_id: body.app(),
-        channel,
-        headers,
+        app_id: new.app.id,
+        provider: new.app.provider,
+        account_id: new.app.account,
+        route_prefix: &new.app.route_prefix(),
+        channel: new.channel,
+        headers: &new.headers,
         body: &sealed,
-        correlation_id,
+        correlation_id: &new.correlation_id,
         lease,
         lease_seconds,
         life: std::marker::PhantomData,
@@ -95,7 +160,7 @@ pub async fn keep(
 
 statement! {
     /// Takes up deliveries that are due, the longest due first.
-    TakeUp<'a> -> (sql_types::Uuid, sql_types::Uuid, Text, Bytea, Text, Integer) {
+    TakeUp<'a> -> (sql_types::Uuid, sql_types::Uuid, Text, Nullable<sql_types::Uuid>, Text, Text, Jsonb, Bytea, Text, Integer) {
         lease: Uuid => sql_types::Uuid,
         lease_seconds: f64 => Double,
         most: i64 => BigInt,
@@ -111,10 +176,22 @@ statement! {
             ORDER BY due.due_at LIMIT (SELECT most FROM input)
             FOR UPDATE SKIP LOCKED
         )
-        RETURNING d.id, d.app_id, d.channel, d.body, d.correlation_id, d.attempts"
+        RETURNING d.id, d.app_id, d.provider, d.account_id, d.route_prefix, d.channel, d.headers,
+            d.body, d.correlation_id, d.attempts"
 }
 
-type Row = (DeliveryId, AppId, Channel, Vec<u8>, String, i32);
+type Row = (
+    DeliveryId,
+    AppId,
+    Provider,
+    Option<ChannelAccountId>,
+    String,
+    Channel,
+    Value,
+    Vec<u8>,
+    String,
+    i32,
+);
 
 /// Takes up deliveries that are due: new ones without a lease, those to be tried again, those
 /// whose keeper has been silent. One that cannot be opened is ended, and told of by its id.
@@ -163,14 +240,22 @@ pub async fn find(
 const COLUMNS: (
     deliveries::id,
     deliveries::app_id,
+    deliveries::provider,
+    deliveries::account_id,
+    deliveries::route_prefix,
     deliveries::channel,
+    deliveries::headers,
     deliveries::body,
     deliveries::correlation_id,
     deliveries::attempts,
 ) = (
     deliveries::id,
     deliveries::app_id,
+    deliveries::provider,
+    deliveries::account_id,
+    deliveries::route_prefix,
     deliveries::channel,
+    deliveries::headers,
     deliveries::body,
     deliveries::correlation_id,
     deliveries::attempts,
@@ -332,13 +417,28 @@ fn before(days: u32) -> SqlLiteral<Timestamptz> {
 }
 
 fn opened(sealer: &Sealer, row: Row, lease: Uuid) -> Result<Delivery, Error> {
-    let (id, app, channel, sealed, correlation_id, attempts) = row;
+    let (
+        id,
+        app,
+        provider,
+        account,
+        route_prefix,
+        channel,
+        headers,
+        sealed,
+        correlation_id,
+        attempts,
+    ) = row;
     let body = sealer
         .open(place(id.0, "body"), &sealed)
         .ok_or_else(|| Error::internal("a delivery cannot be opened"))?;
     Ok(Delivery {
         id,
         channel,
+        provider,
+        account,
+        route_prefix,
+        content_type: content_type(&headers),
         body: kept(app, body.into()),
         correlation_id,
         attempts,

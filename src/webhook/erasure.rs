@@ -192,13 +192,8 @@ fn rest(delivery: &Delivery, person: &Traces) -> Rest {
     }
     let body = value.to_string().into_bytes();
     let left = Delivery {
-        id: delivery.id,
-        channel: delivery.channel,
         body: kept(delivery.body.app(), Bytes::from(body.clone())),
-        correlation_id: delivery.correlation_id.clone(),
-        attempts: delivery.attempts,
-        lease: delivery.lease,
-        taken_at: delivery.taken_at,
+        ..delivery.clone()
     };
     match (read(delivery), read(&left)) {
         (Ok(before), Ok(after)) if before.len() == after.len() => Rest::Others {

@@ -16,35 +16,82 @@ use serde_json::Value;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::verified::verify;
+use super::delivery::NewDelivery;
+use super::verified::{Unverified, may_be_signed, verify};
 use super::webhooks::Webhooks;
 use crate::call::{CORRELATION, correlation_id};
 use crate::channel::Channel;
+use crate::clock;
 use crate::error::{Chain, Error};
-use crate::ids::AppId;
-use crate::provider::meta;
+use crate::provider::signature::meta;
+use crate::provider::twilio;
+use crate::tenant::Provider;
 
-/// The most that a webhook may have, in bytes.
-const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 /// How long a provider may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the database may take to name the apps, and again to keep a delivery.
 const KEEP_TIMEOUT: Duration = Duration::from_secs(2);
+/// What TwiML is.
+const XML: &str = "text/xml; charset=utf-8";
 /// The headers that are kept with a delivery.
-const KEPT_HEADERS: [&str; 4] = [
+const KEPT_HEADERS: [&str; 8] = [
     "content-type",
+    "i-twilio-idempotency-token",
     "user-agent",
+    "x-amz-sns-message-type",
     "x-hub-signature-256",
     "x-request-id",
+    "x-webhook-request-id",
+    "x-zendesk-webhook-invocation-id",
 ];
 
-/// The routes: `/webhooks/{channel}` for the apps of the deployment, `/webhooks/{channel}/{key}`
-/// for one app.
+/// The most that a body of a channel may have, in bytes.
+const fn most_bytes(channel: Channel) -> usize {
+    const MIB: usize = 1024 * 1024;
+    match channel {
+        Channel::TwilioWhatsapp | Channel::TwilioCall | Channel::Web | Channel::Gmail => MIB,
+        Channel::Zendesk => 2 * MIB,
+        Channel::Whatsapp | Channel::Messenger | Channel::Instagram => 4 * MIB,
+        // Media and attached files are in the bodies of these.
+        Channel::PersonalWhatsapp => 25 * MIB,
+        Channel::Email => 40 * MIB,
+    }
+}
+
+/// What may stand behind the key, so that a provider can be given an address for each of its kinds
+/// of webhooks. What a body is, it says itself.
+const fn forms(channel: Channel) -> &'static [&'static str] {
+    match channel {
+        Channel::TwilioWhatsapp => &["message", "status"],
+        Channel::TwilioCall => &[
+            "voice",
+            "gather",
+            "dial",
+            "status",
+            "recording",
+            "transcription",
+            "amd",
+        ],
+        // Mailgun sends whole MIME where an address ends in `mime`.
+        Channel::Email => &["inbound", "mime", "events"],
+        Channel::Zendesk => &["events", "trigger", "conversations"],
+        Channel::PersonalWhatsapp => &["waha", "evolution"],
+        _ => &[],
+    }
+}
+
+/// The routes: `/webhooks/{channel}` for the apps of the deployment, `/webhooks/{channel}/{key}` for
+/// one app or account, and `/webhooks/{channel}/{key}/{form}` for one kind of its webhooks.
 pub fn routes(webhooks: Webhooks) -> Router {
     let methods = || get(subscribe).post(receive);
     Router::new()
         .route("/webhooks/{channel}", methods())
         .route("/webhooks/{channel}/{key}", methods())
+        .route("/webhooks/{channel}/{key}/{form}", methods())
+        .route(
+            "/webhooks/twilio_call/{key}/fallback",
+            get(fall_back).post(fall_back),
+        )
         .with_state(webhooks)
 }
 
@@ -52,17 +99,25 @@ pub fn routes(webhooks: Webhooks) -> Router {
 struct Address {
     channel: String,
     key: Option<String>,
+    form: Option<String>,
 }
 
 impl Address {
-    /// The app that the address names; an error where the address is none.
-    fn key(&self) -> Result<Option<AppId>, Refusal> {
-        if self.channel != Channel::Whatsapp.as_str() {
+    /// The channel; an error where webhooks are taken for none of that name.
+    fn channel(&self) -> Result<Channel, Refusal> {
+        let channel = Channel::from_word(&self.channel).ok_or(Refusal::NotFound)?;
+        let is_form = |form: &String| forms(channel).contains(&form.as_str());
+        if Provider::of(channel).is_empty() || !self.form.as_ref().is_none_or(is_form) {
             return Err(Refusal::NotFound);
         }
+        Ok(channel)
+    }
+
+    /// The app or account that the address names; an error where the address is none.
+    fn key(&self) -> Result<Option<Uuid>, Refusal> {
         let key = self.key.as_deref().map(Uuid::try_parse);
         // A key that cannot be one is answered like one that is not.
-        Ok(key.transpose().map_err(|_| Refusal::Forbidden)?.map(AppId))
+        key.transpose().map_err(|_| Refusal::Forbidden)
     }
 }
 
@@ -86,16 +141,28 @@ enum Refusal {
     Unavailable,
 }
 
+impl Refusal {
+    /// The word for it in metrics.
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Forbidden => "forbidden",
+            Self::TooLarge => "too_large",
+            Self::TooSlow => "too_slow",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
 impl From<Refusal> for Response {
     fn from(refusal: Refusal) -> Self {
-        let (status, word) = match refusal {
-            Refusal::NotFound => (StatusCode::NOT_FOUND, "not_found"),
-            Refusal::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
-            Refusal::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-            Refusal::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow"),
-            Refusal::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        let status = match refusal {
+            Refusal::NotFound => StatusCode::NOT_FOUND,
+            Refusal::Forbidden => StatusCode::FORBIDDEN,
+            Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
-        count(word);
         match refusal {
             Refusal::Unavailable => (status, [(RETRY_AFTER, "1")]).into_response(),
             _ => status.into_response(),
@@ -117,11 +184,12 @@ async fn subscribe(
     Query(subscription): Query<Subscription>,
 ) -> Response {
     let known = async {
-        let apps = webhooks.apps(address.key()?).await?;
+        let channel = address.channel()?;
+        let apps = webhooks.apps(channel, address.key()?).await?;
+        let of_meta = apps.iter().filter(|app| app.provider == Provider::Meta);
+        let mut tokens = of_meta.map(|app| &app.secrets.verify_token);
         let is_ours = subscription.mode == "subscribe"
-            && apps
-                .iter()
-                .any(|app| meta::is_token(&app.secrets.verify_token, &subscription.token));
+            && tokens.any(|token| meta::is_token(token, &subscription.token));
         if is_ours {
             Ok(())
         } else {
@@ -136,7 +204,11 @@ async fn subscribe(
             ];
             (headers, subscription.challenge).into_response()
         }
-        Err(refusal) => refusal.into(),
+        Err(refusal) => {
+            let channel = address.channel().map_or("none", Channel::as_str);
+            count(channel, refusal.word());
+            refusal.into()
+        }
     }
 }
 
@@ -149,11 +221,15 @@ async fn receive(
     let span = tracing::error_span!("webhook", correlation_id = %id);
     let taken = take(&webhooks, &address, request, &id).instrument(span);
     let mut response = match taken.await {
-        Ok(()) => {
-            count("taken");
-            StatusCode::OK.into_response()
+        Ok((channel, response)) => {
+            count(channel.as_str(), "taken");
+            response
         }
-        Err(refusal) => refusal.into(),
+        Err(refusal) => {
+            let channel = address.channel().map_or("none", Channel::as_str);
+            count(channel, refusal.word());
+            refusal.into()
+        }
     };
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(CORRELATION, id);
@@ -166,21 +242,54 @@ async fn take(
     address: &Address,
     request: Request,
     id: &str,
-) -> Result<(), Refusal> {
+) -> Result<(Channel, Response), Refusal> {
+    let channel = address.channel()?;
     let key = address.key()?;
     let (parts, body) = request.into_parts();
+    let apps = in_time(webhooks.apps(channel, key)).await?;
     // A stranger's body is not even read.
-    if meta::signature(&parts.headers).is_none() {
+    if !apps.iter().any(|app| may_be_signed(app, &parts.headers)) {
         return Err(Refusal::Forbidden);
     }
-    let apps = in_time(webhooks.apps(key)).await?;
-    if apps.is_empty() {
+    let body = read(webhooks, &parts.headers, body, most_bytes(channel)).await?;
+    let sent = Unverified {
+        urls: &webhooks.urls(&parts.uri),
+        headers: &parts.headers,
+        body,
+        now: i64::try_from(clock::since_epoch().as_secs()).unwrap_or(i64::MAX),
+        certificate: None,
+    };
+    let proved = verify(&apps, sent).ok_or(Refusal::Forbidden)?;
+    if let Some(token) = proved.token
+        && webhooks.is_used_by_another(token, &proved.body)
+    {
         return Err(Refusal::Forbidden);
     }
-    let body = read(webhooks, &parts.headers, body).await?;
-    let body = verify(&apps, &parts.headers, body).ok_or(Refusal::Forbidden)?;
-    let headers = kept_headers(&parts.headers);
-    in_time(webhooks.take(Channel::Whatsapp, &headers, body, id.to_owned())).await
+    let new = NewDelivery {
+        app: proved.app.clone(),
+        channel,
+        headers: kept_headers(&parts.headers),
+        body: proved.body,
+        correlation_id: id.to_owned(),
+    };
+    let answer = match channel {
+        Channel::TwilioCall => in_time(webhooks.twiml(&new)).await?,
+        _ => String::new(),
+    };
+    in_time(webhooks.take(new)).await?;
+    // Twilio says to a caller that there is an error where it is answered anything else.
+    let response = match channel {
+        Channel::TwilioCall => ([(CONTENT_TYPE, XML)], answer).into_response(),
+        Channel::TwilioWhatsapp => ([(CONTENT_TYPE, XML)], "<Response/>").into_response(),
+        _ => StatusCode::OK.into_response(),
+    };
+    Ok((channel, response))
+}
+
+/// What Twilio's fallback address answers, which needs nothing of ours to be there: so it is also
+/// for whoever asks.
+async fn fall_back() -> Response {
+    ([(CONTENT_TYPE, XML)], twilio::FALLBACK).into_response()
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Refusal> {
@@ -194,12 +303,13 @@ async fn read(
     webhooks: &Webhooks,
     headers: &HeaderMap,
     body: Body,
+    most: usize,
 ) -> Result<bytes::Bytes, Refusal> {
     // Said beforehand, it need not be sent to be refused.
     let length = headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if length.is_some_and(|length| length > MAX_BODY_BYTES) {
+    if length.is_some_and(|length| length > most) {
         return Err(Refusal::TooLarge);
     }
     let reading = async {
@@ -209,7 +319,7 @@ async fn read(
         while let Some(piece) = pieces.next().await {
             // Who does not send to the end hears no answer.
             let piece = piece.map_err(|_| Refusal::TooSlow)?;
-            if whole.len() + piece.len() > MAX_BODY_BYTES {
+            if whole.len() + piece.len() > most {
                 return Err(Refusal::TooLarge);
             }
             // Room goes to who has sent something, not to who says that they will.
@@ -234,8 +344,7 @@ fn kept_headers(headers: &HeaderMap) -> Value {
     Value::Object(kept.collect())
 }
 
-fn count(outcome: &'static str) {
-    let channel = Channel::Whatsapp.as_str();
+fn count(channel: &'static str, outcome: &'static str) {
     metrics::counter!("webhook_deliveries_total", "channel" => channel, "outcome" => outcome)
         .increment(1);
 }

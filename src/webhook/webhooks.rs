@@ -3,28 +3,30 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use http::Uri;
 use quick_cache::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::delivery::{self, Delivery};
+use super::delivery::{self, NewDelivery};
 use super::lane::Lanes;
 use super::quarantine::{self, QuarantineFilter, Quarantined};
-use super::verified::Verified;
 use super::worker::{ROOM, read, room};
 use crate::channel::Channel;
 use crate::error::{Chain, Error};
-use crate::ids::{AppId, DeliveryId};
+use crate::ids::DeliveryId;
 use crate::master_key::Sealer;
 use crate::page::PageSize;
-use crate::tenant::{App, Provider, TenantDirectory};
+use crate::provider::twilio;
+use crate::tenant::{App, ChannelSettings, TenantDirectory};
 
 /// What bodies may have together while they are read, in bytes.
 const READING: usize = 256 * 1024 * 1024;
 /// How many apps, or keys of none, are kept in mind.
 const APPS: usize = 1024;
+/// How many tokens are kept in mind of webhooks whose bodies are not signed.
+const TOKENS: usize = 65_536;
 /// How long apps are believed to be as they were read.
 const FRESH: Duration = Duration::from_millis(500);
 
@@ -37,11 +39,13 @@ pub(super) struct Inner {
     pub(super) sealer: Sealer,
     pub(super) days: u32,
     pub(super) quarantine_days: u32,
+    public_url: Option<String>,
     pub(super) room: Arc<Semaphore>,
     reading: Arc<Semaphore>,
     pub(super) lanes: Lanes,
     pub(super) tasks: TaskTracker,
-    apps: Cache<Option<AppId>, ReadApps>,
+    apps: Cache<(Channel, Option<Uuid>), ReadApps>,
+    tokens: Cache<String, [u8; 32]>,
 }
 
 /// Apps, and when they were read.
@@ -57,6 +61,8 @@ pub struct WebhooksOptions {
     pub days: u32,
     /// How long those with items in quarantine are kept, in days.
     pub quarantine_days: u32,
+    /// Where providers reach the sidecar, without a slash at the end.
+    pub public_url: Option<String>,
 }
 
 impl Webhooks {
@@ -67,26 +73,57 @@ impl Webhooks {
             sealer: options.sealer,
             days: options.days,
             quarantine_days: options.quarantine_days,
+            public_url: options.public_url,
             room: Arc::new(Semaphore::new(ROOM)),
             reading: Arc::new(Semaphore::new(READING)),
             lanes: Lanes::new(),
             tasks: TaskTracker::new(),
             apps: Cache::new(APPS),
+            tokens: Cache::new(TOKENS),
         }))
     }
 
-    /// The apps that may have signed: the one with that key, or those of the deployment.
-    pub(super) async fn apps(&self, key: Option<AppId>) -> Result<Arc<Vec<App>>, Error> {
-        if let Some((read_at, apps)) = self.0.apps.get(&key)
+    /// The apps that may have signed: the one that has that key or whose account has it, or those of
+    /// the deployment.
+    pub(super) async fn apps(
+        &self,
+        channel: Channel,
+        key: Option<Uuid>,
+    ) -> Result<Arc<Vec<App>>, Error> {
+        if let Some((read_at, apps)) = self.0.apps.get(&(channel, key))
             && read_at.elapsed() < FRESH
         {
             return Ok(apps);
         }
         let read_at = Instant::now();
-        let apps = Arc::new(self.0.tenants.apps(Provider::Meta, key).await?);
+        let apps = Arc::new(self.0.tenants.apps(channel, key).await?);
         // Also that there is none: what strangers make up costs no query each time.
-        self.0.apps.insert(key, (read_at, apps.clone()));
+        self.0.apps.insert((channel, key), (read_at, apps.clone()));
         Ok(apps)
+    }
+
+    /// The addresses that a provider may have signed for a request to this one: none of them comes
+    /// from the request but its path, since whoever sends it chooses the host.
+    pub(super) fn urls(&self, uri: &Uri) -> Vec<String> {
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let public = self.0.public_url.iter();
+        public.map(|url| format!("{url}{path}")).collect()
+    }
+
+    /// Tells whether a token has come with another body before: whoever overheard it says something
+    /// of their own. The same body again is the provider's.
+    pub(super) fn is_used_by_another(&self, token: String, body: &[u8]) -> bool {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
+        let Ok(digest) = <[u8; 32]>::try_from(digest.as_ref()) else {
+            return true;
+        };
+        match self.0.tokens.get(&token) {
+            Some(known) => known != digest,
+            None => {
+                self.0.tokens.insert(token, digest);
+                false
+            }
+        }
     }
 
     /// Room for a piece of a body that is being read, if there is any.
@@ -96,42 +133,42 @@ impl Webhooks {
     }
 
     /// Commits a delivery, and applies it behind the answer.
-    pub(super) async fn take(
-        &self,
-        channel: Channel,
-        headers: &serde_json::Value,
-        body: Verified<Bytes>,
-        correlation_id: String,
-    ) -> Result<(), Error> {
+    pub(super) async fn take(&self, new: NewDelivery) -> Result<(), Error> {
         // When there is no room for it, it goes to the queue.
-        let room = self.0.room.clone().try_acquire_many_owned(room(&body)).ok();
+        let room = room(&new.body);
+        let room = self.0.room.clone().try_acquire_many_owned(room).ok();
         let lease = room.as_ref().map(|_| Uuid::now_v7());
         let mut conn = self.0.tenants.directory_conn().await?;
-        let sealer = &self.0.sealer;
-        let id = delivery::keep(
-            &mut conn,
-            sealer,
-            channel,
-            headers,
-            &body,
-            &correlation_id,
-            lease,
-        )
-        .await?;
+        let id = delivery::keep(&mut conn, &self.0.sealer, &new, lease).await?;
         drop(conn);
         if let (Some(room), Some(lease)) = (room, lease) {
-            let delivery = Delivery {
-                id,
-                channel,
-                body,
-                correlation_id,
-                attempts: 1,
-                lease,
-                taken_at: Instant::now(),
-            };
-            self.spawn(delivery, room).await;
+            self.spawn(new.begun(id, lease), room).await;
         }
         Ok(())
+    }
+
+    /// What Twilio is to do with the call that a webhook tells of.
+    pub(super) async fn twiml(&self, new: &NewDelivery) -> Result<String, Error> {
+        let (channel, app, account) = (new.channel, new.app.id, new.app.account);
+        let route = self
+            .0
+            .tenants
+            .route_without_key(channel, app, account)
+            .await?;
+        let settings = route.and_then(|route| {
+            let settings = serde_json::from_value(route.settings).ok()?;
+            match settings {
+                ChannelSettings::TwilioCall(settings) => Some((route.account, settings)),
+                _ => None,
+            }
+        });
+        Ok(match settings {
+            Some((account, settings)) => {
+                let path = format!("/webhooks/{}/{account}", channel.as_str());
+                twilio::answer(&settings, &new.content_type(), &new.body, &path)
+            }
+            None => "<Response/>".to_owned(),
+        })
     }
 
     /// Waits for the deliveries that are being applied.

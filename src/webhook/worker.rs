@@ -15,8 +15,9 @@ use super::webhooks::Webhooks;
 use crate::channel::Channel;
 use crate::error::{Chain, Error};
 use crate::inbox::{Effect, Inbound, Origin, record};
-use crate::provider::whatsapp;
-use crate::tenant::{Route, TenantScope, TenantState};
+use crate::provider::messenger::{self, Product};
+use crate::provider::{personal_whatsapp, twilio, whatsapp, zendesk};
+use crate::tenant::{Provider, Route, TenantScope, TenantState};
 
 /// How many deliveries are taken up from the queue in one step.
 const TAKEN_UP: i64 = 16;
@@ -46,12 +47,28 @@ pub struct Item {
 pub enum Content {
     /// Something for the inbox.
     Inbound(Inbound),
+    /// What the provider says of the account, in its own word.
+    AccountState(String),
     /// Nothing that we act on; the word says what, for the count.
     Ignored(&'static str),
     /// Something that we cannot act on yet; the word says what.
     Unsupported(String),
     /// Not what the provider documents; the words say why, without content.
     Unreadable(String),
+}
+
+impl Item {
+    /// Whether it is for an account that it does not name.
+    fn needs_account(&self) -> bool {
+        self.route_key.is_empty() && !matches!(self.content, Content::Ignored(_))
+    }
+}
+
+/// Where items go.
+#[derive(Default)]
+struct Routes {
+    by_key: Vec<Route>,
+    without_key: Option<Route>,
 }
 
 /// What became of the items of a delivery.
@@ -193,10 +210,7 @@ impl Webhooks {
                 return Ok(outcome);
             }
         };
-        let mut keys: Vec<&str> = items.iter().map(|item| item.route_key.as_str()).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let routes = self.0.tenants.routes(channel, &keys).await?;
+        let routes = self.routes(delivery, items).await?;
         let mut scopes: HashMap<Uuid, Result<TenantScope, Error>> = HashMap::new();
         let mut waiting = HashSet::new();
         let mut held_since = delivery.taken_at;
@@ -211,8 +225,12 @@ impl Webhooks {
                     return Err(Error::internal("somebody else has taken the delivery up"));
                 }
             }
-            let route = routes.iter().find(|route| route.key == item.route_key);
-            let place = (number, item.route_key.as_str(), route);
+            let key = format!("{}{}", delivery.route_prefix, item.route_key);
+            let route = match item.route_key.as_str() {
+                "" => routes.without_key.as_ref(),
+                _ => routes.by_key.iter().find(|route| route.key == key),
+            };
+            let place = (number, key.as_str(), route);
             let refused = match (&item.content, route) {
                 (Content::Ignored(what), _) => {
                     count(channel, what);
@@ -233,6 +251,16 @@ impl Webhooks {
                 (_, Some(route)) if route.state != TenantState::Active => {
                     let state = route.state.as_str();
                     (Reason::UnknownAccount, format!("the tenant is {state}"))
+                }
+                (_, Some(route)) if route.disabled_at.is_some() => {
+                    (Reason::UnknownAccount, "the account is disabled".to_owned())
+                }
+                (Content::AccountState(state), Some(route)) => {
+                    let at = delivery.received_at();
+                    self.0.tenants.note_state(route.account, state, at).await?;
+                    count(channel, "account_state");
+                    outcome.news = true;
+                    continue;
                 }
                 (Content::Unsupported(kind), _) => (Reason::Unsupported, kind.clone()),
                 (Content::Unreadable(why), _) => (Reason::Unreadable, why.clone()),
@@ -281,6 +309,31 @@ impl Webhooks {
         Ok(outcome)
     }
 
+    /// Finds out where the items of a delivery go.
+    async fn routes(&self, delivery: &Delivery, items: &[Item]) -> Result<Routes, Error> {
+        let (channel, prefix) = (delivery.channel, &delivery.route_prefix);
+        let named = items.iter().filter(|item| !item.route_key.is_empty());
+        let mut keys: Vec<String> = named
+            .map(|item| format!("{prefix}{}", item.route_key))
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let mut routes = Routes::default();
+        if !keys.is_empty() {
+            routes.by_key = self.0.tenants.routes(channel, &keys).await?;
+        }
+        if items.iter().any(Item::needs_account) {
+            let (app, account) = (delivery.body.app(), delivery.account);
+            routes.without_key = self
+                .0
+                .tenants
+                .route_without_key(channel, app, account)
+                .await?;
+        }
+        Ok(routes)
+    }
+
     async fn quarantine(
         &self,
         delivery: &Delivery,
@@ -312,8 +365,20 @@ pub(super) type Items = Result<Vec<Item>, String>;
 
 /// Reads the items of a delivery.
 pub(super) fn read(delivery: &Delivery) -> Items {
+    let (body, content_type) = (&delivery.body, delivery.content_type.as_str());
+    let at = delivery.received_at();
     let reading = AssertUnwindSafe(|| match delivery.channel {
-        Channel::Whatsapp => whatsapp::items(&delivery.body),
+        Channel::Whatsapp => whatsapp::items(body),
+        Channel::Messenger => messenger::items(Product::Messenger, body),
+        Channel::Instagram => messenger::items(Product::Instagram, body),
+        Channel::TwilioWhatsapp => twilio::messages(content_type, body, at),
+        Channel::TwilioCall => twilio::calls(content_type, body, at),
+        Channel::PersonalWhatsapp if delivery.provider == Provider::Evolution => {
+            personal_whatsapp::evolution_items(body)
+        }
+        Channel::PersonalWhatsapp => personal_whatsapp::waha_items(body),
+        Channel::Zendesk if delivery.provider == Provider::Sunshine => zendesk::conversations(body),
+        Channel::Zendesk => zendesk::tickets(body),
         other => Err(format!("webhooks of `{}` are not read yet", other.as_str())),
     });
     std::panic::catch_unwind(reading).unwrap_or_else(|_| {

@@ -12,6 +12,7 @@ mod admin_port;
 mod attachments;
 mod attempts;
 mod bulk;
+mod channels;
 mod commands;
 mod connections;
 mod contacts;

@@ -15,8 +15,8 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Request};
 
 use crate::harness::{
-    APP_SECRET, Keys, Tables, TestServer, TestTenant, Whatsapp, eventually, refusal, sample, sign,
-    within,
+    APP_SECRET, Keys, Tables, TestServer, TestTenant, Whatsapp, eventually, json_of, refusal,
+    sample, sign, unsupported, within,
 };
 
 /// Everything that a customer's message leaves behind.
@@ -253,28 +253,7 @@ async fn each_kind_of_message_is_what_its_sample_says() {
 
 /// The metadata of a message as JSON.
 fn metadata(message: &Message) -> Json {
-    object(message.metadata.as_ref().unwrap())
-}
-
-fn object(object: &prost_types::Struct) -> Json {
-    let fields = object.fields.iter();
-    Json::Object(
-        fields
-            .map(|(key, value)| (key.clone(), to_json(value)))
-            .collect(),
-    )
-}
-
-fn to_json(value: &prost_types::Value) -> Json {
-    use prost_types::value::Kind;
-    match value.kind.as_ref().unwrap() {
-        Kind::NullValue(_) => Json::Null,
-        Kind::NumberValue(number) => json!(number),
-        Kind::StringValue(text) => json!(text),
-        Kind::BoolValue(is) => json!(is),
-        Kind::StructValue(fields) => object(fields),
-        Kind::ListValue(list) => list.values.iter().map(to_json).collect(),
-    }
+    json_of(message.metadata.as_ref().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -675,11 +654,12 @@ async fn what_came_before_its_account_was_connected_is_replayed() {
 async fn an_item_in_quarantine_is_replayed_by_its_own_tenant_alone() {
     let server = TestServer::start().await;
     let account = Whatsapp::connected(&server).await;
-    account.post_sample(&server, "10_reaction.json").await;
+    let poll = unsupported(&account.number);
+    assert_eq!(account.post(&server, &poll).await, 200);
     applied(&account).await;
     let item = quarantined(&server, &account.tenant).await.remove(0);
     assert_eq!(item.reason(), QuarantineReason::Unsupported);
-    assert_eq!(item.detail, "reaction");
+    assert_eq!(item.detail, "edit of poll");
     assert_eq!(item.route_key, account.number);
     let mut admin = server.tenant_admin();
     let replay = |tenant: String| ReplayQuarantinedItemRequest {

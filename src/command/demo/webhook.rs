@@ -16,7 +16,7 @@ use crate::pb::connect_channel_account_request::Settings;
 use crate::pb::inbox_service_client::InboxServiceClient;
 use crate::pb::tenant_admin_service_client::TenantAdminServiceClient;
 use crate::pb::{self, channel_account};
-use crate::provider::meta;
+use crate::provider::signature::meta;
 
 /// What the demonstration's account and app are called by their provider.
 const NUMBER: &str = "100000000000001";
@@ -127,6 +127,7 @@ async fn connect(
                 app_secret: secret.to_owned(),
                 ..Default::default()
             }),
+            ..Default::default()
         };
         match admin.connect_channel_account(client.request(request)).await {
             Ok(answer) => {

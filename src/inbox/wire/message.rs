@@ -12,6 +12,7 @@ use crate::inbox::deletion::Deletion;
 use crate::inbox::message::{Direction, Location, Message, MessageType, NewMessage};
 use crate::inbox::message_list;
 use crate::inbox::message_status::{MessageStatus, StatusReport};
+use crate::inbox::reaction::Reactions;
 use crate::inbox::revision::{Edit, Revision, RevisionKind};
 use crate::page::PageSize;
 use crate::pb;
@@ -499,6 +500,20 @@ impl From<Message> for pb::Message {
             delete_time: message.deleted_at.map(to_timestamp),
             etag,
             imported: message.imported,
+            reactions: reactions(message.reactions),
         }
     }
+}
+
+/// The reactions that stand: one that was taken back is kept for its order alone.
+fn reactions(reactions: Reactions) -> Vec<pb::Reaction> {
+    let standing = reactions.0.into_iter();
+    standing
+        .filter(|reaction| !reaction.emoji.is_empty())
+        .map(|reaction| pb::Reaction {
+            time: reaction.at().map(to_timestamp),
+            emoji: reaction.emoji,
+            contact_identifier: reaction.by,
+        })
+        .collect()
 }

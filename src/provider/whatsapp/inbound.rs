@@ -2,26 +2,16 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use crate::field::{MAX_METADATA_BYTES, MAX_METADATA_DEPTH};
 use crate::inbox::{
-    Amendment, AmendmentKind, Direction, Inbound, InboundMessage, Location, MessageStatus,
-    MessageType, NewIdentity, Person, Receipt,
+    Amendment, AmendmentKind, Direction, FileSource, Inbound, InboundFile, InboundMessage,
+    Location, MessageStatus, MessageType, NewIdentity, Person, Receipt, Thread,
 };
-use crate::provider::lenient::{self, cut, depth, id, list, number, seconds, text, without_nul};
+use crate::provider::lenient::{self, cut, id, list, number, seconds, text, without_nul};
+use crate::provider::metadata::Metadata;
+use crate::provider::{MAX_EMOJI_BYTES, MAX_ITEMS, MAX_NAME_BYTES, MAX_TEXT_BYTES, UNSUPPORTED};
 use crate::webhook::{Content, Item, Verified};
-
-/// The most items that a webhook may have; the documented most is 1,000.
-const MAX_ITEMS: usize = 10_000;
-/// The most that a text may have; the rest stays in the delivery.
-const MAX_TEXT_BYTES: usize = 64 * 1024;
-/// The most of a raw message that goes into the metadata.
-const MAX_RAW_BYTES: usize = 16 * 1024;
-/// The longest name of a person, and of what is said about a failure, in bytes.
-const MAX_NAME_BYTES: usize = 1024;
-/// What agents read where the provider says no more.
-const UNSUPPORTED: &str = "Unsupported message";
 
 /// Reads the items of a webhook, in order.
 ///
@@ -122,7 +112,7 @@ fn message_of(contacts: &Contacts<'_>, message: &Value) -> Content {
     };
     let kind = text(message, "/type");
     match kind.as_str() {
-        "reaction" => return Content::Unsupported(kind),
+        "reaction" => return reaction_of(message, provider_id),
         "edit" | "revoke" => {
             let customer = (id(message, "/from"), id(message, "/from_user_id"));
             return amendment_of(message, &kind, provider_id, customer);
@@ -165,7 +155,8 @@ fn echo_of(echo: &Value) -> Content {
     let kind = text(echo, "/type");
     let customer = (id(echo, "/to"), id(echo, "/to_user_id"));
     match kind.as_str() {
-        "reaction" => return Content::Unsupported(kind),
+        // What the business itself thinks of a message is no news of a customer.
+        "reaction" => return Content::Ignored("own_reaction"),
         "edit" | "revoke" => return amendment_of(echo, &kind, provider_id, customer),
         _ => {}
     }
@@ -181,6 +172,41 @@ fn echo_of(echo: &Value) -> Content {
         name: String::new(),
     };
     content_of(echo, &kind, provider_id, Direction::Outbound, person)
+}
+
+/// That a customer reacted to a message, or took that back. The order is their time.
+fn reaction_of(message: &Value, provider_id: String) -> Content {
+    let Some(target) = id(message, "/reaction/message_id") else {
+        return Content::Unreadable("`reaction` without `message_id`".to_owned());
+    };
+    let identifiers = identifiers(
+        id(message, "/from").as_deref(),
+        id(message, "/from_user_id").as_deref(),
+    );
+    if identifiers.is_empty() {
+        return Content::Unreadable("`reaction` without the customer".to_owned());
+    }
+    let mut emoji = text(message, "/reaction/emoji");
+    cut(&mut emoji, MAX_EMOJI_BYTES);
+    Content::Inbound(Inbound::Amendment(Amendment {
+        provider_id: target,
+        kind: AmendmentKind::Reaction,
+        occurrence: provider_id,
+        place: seconds(message, "/timestamp").map_or(0, |at| at.timestamp_millis()),
+        text: emoji,
+        identifiers,
+    }))
+}
+
+/// The file of a message, if it has one: Meta tells its id, by which it is fetched.
+fn file_of(message_type: MessageType, body: &Value) -> Option<InboundFile> {
+    let is_file = !matches!(message_type, MessageType::Text | MessageType::Location);
+    let media = id(body, "/id").filter(|_| is_file)?;
+    Some(InboundFile {
+        name: text(body, "/filename"),
+        content_type: text(body, "/mime_type"),
+        source: FileSource::Media(media),
+    })
 }
 
 /// That a message was edited or called back, by whichever side. The order of the edits is their
@@ -266,7 +292,7 @@ fn content_of(
     person: Person,
 ) -> Content {
     let body = message.get(kind).unwrap_or(&Value::Null);
-    let mut metadata = Map::new();
+    let mut metadata = Metadata::default();
     let (message_type, mut words) = match kind {
         "text" => (MessageType::Text, text(body, "/body")),
         "image" | "sticker" => (MessageType::Image, text(body, "/caption")),
@@ -295,13 +321,13 @@ fn content_of(
         UNSUPPORTED.clone_into(&mut words);
     }
     if cut(&mut words, MAX_TEXT_BYTES) {
-        metadata.insert("text_cut".to_owned(), Value::Bool(true));
+        metadata.set("text_cut", true);
     }
     if kind != message_type.as_str() {
-        metadata.insert("raw_kind".to_owned(), Value::from(kind));
+        metadata.set("raw_kind", kind);
     }
     if direction == Direction::Outbound {
-        metadata.insert("source".to_owned(), Value::from("external"));
+        metadata.set("source", "external");
     }
     for (key, value) in [
         ("context", message.get("context")),
@@ -310,18 +336,7 @@ fn content_of(
         ("unsupported", message.get("unsupported")),
         (kind, (kind != "text").then_some(body)),
     ] {
-        if let Some(value) = value.filter(|value| !value.is_null()) {
-            if value.to_string().len() > MAX_RAW_BYTES {
-                metadata.insert(format!("{key}_cut"), Value::Bool(true));
-            } else {
-                metadata.insert(key.to_owned(), without_nul(value.clone()));
-            }
-        }
-    }
-    let mut metadata = Value::Object(metadata);
-    let too_deep = depth(&metadata) > MAX_METADATA_DEPTH;
-    if too_deep || metadata.to_string().len() > MAX_METADATA_BYTES {
-        metadata = json!({"metadata_cut": true});
+        metadata.keep(key, value);
     }
     Content::Inbound(Inbound::Message(Box::new(InboundMessage {
         provider_id,
@@ -332,7 +347,10 @@ fn content_of(
         person,
         reply_to: id(message, "/context/id"),
         at: seconds(message, "/timestamp"),
-        metadata,
+        metadata: metadata.finish(),
+        files: file_of(message_type, body).into_iter().collect(),
+        thread: Thread::default(),
+        automatic: false,
     })))
 }
 
@@ -375,7 +393,7 @@ fn cards(cards: &Value) -> String {
     lines.join("\n")
 }
 
-fn interactive(body: &Value, metadata: &mut Map<String, Value>) -> String {
+fn interactive(body: &Value, metadata: &mut Metadata) -> String {
     match text(body, "/type").as_str() {
         "button_reply" => text(body, "/button_reply/title"),
         "list_reply" => text(body, "/list_reply/title"),
@@ -383,7 +401,7 @@ fn interactive(body: &Value, metadata: &mut Map<String, Value>) -> String {
             let answers = text(body, "/nfm_reply/response_json");
             // What cannot be read stays what it is, a text in the raw object.
             if let Ok(answers) = serde_json::from_str::<Value>(&answers) {
-                metadata.insert("flow".to_owned(), without_nul(answers));
+                metadata.keep("flow", Some(&without_nul(answers)));
             }
             let words = text(body, "/nfm_reply/body");
             if words.is_empty() {

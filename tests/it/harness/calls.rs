@@ -9,7 +9,7 @@ use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
 use super::dynamic::Method;
-use super::whatsapp::{APP_SECRET, new_number, sample, sign};
+use super::whatsapp::{APP_SECRET, new_number, sign, unsupported};
 use super::{TestServer, eventually};
 
 /// A tenant that has something of everything.
@@ -292,7 +292,7 @@ impl Filled {
         second["whatsapp"]["phoneNumberId"] = json!(new_number());
         call("ConnectChannelAccount", second).await;
         for _ in 0..2 {
-            let body = sample("10_reaction.json", &filled.phone_number);
+            let body = unsupported(&filled.phone_number);
             let signature = sign(APP_SECRET, &body);
             let headers = [("x-hub-signature-256", signature.as_str())];
             let taken = server
@@ -300,7 +300,7 @@ impl Filled {
                 .await;
             assert_eq!(taken.0, 200);
         }
-        eventually("two reactions are in quarantine", async || {
+        eventually("two items are in quarantine", async || {
             let list = json!({"tenant": filled.slug});
             let items = call("ListQuarantinedItems", list).await;
             let items = items["items"].as_array().cloned().unwrap_or_default();

@@ -5,6 +5,7 @@ mod certificates;
 mod credentials;
 mod dynamic;
 mod postgres;
+mod provider;
 mod refusal;
 mod rest;
 mod server;
@@ -18,13 +19,14 @@ pub use certificates::Certificates;
 pub use credentials::{Keys, bearer, ed_header, now};
 pub use dynamic::{Field, Method, call_raw};
 pub use postgres::{admin, connect, content, database_url, folder};
+pub use provider::{PUBLIC_URL, Provider};
 pub use refusal::Refusal;
 pub use rest::{Binding, camel, canonical, short};
 pub use server::{Answer, TestServer, exchange, http, http_get};
 pub use service::{Folder, Service, durable};
 pub use tables::Tables;
 pub use tenant::TestTenant;
-pub use whatsapp::{APP_SECRET, Whatsapp, sample, sign};
+pub use whatsapp::{APP_SECRET, Whatsapp, sample, sign, unsupported};
 
 use std::time::{Duration, Instant};
 
@@ -79,5 +81,26 @@ pub async fn within<F: AsyncFnMut() -> bool>(limit: Duration, what: &str, mut ho
     while !holds().await {
         assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Free data as JSON.
+pub fn json_of(object: &prost_types::Struct) -> serde_json::Value {
+    let fields = object.fields.iter();
+    fields
+        .map(|(key, value)| (key.clone(), json_of_value(value)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+fn json_of_value(value: &prost_types::Value) -> serde_json::Value {
+    use prost_types::value::Kind;
+    match value.kind.as_ref().unwrap() {
+        Kind::NullValue(_) => serde_json::Value::Null,
+        Kind::NumberValue(number) => serde_json::json!(number),
+        Kind::StringValue(text) => serde_json::json!(text),
+        Kind::BoolValue(is) => serde_json::json!(is),
+        Kind::StructValue(fields) => json_of(fields),
+        Kind::ListValue(list) => list.values.iter().map(json_of_value).collect(),
     }
 }

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
+use super::PUBLIC_URL;
 use super::postgres::{database_url, folder};
 use super::{Keys, TestTenant};
 
@@ -75,6 +76,7 @@ impl TestServer {
         config.grpc_port = 0;
         config.metrics_port = 0;
         config.db_connections = 20;
+        config.public_url = Some(PUBLIC_URL.to_owned());
         change(&mut config);
         let server = match Server::start(config).await {
             Ok(server) => server,

@@ -36,6 +36,15 @@ pub fn sample(file: &str, number: &str) -> Vec<u8> {
     body.replace(RECORDED_NUMBER, number).into_bytes()
 }
 
+/// A recorded webhook that says what the service cannot apply: a text that became a poll.
+pub fn unsupported(number: &str) -> Vec<u8> {
+    let body = String::from_utf8(sample("26_edit.json", number)).unwrap();
+    let mut body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    body["entry"][0]["changes"][0]["value"]["messages"][0]["edit"]["message"] =
+        serde_json::json!({"type": "poll", "poll": {}});
+    body.to_string().into_bytes()
+}
+
 /// Signs as Meta does, by other code than the service's.
 pub fn sign(secret: &str, body: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
@@ -84,6 +93,7 @@ impl Whatsapp {
                 verify_token: "vt-samples-7Qm2".to_owned(),
                 access_token: String::new(),
             }),
+            ..Default::default()
         }
     }
 

@@ -1,9 +1,9 @@
 //! What Meta's products have in common: the signature of webhooks, the proof of a subscription.
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::hmac;
+use aws_lc_rs::hmac::HMAC_SHA256;
 use http::HeaderMap;
 
+use super::{digest, header};
 use crate::hex;
 
 /// Carries the signature: `sha256=` and 64 hexadecimal digits.
@@ -12,42 +12,23 @@ const DIGEST_BYTES: usize = 32;
 
 /// Reads the signature of a webhook; `None` where there is none, two, or one that is none.
 pub fn signature(headers: &HeaderMap) -> Option<[u8; DIGEST_BYTES]> {
-    let mut all = headers.get_all(SIGNATURE).iter();
-    let (Some(only), None) = (all.next(), all.next()) else {
-        return None;
-    };
-    let digits = only.as_bytes().strip_prefix(b"sha256=")?;
-    if digits.len() != DIGEST_BYTES * 2 {
-        return None;
-    }
-    let mut digest = [0; DIGEST_BYTES];
-    for (byte, pair) in digest.iter_mut().zip(digits.chunks_exact(2)) {
-        let [high, low] = pair else { return None };
-        let high = char::from(*high).to_digit(16)?;
-        let low = char::from(*low).to_digit(16)?;
-        *byte = u8::try_from(high * 16 + low).ok()?;
-    }
-    Some(digest)
+    let digits = header::only(headers, SIGNATURE)?.strip_prefix(b"sha256=")?;
+    digest::from_hex(digits)
 }
 
 /// Tells whether an app's secret made a signature of a body.
 pub fn is_signed_by(secret: &str, body: &[u8], signature: &[u8]) -> bool {
-    if secret.is_empty() {
-        return false;
-    }
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    hmac::verify(&key, body, signature).is_ok()
+    digest::is_signed_by(HMAC_SHA256, secret, &[body], signature)
 }
 
 /// Tells whether a subscription proves that it is meant for an app.
 pub fn is_token(expected: &str, given: &str) -> bool {
-    !expected.is_empty() && verify_slices_are_equal(expected.as_bytes(), given.as_bytes()).is_ok()
+    digest::is_secret(expected, given)
 }
 
 /// Signs a body as Meta does.
 pub fn sign(secret: &str, body: &[u8]) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    let digest = hmac::sign(&key, body);
+    let digest = digest::sign(HMAC_SHA256, secret, &[body]);
     format!("sha256={}", hex::digits(digest.as_ref()))
 }
 

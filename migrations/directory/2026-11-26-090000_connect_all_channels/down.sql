@@ -1,0 +1,10 @@
+ALTER TABLE directory.deliveries DROP COLUMN route_prefix;
+ALTER TABLE directory.deliveries DROP COLUMN account_id;
+ALTER TABLE directory.deliveries DROP COLUMN provider;
+ALTER TABLE directory.channel_accounts DROP COLUMN provider_state_at;
+ALTER TABLE directory.channel_accounts DROP COLUMN provider_state;
+ALTER TABLE directory.channel_accounts DROP COLUMN disabled_at;
+ALTER TABLE directory.provider_apps DROP COLUMN previous_expires_at;
+DELETE FROM directory.provider_apps WHERE provider <> 'meta';
+ALTER TABLE directory.provider_apps DROP CONSTRAINT provider_apps_provider_check;
+ALTER TABLE directory.provider_apps ADD CONSTRAINT provider_apps_provider_check CHECK (provider IN ('meta'));

@@ -1,0 +1,392 @@
+//! What the webhooks of Evolution API say, in our neutral terms.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::address::{message_id, people};
+use crate::inbox::{
+    Amendment, AmendmentKind, Direction, FileSource, Inbound, InboundFile, InboundMessage,
+    Location, MessageStatus, MessageType, Person, Receipt, Thread,
+};
+use crate::provider::lenient::{self, cut, id, instant, list, number, text};
+use crate::provider::metadata::Metadata;
+use crate::provider::{MAX_EMOJI_BYTES, MAX_ITEMS, MAX_NAME_BYTES, MAX_TEXT_BYTES, UNSUPPORTED};
+use crate::webhook::{Content, Item, Verified};
+
+/// How many wrappers are taken off a message.
+const MOST_WRAPPERS: usize = 8;
+/// What a message can be wrapped in.
+const WRAPPERS: [&str; 6] = [
+    "ephemeralMessage",
+    "viewOnceMessage",
+    "viewOnceMessageV2",
+    "viewOnceMessageV2Extension",
+    "documentWithCaptionMessage",
+    "editedMessage",
+];
+
+/// Reads the items of a webhook.
+///
+/// # Errors
+/// The body is no JSON, or names no instance.
+pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
+    let body = lenient::json(body).map_err(|error| {
+        // The library's words quote nothing of the body.
+        format!("the body is no JSON: {error}")
+    })?;
+    let instance = id(&body, "/instance").ok_or("a webhook without `instance`")?;
+    let event = text(&body, "/event")
+        .to_lowercase()
+        .replace(['_', '-'], ".");
+    let none = Value::Null;
+    let data = body.get("data").unwrap_or(&none);
+    // Some versions tell one thing, some a list.
+    let all = data
+        .as_array()
+        .map_or(std::slice::from_ref(data), Vec::as_slice);
+    if all.len() > MAX_ITEMS {
+        return Err(format!("the body has more than {MAX_ITEMS} items"));
+    }
+    let item = |data: &Value| Item {
+        route_key: instance.clone(),
+        content: content(&event, data, instant_of(&body)),
+    };
+    Ok(all.iter().map(item).collect())
+}
+
+/// When the gateway sent the webhook.
+fn instant_of(body: &Value) -> Option<DateTime<Utc>> {
+    let at = DateTime::parse_from_rfc3339(&text(body, "/date_time")).ok()?;
+    lenient::not_ahead(at.to_utc())
+}
+
+fn content(event: &str, data: &Value, at: Option<DateTime<Utc>>) -> Content {
+    match event {
+        "messages.upsert" | "send.message" => message(data),
+        "messages.update" => receipt(data, at),
+        "messages.edited" => edit(data),
+        "messages.delete" => withdrawal(data.get("key").unwrap_or(data)),
+        "connection.update" => {
+            let state = text(data, "/state");
+            let reason = id(data, "/statusReason").map(|reason| format!(" {reason}"));
+            Content::AccountState(format!("{state}{}", reason.unwrap_or_default()))
+        }
+        _ => Content::Ignored("other_event"),
+    }
+}
+
+fn is_from_me(key: &Value) -> bool {
+    key.get("fromMe").and_then(Value::as_bool) == Some(true)
+}
+
+/// The other side of a chat of two; nobody where it is a group or the like.
+fn customer(key: &Value) -> Vec<String> {
+    people(&["/remoteJid", "/remoteJidAlt"].map(|path| text(key, path)))
+}
+
+fn id_at(value: &Value, path: &str) -> Option<String> {
+    message_id(&id(value, path)?)
+}
+
+/// A time as number, text, or the halves of a long number.
+fn time(data: &Value) -> Option<DateTime<Utc>> {
+    instant(data, "/messageTimestamp").or_else(|| instant(data, "/messageTimestamp/low"))
+}
+
+/// Takes off what a message is wrapped in.
+fn unwrapped(message: &Value) -> &Value {
+    let mut message = message;
+    for _ in 0..MOST_WRAPPERS {
+        let inner = WRAPPERS
+            .iter()
+            .find_map(|wrapper| message.get(*wrapper)?.get("message"));
+        match inner {
+            Some(inner) => message = inner,
+            None => break,
+        }
+    }
+    message
+}
+
+fn message(data: &Value) -> Content {
+    let none = Value::Null;
+    let key = data.get("key").unwrap_or(&none);
+    let identifiers = customer(key);
+    if identifiers.is_empty() {
+        return Content::Ignored("group");
+    }
+    let Some(provider_id) = id_at(key, "/id") else {
+        return Content::Unreadable("a message without `key.id`".to_owned());
+    };
+    let message = unwrapped(data.get("message").unwrap_or(&none));
+    if let Some(reaction) = message.get("reactionMessage") {
+        return reacted(data, reaction, is_from_me(key), provider_id, identifiers);
+    }
+    if let Some(protocol) = message.get("protocolMessage") {
+        let kind = text(protocol, "/type");
+        let of = protocol.get("key").unwrap_or(&none);
+        return match kind.as_str() {
+            "REVOKE" => withdrawn(of, identifiers),
+            "MESSAGE_EDIT" => edited(data, of, protocol, identifiers),
+            _ => Content::Ignored("protocol"),
+        };
+    }
+    let direction = if is_from_me(key) {
+        Direction::Outbound
+    } else {
+        Direction::Inbound
+    };
+    let body = Body::of(message);
+    let mut metadata = Metadata::default();
+    let mut words = body.words;
+    if body.message_type == MessageType::Text && words.trim().is_empty() {
+        UNSUPPORTED.clone_into(&mut words);
+    }
+    if cut(&mut words, MAX_TEXT_BYTES) {
+        metadata.set("text_cut", true);
+    }
+    if body.kind != "conversation" && body.kind != "extendedTextMessage" {
+        metadata.set("raw_kind", body.kind.as_str());
+        metadata.keep(&body.kind, message.get(&body.kind));
+    }
+    metadata.set("unofficial", true);
+    if direction == Direction::Outbound {
+        metadata.set("source", "external");
+    }
+    let context = data
+        .get("contextInfo")
+        .filter(|context| context.is_object());
+    let context = context.or_else(|| message.get(&body.kind)?.get("contextInfo"));
+    let mut name = match direction {
+        Direction::Inbound => text(data, "/pushName"),
+        _ => String::new(),
+    };
+    cut(&mut name, MAX_NAME_BYTES);
+    let url = id(data, "/mediaUrl").or_else(|| id(message, "/mediaUrl"));
+    let is_file = !matches!(body.message_type, MessageType::Text | MessageType::Location);
+    let file = url.filter(|_| is_file).map(|url| InboundFile {
+        name: body.file_name,
+        content_type: body.content_type,
+        source: FileSource::Url(url),
+    });
+    Content::Inbound(Inbound::Message(Box::new(InboundMessage {
+        provider_id,
+        direction,
+        message_type: body.message_type,
+        text: words,
+        location: body.location,
+        person: Person { identifiers, name },
+        reply_to: context.and_then(|context| id_at(context, "/stanzaId")),
+        at: time(data),
+        metadata: metadata.finish(),
+        files: file.into_iter().collect(),
+        thread: Thread::default(),
+        automatic: false,
+    })))
+}
+
+/// What a message says.
+struct Body {
+    kind: String,
+    message_type: MessageType,
+    words: String,
+    location: Option<Location>,
+    content_type: String,
+    file_name: String,
+}
+
+impl Body {
+    fn of(message: &Value) -> Self {
+        let kinds = message.as_object().into_iter().flatten();
+        let mut kinds = kinds.filter(|(kind, value)| {
+            let is_body = value.is_object() || kind.as_str() == "conversation";
+            is_body && kind.as_str() != "messageContextInfo"
+        });
+        let kind = kinds.next().map_or("unknown", |(kind, _)| kind.as_str());
+        let none = Value::Null;
+        let body = message.get(kind).unwrap_or(&none);
+        let content_type = text(body, "/mimetype");
+        let mut location = None;
+        let (message_type, words) = match kind {
+            "conversation" => (MessageType::Text, text(message, "/conversation")),
+            "extendedTextMessage" => (MessageType::Text, text(body, "/text")),
+            "imageMessage" => (MessageType::Image, text(body, "/caption")),
+            "stickerMessage" => (MessageType::Image, String::new()),
+            "videoMessage" | "ptvMessage" => (MessageType::Video, text(body, "/caption")),
+            "audioMessage" => (MessageType::Audio, String::new()),
+            "documentMessage" => (MessageType::Document, text(body, "/caption")),
+            "locationMessage" | "liveLocationMessage" => {
+                location = place(body);
+                match &location {
+                    Some(_) => (MessageType::Location, String::new()),
+                    None => (MessageType::Text, text(body, "/name")),
+                }
+            }
+            "contactMessage" => (MessageType::Text, text(body, "/displayName")),
+            "contactsArrayMessage" => {
+                let names = list(body, "/contacts").iter();
+                let names: Vec<String> = names.map(|card| text(card, "/displayName")).collect();
+                (MessageType::Text, names.join("\n"))
+            }
+            "pollCreationMessage" | "pollCreationMessageV2" | "pollCreationMessageV3" => {
+                (MessageType::Text, text(body, "/name"))
+            }
+            _ => (MessageType::Text, text(body, "/text")),
+        };
+        Self {
+            kind: kind.to_owned(),
+            message_type,
+            words,
+            location,
+            content_type,
+            file_name: text(body, "/fileName"),
+        }
+    }
+}
+
+fn place(body: &Value) -> Option<Location> {
+    let latitude = number(body, "/degreesLatitude").filter(|degrees| degrees.abs() <= 90.0)?;
+    let longitude = number(body, "/degreesLongitude").filter(|degrees| degrees.abs() <= 180.0)?;
+    let mut name = text(body, "/name");
+    let mut address = text(body, "/address");
+    cut(&mut name, MAX_NAME_BYTES);
+    cut(&mut address, MAX_NAME_BYTES);
+    Some(Location {
+        latitude,
+        longitude,
+        name,
+        address,
+    })
+}
+
+fn reacted(
+    data: &Value,
+    reaction: &Value,
+    from_me: bool,
+    occurrence: String,
+    identifiers: Vec<String>,
+) -> Content {
+    if from_me {
+        return Content::Ignored("own_reaction");
+    }
+    let Some(provider_id) = id_at(reaction, "/key/id") else {
+        return Content::Unreadable("a reaction without `key.id`".to_owned());
+    };
+    let mut emoji = text(reaction, "/text");
+    cut(&mut emoji, MAX_EMOJI_BYTES);
+    Content::Inbound(Inbound::Amendment(Amendment {
+        provider_id,
+        kind: AmendmentKind::Reaction,
+        occurrence,
+        place: time(data).map_or(0, |at| at.timestamp_millis()),
+        text: emoji,
+        identifiers,
+    }))
+}
+
+fn withdrawal(key: &Value) -> Content {
+    let identifiers = customer(key);
+    if identifiers.is_empty() {
+        return Content::Ignored("group");
+    }
+    withdrawn(key, identifiers)
+}
+
+fn withdrawn(key: &Value, identifiers: Vec<String>) -> Content {
+    let Some(provider_id) = id_at(key, "/id") else {
+        return Content::Unreadable("a withdrawal of no message".to_owned());
+    };
+    Content::Inbound(Inbound::Amendment(Amendment {
+        provider_id,
+        kind: AmendmentKind::Withdrawal,
+        occurrence: String::new(),
+        place: 0,
+        text: String::new(),
+        identifiers,
+    }))
+}
+
+/// An edit that has an event of its own: its parts are at other places in other versions.
+fn edit(data: &Value) -> Content {
+    let none = Value::Null;
+    let key = data.get("key").unwrap_or(&none);
+    let identifiers = customer(key);
+    if identifiers.is_empty() {
+        return Content::Ignored("group");
+    }
+    edited(data, key, data, identifiers)
+}
+
+fn edited(data: &Value, key: &Value, edit: &Value, identifiers: Vec<String>) -> Content {
+    let Some(provider_id) = id_at(key, "/id") else {
+        return Content::Unreadable("an edit of no message".to_owned());
+    };
+    let none = Value::Null;
+    let message = edit.get("editedMessage").or_else(|| edit.get("message"));
+    let message = unwrapped(message.unwrap_or(&none));
+    let mut words = Body::of(message).words;
+    if words.trim().is_empty() {
+        UNSUPPORTED.clone_into(&mut words);
+    }
+    cut(&mut words, MAX_TEXT_BYTES);
+    let at = time(data).or_else(|| instant(edit, "/timestampMs"));
+    let place = at.map_or(0, |at| at.timestamp_millis());
+    Content::Inbound(Inbound::Amendment(Amendment {
+        provider_id,
+        kind: AmendmentKind::Edit,
+        occurrence: lenient::identifier(&format!("{place}:{words}")).unwrap_or_default(),
+        place,
+        text: words,
+        identifiers,
+    }))
+}
+
+fn receipt(data: &Value, at: Option<DateTime<Utc>>) -> Content {
+    let none = Value::Null;
+    let key = data.get("key").unwrap_or(&none);
+    let from_me = is_from_me(data) || is_from_me(key);
+    let status = text(data, "/status");
+    let status = if status.is_empty() {
+        text(data, "/update/status")
+    } else {
+        status
+    };
+    let provider_id = id_at(data, "/keyId").or_else(|| id_at(key, "/id"));
+    let Some(provider_id) = provider_id else {
+        return Content::Unreadable("a receipt without `keyId`".to_owned());
+    };
+    let reached = match status.as_str() {
+        "ERROR" => MessageStatus::Failed,
+        "PENDING" => MessageStatus::Queued,
+        "SERVER_ACK" => MessageStatus::Sent,
+        "DELIVERY_ACK" => MessageStatus::Delivered,
+        "READ" | "PLAYED" => MessageStatus::Read,
+        "DELETED" => {
+            let people = [customer(data), customer(key)];
+            let people = people.into_iter().find(|people| !people.is_empty());
+            let Some(identifiers) = people else {
+                return Content::Ignored("group");
+            };
+            return Content::Inbound(Inbound::Amendment(Amendment {
+                provider_id,
+                kind: AmendmentKind::Withdrawal,
+                occurrence: String::new(),
+                place: 0,
+                text: String::new(),
+                identifiers,
+            }));
+        }
+        _ => return Content::Ignored("other_update"),
+    };
+    if !from_me {
+        return Content::Ignored("own_receipt");
+    }
+    let failed = reached == MessageStatus::Failed;
+    Content::Inbound(Inbound::Receipt(Receipt {
+        provider_id,
+        status: reached,
+        at,
+        failure_code: None,
+        failure_message: failed.then(|| "the gateway reports an error".to_owned()),
+    }))
+}

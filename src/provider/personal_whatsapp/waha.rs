@@ -1,0 +1,278 @@
+//! What the webhooks of WAHA say, in our neutral terms.
+
+use serde_json::Value;
+
+use super::address::{message_id, people, person};
+use crate::inbox::{
+    Amendment, AmendmentKind, Direction, FileSource, Inbound, InboundFile, InboundMessage,
+    Location, MessageStatus, MessageType, Person, Receipt, Thread,
+};
+use crate::provider::lenient::{self, cut, id, instant, list, number, text};
+use crate::provider::metadata::Metadata;
+use crate::provider::{MAX_EMOJI_BYTES, MAX_NAME_BYTES, MAX_TEXT_BYTES, UNSUPPORTED};
+use crate::webhook::{Content, Item, Verified};
+
+/// Reads the item of a webhook.
+///
+/// # Errors
+/// The body is no JSON, or names no session.
+pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
+    let body = lenient::json(body).map_err(|error| {
+        // The library's words quote nothing of the body.
+        format!("the body is no JSON: {error}")
+    })?;
+    let session = id(&body, "/session").ok_or("a webhook without `session`")?;
+    Ok(vec![Item {
+        route_key: session,
+        content: content(&body),
+    }])
+}
+
+fn content(body: &Value) -> Content {
+    let none = Value::Null;
+    let payload = body.get("payload").unwrap_or(&none);
+    match text(body, "/event").as_str() {
+        // Some sessions send both of one message.
+        "message" | "message.any" => message(payload),
+        "message.reaction" => reaction(payload),
+        "message.ack" => receipt(body, payload),
+        "message.revoked" => withdrawal(payload),
+        "message.edited" => edit(payload),
+        "session.status" => Content::AccountState(text(payload, "/status")),
+        _ => Content::Ignored("other_event"),
+    }
+}
+
+/// An id, which some engines give as an object.
+fn id_at(value: &Value, path: &str) -> Option<String> {
+    let plain = id(value, path);
+    let inner = || id(value, &format!("{path}/_serialized"));
+    message_id(&plain.or_else(inner)?)
+}
+
+fn is_from_me(payload: &Value) -> bool {
+    payload.get("fromMe").and_then(Value::as_bool) == Some(true)
+}
+
+/// The other side of a chat of two; nobody where it is a group or the like.
+fn customer(payload: &Value) -> Vec<String> {
+    let path = if is_from_me(payload) { "/to" } else { "/from" };
+    people(&[text(payload, path)])
+}
+
+fn message(payload: &Value) -> Content {
+    let identifiers = customer(payload);
+    if identifiers.is_empty() {
+        return Content::Ignored("group");
+    }
+    let Some(provider_id) = id_at(payload, "/id") else {
+        return Content::Unreadable("a message without `id`".to_owned());
+    };
+    let direction = if is_from_me(payload) {
+        Direction::Outbound
+    } else {
+        Direction::Inbound
+    };
+    let location = location(payload);
+    let file = file(payload);
+    let cards = list(payload, "/vCards");
+    let has_media = payload.get("hasMedia").and_then(Value::as_bool) == Some(true);
+    let message_type = match &file {
+        Some(file) => type_of(&file.content_type),
+        None if location.is_some() => MessageType::Location,
+        None => MessageType::Text,
+    };
+    let mut metadata = Metadata::default();
+    let mut words = text(payload, "/body");
+    if words.trim().is_empty() && !cards.is_empty() {
+        let lines: Vec<String> = cards.iter().map(card).collect();
+        words = lines.join("\n");
+        metadata.set("raw_kind", "contacts");
+        metadata.keep("contacts", payload.get("vCards"));
+    }
+    if message_type == MessageType::Text && words.trim().is_empty() {
+        UNSUPPORTED.clone_into(&mut words);
+    }
+    if cut(&mut words, MAX_TEXT_BYTES) {
+        metadata.set("text_cut", true);
+    }
+    metadata.set("unofficial", true);
+    if has_media && file.is_none() {
+        metadata.set("media_missing", true);
+    }
+    if direction == Direction::Outbound {
+        metadata.set("source", "external");
+    }
+    metadata.keep("media", payload.get("media"));
+    metadata.keep("location", payload.get("location"));
+    let mut name = [
+        "/notifyName",
+        "/pushName",
+        "/_data/notifyName",
+        "/_data/Info/PushName",
+    ]
+    .map(|path| text(payload, path))
+    .into_iter()
+    .find(|name| !name.is_empty() && direction == Direction::Inbound)
+    .unwrap_or_default();
+    cut(&mut name, MAX_NAME_BYTES);
+    Content::Inbound(Inbound::Message(Box::new(InboundMessage {
+        provider_id,
+        direction,
+        message_type,
+        text: words,
+        location,
+        person: Person { identifiers, name },
+        reply_to: id_at(payload, "/replyTo/id"),
+        at: instant(payload, "/timestamp"),
+        metadata: metadata.finish(),
+        files: file.into_iter().collect(),
+        thread: Thread::default(),
+        automatic: false,
+    })))
+}
+
+/// The name on a card, and its numbers.
+fn card(card: &Value) -> String {
+    let card = match card {
+        Value::String(card) => card.clone(),
+        other => text(other, "/vcard"),
+    };
+    let value = |line: &str| {
+        line.split_once(':')
+            .map(|(_, value)| value.trim().to_owned())
+    };
+    let lines = card.lines();
+    let words = lines.filter(|line| line.starts_with("FN") || line.starts_with("TEL"));
+    let words: Vec<String> = words.filter_map(value).collect();
+    words.join(", ")
+}
+
+/// What a file is by its media type.
+fn type_of(content_type: &str) -> MessageType {
+    match content_type.split('/').next() {
+        Some("image") => MessageType::Image,
+        Some("audio") => MessageType::Audio,
+        Some("video") => MessageType::Video,
+        _ => MessageType::Document,
+    }
+}
+
+fn file(payload: &Value) -> Option<InboundFile> {
+    let url = id(payload, "/media/url")?;
+    Some(InboundFile {
+        name: text(payload, "/media/filename"),
+        content_type: text(payload, "/media/mimetype"),
+        source: FileSource::Url(url),
+    })
+}
+
+fn location(payload: &Value) -> Option<Location> {
+    let place = payload.get("location")?;
+    let latitude = number(place, "/latitude").filter(|degrees| degrees.abs() <= 90.0)?;
+    let longitude = number(place, "/longitude").filter(|degrees| degrees.abs() <= 180.0)?;
+    let mut name = text(place, "/description");
+    cut(&mut name, MAX_NAME_BYTES);
+    Some(Location {
+        latitude,
+        longitude,
+        name,
+        address: String::new(),
+    })
+}
+
+fn reaction(payload: &Value) -> Content {
+    if is_from_me(payload) {
+        return Content::Ignored("own_reaction");
+    }
+    let identifiers = customer(payload);
+    if identifiers.is_empty() {
+        return Content::Ignored("group");
+    }
+    let Some(provider_id) = id_at(payload, "/reaction/messageId") else {
+        return Content::Unreadable("a reaction without `messageId`".to_owned());
+    };
+    let mut emoji = text(payload, "/reaction/text");
+    cut(&mut emoji, MAX_EMOJI_BYTES);
+    let at = instant(payload, "/timestamp").map_or(0, |at| at.timestamp_millis());
+    Content::Inbound(Inbound::Amendment(Amendment {
+        provider_id,
+        kind: AmendmentKind::Reaction,
+        occurrence: id_at(payload, "/id").unwrap_or_else(|| format!("{at}:{emoji}")),
+        place: at,
+        text: emoji,
+        identifiers,
+    }))
+}
+
+fn receipt(body: &Value, payload: &Value) -> Content {
+    if !is_from_me(payload) {
+        return Content::Ignored("own_receipt");
+    }
+    if person(&text(payload, "/to")).is_none() {
+        return Content::Ignored("group");
+    }
+    let Some(provider_id) = id_at(payload, "/id") else {
+        return Content::Unreadable("a receipt without `id`".to_owned());
+    };
+    let status = match payload.get("ack").and_then(Value::as_i64) {
+        Some(-1) => MessageStatus::Failed,
+        Some(0) => MessageStatus::Queued,
+        Some(1) => MessageStatus::Sent,
+        Some(2) => MessageStatus::Delivered,
+        Some(3 | 4) => MessageStatus::Read,
+        _ => return Content::Unsupported("ack".to_owned()),
+    };
+    let failed = status == MessageStatus::Failed;
+    Content::Inbound(Inbound::Receipt(Receipt {
+        provider_id,
+        status,
+        at: instant(body, "/timestamp"),
+        failure_code: None,
+        failure_message: failed.then(|| "the gateway reports an error".to_owned()),
+    }))
+}
+
+fn withdrawal(payload: &Value) -> Content {
+    let of = ["after", "before"].into_iter().find_map(|key| {
+        let message = payload.get(key).filter(|message| message.is_object())?;
+        Some((customer(message), id_at(message, "/id")))
+    });
+    let (identifiers, known) = of.unwrap_or_default();
+    let Some(provider_id) = id_at(payload, "/revokedMessageId").or(known) else {
+        return Content::Unreadable("a withdrawal of no message".to_owned());
+    };
+    Content::Inbound(Inbound::Amendment(Amendment {
+        provider_id,
+        kind: AmendmentKind::Withdrawal,
+        occurrence: String::new(),
+        place: 0,
+        text: String::new(),
+        identifiers,
+    }))
+}
+
+fn edit(payload: &Value) -> Content {
+    let identifiers = customer(payload);
+    if identifiers.is_empty() {
+        return Content::Ignored("group");
+    }
+    let original = id_at(payload, "/editedMessageId").or_else(|| id_at(payload, "/id"));
+    let Some(provider_id) = original else {
+        return Content::Unreadable("an edit of no message".to_owned());
+    };
+    let place = instant(payload, "/timestamp").map_or(0, |at| at.timestamp_millis());
+    let mut words = text(payload, "/body");
+    if words.trim().is_empty() {
+        UNSUPPORTED.clone_into(&mut words);
+    }
+    cut(&mut words, MAX_TEXT_BYTES);
+    Content::Inbound(Inbound::Amendment(Amendment {
+        provider_id,
+        kind: AmendmentKind::Edit,
+        occurrence: format!("{}:{place}", id_at(payload, "/id").unwrap_or_default()),
+        place,
+        text: words,
+        identifiers,
+    }))
+}

@@ -1,0 +1,15 @@
+//! How each provider proves that a webhook is its own.
+
+pub mod basic;
+pub mod digest;
+pub mod gateway;
+pub mod header;
+pub mod mailgun;
+pub mod meta;
+pub mod sendgrid;
+pub mod sns;
+pub mod twilio;
+pub mod zendesk;
+
+#[cfg(test)]
+mod vectors;

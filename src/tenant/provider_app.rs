@@ -1,0 +1,289 @@
+//! The apps that sign webhooks: which secrets they have, and how those change.
+
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::sql_types::{Bool, Nullable, Timestamptz};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::channel_account::{NewAccount, open, seal};
+use super::channel_settings::{AppName, Provider, route_prefix};
+use super::conn::PooledConn;
+use super::tenant::Tenant;
+use crate::error::{Conflict, Denial, Error};
+use crate::ids::{AppId, ChannelAccountId, TenantId};
+use crate::master_key::Sealer;
+use crate::schema::directory::{channel_accounts, provider_apps};
+
+/// How many apps of one provider the deployment can have: with each of them, a webhook without a
+/// key is tried.
+const MOST_SHARED: i64 = 32;
+/// How long the secret before stays valid where nobody says how long, in seconds.
+pub const DEFAULT_OVERLAP_SECONDS: i64 = 24 * 3600;
+
+/// What an app and its provider share. Empty: not given.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppSecrets {
+    /// Signs webhooks.
+    pub app_secret: String,
+    /// The one before, which signs until the provider has learned of the new one.
+    #[serde(default)]
+    pub previous_app_secret: String,
+    /// Proves a subscription.
+    pub verify_token: String,
+}
+
+impl std::fmt::Debug for AppSecrets {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("***")
+    }
+}
+
+impl AppSecrets {
+    /// What was known, and what is given now in its place.
+    fn changed_by(mut self, given: &Self) -> Self {
+        if !given.app_secret.is_empty() && given.app_secret != self.app_secret {
+            self.previous_app_secret =
+                std::mem::replace(&mut self.app_secret, given.app_secret.clone());
+        }
+        if !given.verify_token.is_empty() {
+            self.verify_token.clone_from(&given.verify_token);
+        }
+        self
+    }
+}
+
+/// An app, with the secrets that are valid.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// Its id, which is the key in its webhooks' address.
+    pub id: AppId,
+    /// Whose app it is.
+    pub provider: Provider,
+    /// What the provider calls it.
+    pub external_id: String,
+    /// What it shares with its provider.
+    pub secrets: AppSecrets,
+    /// The account that the address named, if it was an account.
+    pub account: Option<ChannelAccountId>,
+}
+
+impl App {
+    /// The secrets by which a webhook may be signed.
+    pub fn signing_secrets(&self) -> impl Iterator<Item = &str> {
+        let secrets = [&self.secrets.app_secret, &self.secrets.previous_app_secret];
+        let given = secrets.into_iter().filter(|secret| !secret.is_empty());
+        given.map(String::as_str)
+    }
+
+    /// What stands before the keys in its bodies.
+    pub fn route_prefix(&self) -> String {
+        if self.provider.has_own_keys() {
+            route_prefix(&self.external_id)
+        } else {
+            String::new()
+        }
+    }
+}
+
+/// Returns the apps that a webhook may be signed by: the one that has that key or whose account has
+/// it, or those of the deployment.
+pub async fn apps(
+    conn: &mut PooledConn,
+    sealer: &Sealer,
+    providers: &[Provider],
+    key: Option<Uuid>,
+) -> Result<Vec<App>, Error> {
+    let mut account = None;
+    let mut app = key.map(AppId);
+    if let Some(key) = key {
+        let named: Option<AppId> = channel_accounts::table
+            .find(ChannelAccountId(key))
+            .filter(channel_accounts::disconnected_at.is_null())
+            .select(channel_accounts::app_id)
+            .first(conn)
+            .await
+            .optional()?;
+        if named.is_some() {
+            account = Some(ChannelAccountId(key));
+            app = named;
+        }
+    }
+    let mut wanted = provider_apps::table
+        .filter(provider_apps::provider.eq_any(providers.iter().copied()))
+        .select((
+            provider_apps::id,
+            provider_apps::provider,
+            provider_apps::external_id,
+            provider_apps::secrets,
+            // One from before the time was kept stays valid until it is changed.
+            sql::<Bool>("coalesce(previous_expires_at > directory.now(), true)"),
+        ))
+        .order(provider_apps::id)
+        .limit(MOST_SHARED * i64::try_from(providers.len()).unwrap_or(1))
+        .into_boxed();
+    wanted = match app {
+        Some(app) => wanted.filter(provider_apps::id.eq(app)),
+        None => wanted.filter(provider_apps::tenant_id.is_null()),
+    };
+    let rows: Vec<(AppId, Provider, String, Vec<u8>, bool)> = wanted.load(conn).await?;
+    rows.into_iter()
+        .map(|(id, provider, external_id, sealed, previous_is_valid)| {
+            let mut secrets: AppSecrets = open(sealer, id.0, &sealed)?;
+            if !previous_is_valid {
+                secrets.previous_app_secret.clear();
+            }
+            Ok(App {
+                id,
+                provider,
+                external_id,
+                secrets,
+                account,
+            })
+        })
+        .collect()
+}
+
+/// Returns the app that signs for a new account, making it if it is new.
+///
+/// What is the deployment's is for those who may act for all tenants: others can connect an account
+/// to such an app if they know its secret, and change nothing of it.
+pub async fn app_of(
+    conn: &mut AsyncPgConnection,
+    sealer: &Sealer,
+    tenant: &Tenant,
+    new: &NewAccount,
+) -> Result<AppId, Error> {
+    let name = new.settings.app();
+    let owner = name.own.then_some(tenant.id);
+    let given = &new.app_secrets;
+    let may_change = new.for_all || owner.is_some();
+    let denied = || Error::PermissionDenied(Denial::Tenant("*".to_owned()));
+    let mut known = find(conn, &name, owner).await?;
+    if known.is_none() {
+        if !may_change {
+            return Err(denied());
+        }
+        if given.app_secret.is_empty() && name.provider != Provider::Ses {
+            return Err(Error::invalid(
+                new.secret_field,
+                "is required for an app that is new",
+            ));
+        }
+        if owner.is_none() && count_shared(conn, name.provider).await? >= MOST_SHARED {
+            let limit = format!("must be set: the deployment has its {MOST_SHARED} apps already");
+            let field = format!("{}.own_app", new.settings.channel().as_str());
+            return Err(Error::invalid(field, limit));
+        }
+        let id = AppId::new();
+        let made = diesel::insert_into(provider_apps::table)
+            .values((
+                provider_apps::id.eq(id),
+                provider_apps::provider.eq(name.provider),
+                provider_apps::external_id.eq(&name.external_id),
+                provider_apps::tenant_id.eq(owner),
+                provider_apps::secrets.eq(seal(sealer, id.0, given)?),
+            ))
+            .on_conflict_do_nothing()
+            .execute(conn)
+            .await?;
+        if made == 1 {
+            return Ok(id);
+        }
+        known = find(conn, &name, owner).await?;
+    }
+    let (id, sealed) = known.ok_or(Error::Aborted(Conflict::Transaction))?;
+    let known: AppSecrets = open(sealer, id.0, &sealed)?;
+    let secrets = known.clone().changed_by(given);
+    if secrets == known && (may_change || given.app_secret == known.app_secret) {
+        return Ok(id);
+    }
+    if !may_change {
+        return Err(denied());
+    }
+    let rotates = secrets.app_secret != known.app_secret;
+    let overlap = rotates.then_some(DEFAULT_OVERLAP_SECONDS);
+    keep(conn, sealer, id, &secrets, overlap).await?;
+    Ok(id)
+}
+
+/// Gives the app of an account another secret; the one before stays valid for so many seconds.
+/// The same secret again changes nothing.
+///
+/// # Errors
+/// The app is the deployment's, and the caller may not change it.
+pub async fn rotate(
+    conn: &mut AsyncPgConnection,
+    sealer: &Sealer,
+    app: AppId,
+    secret: &str,
+    overlap_seconds: i64,
+    for_all: bool,
+) -> Result<(), Error> {
+    let (owner, sealed): (Option<TenantId>, Vec<u8>) = provider_apps::table
+        .find(app)
+        .select((provider_apps::tenant_id, provider_apps::secrets))
+        .for_no_key_update()
+        .first(conn)
+        .await?;
+    if owner.is_none() && !for_all {
+        return Err(Error::PermissionDenied(Denial::Tenant("*".to_owned())));
+    }
+    let known: AppSecrets = open(sealer, app.0, &sealed)?;
+    let given = AppSecrets {
+        app_secret: secret.to_owned(),
+        ..AppSecrets::default()
+    };
+    let secrets = known.clone().changed_by(&given);
+    if secrets == known {
+        return Ok(());
+    }
+    keep(conn, sealer, app, &secrets, Some(overlap_seconds)).await
+}
+
+async fn keep(
+    conn: &mut AsyncPgConnection,
+    sealer: &Sealer,
+    id: AppId,
+    secrets: &AppSecrets,
+    overlap_seconds: Option<i64>,
+) -> Result<(), Error> {
+    diesel::update(provider_apps::table.find(id))
+        .set((
+            provider_apps::secrets.eq(seal(sealer, id.0, secrets)?),
+            provider_apps::updated_at.eq(sql("directory.now()")),
+        ))
+        .execute(conn)
+        .await?;
+    if let Some(seconds) = overlap_seconds {
+        let until = format!("directory.now() + interval '{seconds} seconds'");
+        diesel::update(provider_apps::table.find(id))
+            .set(provider_apps::previous_expires_at.eq(sql::<Nullable<Timestamptz>>(&until)))
+            .execute(conn)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn find(
+    conn: &mut AsyncPgConnection,
+    name: &AppName,
+    owner: Option<TenantId>,
+) -> Result<Option<(AppId, Vec<u8>)>, Error> {
+    let found = provider_apps::table
+        .filter(provider_apps::provider.eq(name.provider))
+        .filter(provider_apps::external_id.eq(&name.external_id))
+        .filter(provider_apps::tenant_id.is_not_distinct_from(owner))
+        .select((provider_apps::id, provider_apps::secrets))
+        // Not FOR UPDATE: every delivery refers to its app, and would wait.
+        .for_no_key_update();
+    Ok(found.first(conn).await.optional()?)
+}
+
+async fn count_shared(conn: &mut AsyncPgConnection, provider: Provider) -> Result<i64, Error> {
+    let shared = provider_apps::table
+        .filter(provider_apps::provider.eq(provider))
+        .filter(provider_apps::tenant_id.is_null());
+    Ok(shared.count().get_result(conn).await?)
+}

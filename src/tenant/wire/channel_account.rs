@@ -1,0 +1,461 @@
+//! Channel accounts on the wire.
+
+use std::ops::RangeInclusive;
+
+use crate::error::Error;
+use crate::field::{Fields, Most};
+use crate::pb;
+use crate::pb::channel_account::Settings as Shown;
+use crate::pb::connect_channel_account_request::Settings as Asked;
+use crate::tenant::channel_account::{AccountSecrets, ChannelAccount, NewAccount};
+use crate::tenant::channel_settings::{
+    EmailProvider, EmailSettings, Gateway, InstagramSettings, MessengerSettings,
+    PersonalWhatsappSettings, Settings, TwilioCallSettings, TwilioWhatsappSettings,
+    WhatsappSettings, ZendeskIntegration, ZendeskSettings,
+};
+use crate::tenant::provider_app::AppSecrets;
+use crate::time::to_timestamp;
+
+const ACCOUNT_NAME: Most = Most::Characters(100);
+/// The most digits that an id of Meta's has.
+const META_ID: usize = 32;
+/// How long what signs webhooks can be, in bytes.
+const SIGNING_SECRET: RangeInclusive<usize> = 8..=256;
+/// How long a token by which we call a provider can be, in bytes.
+const TOKEN: RangeInclusive<usize> = 1..=4096;
+const GREETING: Most = Most::Characters(1000);
+
+impl TryFrom<pb::ConnectChannelAccountRequest> for NewAccount {
+    type Error = Error;
+
+    fn try_from(mut request: pb::ConnectChannelAccountRequest) -> Result<Self, Error> {
+        let mut fields = Fields::default();
+        let name = std::mem::take(&mut request.name);
+        let name = fields.required_text("name", name, ACCOUNT_NAME);
+        let Some(asked) = request.settings.take() else {
+            fields.refuse("settings", "is required: the account to connect");
+            fields.finish()?;
+            return Err(Error::invalid("settings", "is required"));
+        };
+        let settings = read_settings(&mut fields, asked);
+        let secrets = read_secrets(&mut fields, &settings, request);
+        fields.finish()?;
+        Ok(Self {
+            name,
+            settings,
+            app_secrets: secrets.app,
+            secret_field: secrets.field,
+            secrets: secrets.account,
+            for_all: false,
+        })
+    }
+}
+
+fn read_settings(fields: &mut Fields, asked: Asked) -> Settings {
+    match asked {
+        Asked::Whatsapp(asked) => Settings::Whatsapp(WhatsappSettings {
+            phone_number_id: meta_id(
+                fields,
+                "whatsapp.phone_number_id",
+                asked.phone_number_id,
+                true,
+            ),
+            app_id: meta_id(fields, "whatsapp.app_id", asked.app_id, true),
+            own_app: asked.own_app,
+            business_account_id: meta_id(
+                fields,
+                "whatsapp.business_account_id",
+                asked.business_account_id,
+                false,
+            ),
+            display_phone_number: fields.text(
+                "whatsapp.display_phone_number",
+                asked.display_phone_number,
+                Most::Characters(64),
+            ),
+        }),
+        Asked::Messenger(asked) => Settings::Messenger(MessengerSettings {
+            page_id: meta_id(fields, "messenger.page_id", asked.page_id, true),
+            app_id: meta_id(fields, "messenger.app_id", asked.app_id, true),
+            own_app: asked.own_app,
+        }),
+        Asked::Instagram(asked) => Settings::Instagram(InstagramSettings {
+            instagram_account_id: meta_id(
+                fields,
+                "instagram.instagram_account_id",
+                asked.instagram_account_id,
+                true,
+            ),
+            app_id: meta_id(fields, "instagram.app_id", asked.app_id, true),
+            own_app: asked.own_app,
+        }),
+        Asked::TwilioWhatsapp(asked) => Settings::TwilioWhatsapp(TwilioWhatsappSettings {
+            account_sid: account_sid(fields, "twilio_whatsapp.account_sid", asked.account_sid),
+            phone_number: phone(
+                fields,
+                "twilio_whatsapp.phone_number",
+                asked.phone_number,
+                true,
+            ),
+            own_app: asked.own_app,
+        }),
+        Asked::TwilioCall(asked) => Settings::TwilioCall(TwilioCallSettings {
+            account_sid: account_sid(fields, "twilio_call.account_sid", asked.account_sid),
+            phone_number: phone(fields, "twilio_call.phone_number", asked.phone_number, true),
+            own_app: asked.own_app,
+            greeting: fields.text("twilio_call.greeting", asked.greeting, GREETING),
+            greeting_language: fields.text(
+                "twilio_call.greeting_language",
+                asked.greeting_language,
+                Most::Characters(16),
+            ),
+            forward_to: phone(fields, "twilio_call.forward_to", asked.forward_to, false),
+            voicemail: asked.voicemail,
+        }),
+        Asked::PersonalWhatsapp(asked) => {
+            let gateway = match fields.choice("personal_whatsapp.gateway", asked.gateway) {
+                Some(pb::Gateway::Waha) => Gateway::Waha,
+                Some(pb::Gateway::Evolution) => Gateway::Evolution,
+                Some(pb::Gateway::Unspecified) | None => {
+                    fields.refuse("personal_whatsapp.gateway", "is required");
+                    Gateway::Waha
+                }
+            };
+            let session = "personal_whatsapp.session";
+            Settings::PersonalWhatsapp(PersonalWhatsappSettings {
+                gateway,
+                base_url: base_url(fields, "personal_whatsapp.base_url", asked.base_url),
+                session: fields.required_text(session, asked.session, Most::Bytes(128)),
+            })
+        }
+        Asked::Zendesk(asked) => {
+            let integration = match fields.choice("zendesk.integration", asked.integration) {
+                Some(pb::ZendeskIntegration::Tickets) => ZendeskIntegration::Tickets,
+                Some(pb::ZendeskIntegration::Conversations) => ZendeskIntegration::Conversations,
+                Some(pb::ZendeskIntegration::Unspecified) | None => {
+                    fields.refuse("zendesk.integration", "is required");
+                    ZendeskIntegration::Tickets
+                }
+            };
+            let (subdomain, id) = (asked.subdomain, asked.external_id);
+            Settings::Zendesk(ZendeskSettings {
+                integration,
+                subdomain: word(fields, "zendesk.subdomain", subdomain, 63),
+                external_id: word(fields, "zendesk.external_id", id, 64),
+            })
+        }
+        Asked::Email(asked) => {
+            let provider = match fields.choice("email.provider", asked.provider) {
+                Some(pb::EmailProvider::Postmark) => EmailProvider::Postmark,
+                Some(pb::EmailProvider::Mailgun) => EmailProvider::Mailgun,
+                Some(pb::EmailProvider::Sendgrid) => EmailProvider::Sendgrid,
+                Some(pb::EmailProvider::Ses) => EmailProvider::Ses,
+                Some(pb::EmailProvider::Unspecified) | None => {
+                    fields.refuse("email.provider", "is required");
+                    EmailProvider::Postmark
+                }
+            };
+            Settings::Email(EmailSettings {
+                address: address(fields, "email.address", &asked.address),
+                provider,
+                provider_account: visible(
+                    fields,
+                    "email.provider_account",
+                    asked.provider_account,
+                    1..=255,
+                    true,
+                ),
+                own_app: asked.own_app,
+            })
+        }
+    }
+}
+
+/// The secrets that a request gives.
+struct Secrets {
+    app: AppSecrets,
+    account: AccountSecrets,
+    /// What the request calls the app's.
+    field: &'static str,
+}
+
+fn read_secrets(
+    fields: &mut Fields,
+    settings: &Settings,
+    request: pb::ConnectChannelAccountRequest,
+) -> Secrets {
+    let (field, signing, verify, token) = match settings {
+        Settings::Whatsapp(_) => {
+            let given = request.whatsapp_secrets.unwrap_or_default();
+            (
+                "whatsapp_secrets.app_secret",
+                given.app_secret,
+                ("whatsapp_secrets.verify_token", given.verify_token),
+                ("whatsapp_secrets.access_token", given.access_token),
+            )
+        }
+        Settings::Messenger(_) | Settings::Instagram(_) => {
+            let given = request.meta_secrets.unwrap_or_default();
+            (
+                "meta_secrets.app_secret",
+                given.app_secret,
+                ("meta_secrets.verify_token", given.verify_token),
+                ("meta_secrets.access_token", given.access_token),
+            )
+        }
+        Settings::TwilioWhatsapp(_) | Settings::TwilioCall(_) => {
+            let given = request.twilio_secrets.unwrap_or_default();
+            let none = ("", String::new());
+            (
+                "twilio_secrets.auth_token",
+                given.auth_token,
+                none.clone(),
+                none,
+            )
+        }
+        Settings::PersonalWhatsapp(_) => {
+            let given = request.gateway_secrets.unwrap_or_default();
+            (
+                "gateway_secrets.signing_key",
+                given.signing_key,
+                ("", String::new()),
+                ("gateway_secrets.api_key", given.api_key),
+            )
+        }
+        Settings::Zendesk(_) => {
+            let given = request.zendesk_secrets.unwrap_or_default();
+            (
+                "zendesk_secrets.signing_secret",
+                given.signing_secret,
+                ("", String::new()),
+                ("zendesk_secrets.api_token", given.api_token),
+            )
+        }
+        Settings::Email(email) => {
+            let given = request.email_secrets.unwrap_or_default();
+            let field = "email_secrets.signing_key";
+            if email.provider == EmailProvider::Ses && !given.signing_key.is_empty() {
+                fields.refuse(field, "must be empty for SES, whose certificate signs");
+            }
+            let none = ("", String::new());
+            (field, given.signing_key, none.clone(), none)
+        }
+    };
+    Secrets {
+        app: AppSecrets {
+            app_secret: visible(fields, field, signing, SIGNING_SECRET, false),
+            previous_app_secret: String::new(),
+            verify_token: visible(fields, verify.0, verify.1, 1..=256, false),
+        },
+        account: AccountSecrets {
+            access_token: visible(fields, token.0, token.1, TOKEN, false),
+        },
+        field,
+    }
+}
+
+/// Reads an id of Meta's: digits.
+fn meta_id(fields: &mut Fields, field: &str, id: String, required: bool) -> String {
+    let digits = id.bytes().all(|byte| byte.is_ascii_digit());
+    if id.is_empty() && required {
+        fields.refuse(field, "is required");
+    } else if id.len() > META_ID || !digits {
+        fields.refuse(field, format!("must be at most {META_ID} digits"));
+    }
+    id
+}
+
+/// Reads visible ASCII characters of a length; nothing is nothing, unless it is required.
+fn visible(
+    fields: &mut Fields,
+    field: &str,
+    text: String,
+    length: RangeInclusive<usize>,
+    required: bool,
+) -> String {
+    if text.is_empty() {
+        if required {
+            fields.refuse(field, "is required");
+        }
+        return text;
+    }
+    let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_visible || !length.contains(&text.len()) {
+        let (least, most) = (length.start(), length.end());
+        let words = format!("must be {least} to {most} visible ASCII characters");
+        fields.refuse(field, words);
+    }
+    text
+}
+
+/// Reads a word of letters, digits and hyphens.
+fn word(fields: &mut Fields, field: &str, word: String, most: usize) -> String {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if word.is_empty() {
+        fields.refuse(field, "is required");
+    } else if word.len() > most || !word.bytes().all(is_word) {
+        let words = format!("must be at most {most} letters, digits and hyphens");
+        fields.refuse(field, words);
+    }
+    word
+}
+
+/// Reads Twilio's id of an account.
+fn account_sid(fields: &mut Fields, field: &str, sid: String) -> String {
+    let digits = sid.strip_prefix("AC").unwrap_or_default();
+    let is_sid = digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    if !is_sid {
+        fields.refuse(field, "must be `AC` and 32 hexadecimal digits");
+    }
+    sid
+}
+
+/// Reads a telephone number with its country code.
+fn phone(fields: &mut Fields, field: &str, number: String, required: bool) -> String {
+    if number.is_empty() && !required {
+        return number;
+    }
+    let digits = number.strip_prefix('+').unwrap_or_default();
+    let are_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !(5..=15).contains(&digits.len()) || !are_digits {
+        fields.refuse(field, "must be a telephone number such as `+15550002001`");
+    }
+    number
+}
+
+/// Reads where a gateway is; the port that the scheme has anyway and a last slash go.
+fn base_url(fields: &mut Fields, field: &str, url: String) -> String {
+    let read = url.parse::<http::Uri>().ok().filter(|uri| {
+        let is_http = matches!(uri.scheme_str(), Some("https" | "http"));
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        is_http && !authority.is_empty() && !authority.contains('@') && uri.query().is_none()
+    });
+    let Some(uri) = read.filter(|_| url.len() <= 255) else {
+        fields.refuse(
+            field,
+            "must be an address such as `https://waha.example.com`, of at most 255 bytes",
+        );
+        return url;
+    };
+    let scheme = uri.scheme_str().unwrap_or_default();
+    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+    let port = match (scheme, uri.port_u16()) {
+        (_, None) | ("https", Some(443)) | ("http", Some(80)) => String::new(),
+        (_, Some(port)) => format!(":{port}"),
+    };
+    let path = uri.path().trim_end_matches('/');
+    format!("{scheme}://{host}{port}{path}")
+}
+
+/// Reads an e-mail address, in small letters, without anything after `+`.
+fn address(fields: &mut Fields, field: &str, address: &str) -> String {
+    let small = address.to_lowercase();
+    let parts = small.split_once('@');
+    let is_address = parts.is_some_and(|(local, domain)| {
+        let odd = |letter: char| letter.is_whitespace() || letter.is_control() || letter == '@';
+        !local.is_empty() && domain.contains('.') && !small.replacen('@', "", 1).contains(odd)
+    });
+    if small.is_empty() {
+        fields.refuse(field, "is required");
+    } else if !is_address || small.len() > 254 {
+        fields.refuse(field, "must be an e-mail address of at most 254 bytes");
+    }
+    let (local, domain) = parts.unwrap_or_default();
+    let local = local.split_once('+').map_or(local, |(local, _)| local);
+    format!("{local}@{domain}")
+}
+
+impl TryFrom<ChannelAccount> for pb::ChannelAccount {
+    type Error = Error;
+
+    fn try_from(account: ChannelAccount) -> Result<Self, Error> {
+        let settings = serde_json::from_value(account.settings).map_err(Error::internal)?;
+        // The address of a call names the number: not all that Twilio tells of a call does.
+        let key = match settings {
+            Settings::TwilioCall(_) => account.id.to_string(),
+            _ => account.app_id.to_string(),
+        };
+        let channel = account.channel.as_str();
+        Ok(Self {
+            id: account.id.to_string(),
+            tenant: account.tenant,
+            channel: pb::Channel::from(account.channel).into(),
+            name: account.name,
+            webhook_path: format!("/webhooks/{channel}/{key}"),
+            settings: Some(shown(settings)),
+            create_time: Some(to_timestamp(account.created_at)),
+            update_time: Some(to_timestamp(account.updated_at)),
+            disconnect_time: account.disconnected_at.map(to_timestamp),
+            disable_time: account.disabled_at.map(to_timestamp),
+            provider_state: account.provider_state,
+            provider_state_time: account.provider_state_at.map(to_timestamp),
+            previous_secret_expire_time: account.previous_secret_expires_at.map(to_timestamp),
+        })
+    }
+}
+
+fn shown(settings: Settings) -> Shown {
+    match settings {
+        Settings::Whatsapp(of) => Shown::Whatsapp(pb::WhatsappSettings {
+            phone_number_id: of.phone_number_id,
+            app_id: of.app_id,
+            own_app: of.own_app,
+            business_account_id: of.business_account_id,
+            display_phone_number: of.display_phone_number,
+        }),
+        Settings::Messenger(of) => Shown::Messenger(pb::MessengerSettings {
+            page_id: of.page_id,
+            app_id: of.app_id,
+            own_app: of.own_app,
+        }),
+        Settings::Instagram(of) => Shown::Instagram(pb::InstagramSettings {
+            instagram_account_id: of.instagram_account_id,
+            app_id: of.app_id,
+            own_app: of.own_app,
+        }),
+        Settings::TwilioWhatsapp(of) => Shown::TwilioWhatsapp(pb::TwilioWhatsappSettings {
+            account_sid: of.account_sid,
+            phone_number: of.phone_number,
+            own_app: of.own_app,
+        }),
+        Settings::TwilioCall(of) => Shown::TwilioCall(pb::TwilioCallSettings {
+            account_sid: of.account_sid,
+            phone_number: of.phone_number,
+            own_app: of.own_app,
+            greeting: of.greeting,
+            greeting_language: of.greeting_language,
+            forward_to: of.forward_to,
+            voicemail: of.voicemail,
+        }),
+        Settings::PersonalWhatsapp(of) => Shown::PersonalWhatsapp(pb::PersonalWhatsappSettings {
+            gateway: match of.gateway {
+                Gateway::Waha => pb::Gateway::Waha,
+                Gateway::Evolution => pb::Gateway::Evolution,
+            }
+            .into(),
+            base_url: of.base_url,
+            session: of.session,
+        }),
+        Settings::Zendesk(of) => Shown::Zendesk(pb::ZendeskSettings {
+            integration: match of.integration {
+                ZendeskIntegration::Tickets => pb::ZendeskIntegration::Tickets,
+                ZendeskIntegration::Conversations => pb::ZendeskIntegration::Conversations,
+            }
+            .into(),
+            subdomain: of.subdomain,
+            external_id: of.external_id,
+        }),
+        Settings::Email(of) => Shown::Email(pb::EmailSettings {
+            address: of.address,
+            provider: match of.provider {
+                EmailProvider::Postmark => pb::EmailProvider::Postmark,
+                EmailProvider::Mailgun => pb::EmailProvider::Mailgun,
+                EmailProvider::Sendgrid => pb::EmailProvider::Sendgrid,
+                EmailProvider::Ses => pb::EmailProvider::Ses,
+            }
+            .into(),
+            provider_account: of.provider_account,
+            own_app: of.own_app,
+        }),
+    }
+}

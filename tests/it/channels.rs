@@ -1,0 +1,642 @@
+//! What comes of the recorded webhooks of every channel.
+
+use communication_service::pb::{
+    ConversationStatus, Gateway, GetChannelAccountRequest, Message, MessageDirection,
+    MessageStatus, MessageType, TwilioCallSettings,
+};
+use serde_json::{Value as Json, json};
+
+use crate::harness::{Provider, Tables, TestServer, json_of};
+
+/// Posts every sample, and all of them again: nothing is different afterwards.
+async fn twice(server: &TestServer, account: &Provider, most: usize) {
+    let files = account.samples();
+    assert!(files.len() >= most, "{files:?}");
+    for file in &files {
+        account.post_sample(server, file).await;
+    }
+    let before = account.state().await;
+    for file in files.iter().rev() {
+        account.post_sample(server, file).await;
+    }
+    assert_eq!(account.state().await, before);
+}
+
+fn metadata(message: &Message, path: &str) -> Json {
+    let metadata = json_of(message.metadata.as_ref().unwrap());
+    metadata.pointer(path).cloned().unwrap_or(Json::Null)
+}
+
+/// Posts a sample, which leaves one more message, and checks that.
+async fn leaves(
+    server: &TestServer,
+    account: &Provider,
+    file: &str,
+    (message_type, text): (MessageType, &str),
+) -> Message {
+    let before = account.conversations().await.len();
+    account.post_sample(server, file).await;
+    assert_eq!(account.conversations().await.len(), before.max(1), "{file}");
+    let message = account.newest().await;
+    assert_eq!(message.r#type(), message_type, "{file}: {message:?}");
+    assert_eq!(message.text, text, "{file}");
+    assert_eq!(message.direction(), MessageDirection::Inbound, "{file}");
+    message
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messenger_is_what_its_samples_say() {
+    use MessageType::{Image, Text};
+    let server = TestServer::start().await;
+    let page = Provider::messenger(&server).await;
+    let first = page.sample("01_text.json");
+    let first: Json = serde_json::from_slice(&first).unwrap();
+    let said = first.pointer("/entry/0/messaging/0/message/text").unwrap();
+    leaves(
+        &server,
+        &page,
+        "01_text.json",
+        (Text, said.as_str().unwrap()),
+    )
+    .await;
+    leaves(&server, &page, "02_image.json", (Image, "")).await;
+    page.post_sample(&server, "03_two_attachments.json").await;
+    let two = page.newest().await;
+    assert_eq!(two.r#type(), Image);
+    assert_ne!(two.text, "");
+    assert!(metadata(&two, "/attachments/1").is_object());
+    page.post_sample(&server, "04_audio_video_file.json").await;
+    let messages = page.messages().await;
+    let types: Vec<_> = messages.iter().rev().take(3).map(Message::r#type).collect();
+    use MessageType::{Audio, Document, Video};
+    assert_eq!(types, [Document, Video, Audio]);
+    let sticker = leaves(&server, &page, "05_sticker.json", (Image, "")).await;
+    let id = metadata(&sticker, "/attachments/0/payload/sticker_id");
+    assert!(id.is_number(), "{sticker:?}");
+    page.post_sample(&server, "06_fallback_share.json").await;
+    let share = page.newest().await;
+    assert_eq!(share.r#type(), Text);
+    assert!(!share.text.is_empty());
+    let red = leaves(&server, &page, "07_quick_reply.json", (Text, "Red")).await;
+    assert!(metadata(&red, "/quick_reply/payload").is_string());
+    let postback = leaves(&server, &page, "08_postback.json", (Text, "Get started")).await;
+    assert_eq!(metadata(&postback, "/raw_kind"), "postback");
+    assert!(metadata(&postback, "/referral").is_object());
+    let count = page.messages().await.len();
+    page.post_sample(&server, "09_referral.json").await;
+    assert_eq!(page.messages().await.len(), count);
+    let conversation = page.conversations().await.remove(0);
+    assert!(json_of(conversation.metadata.as_ref().unwrap())["referral"].is_object());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messenger_knows_what_became_of_what_was_sent() {
+    let server = TestServer::start().await;
+    let page = Provider::messenger(&server).await;
+    page.post_sample(&server, "01_text.json").await;
+    // By its echo; the same again, and from another app.
+    page.post_sample(&server, "12_echo.json").await;
+    let sent = page.newest().await;
+    assert_eq!(sent.direction(), MessageDirection::Outbound);
+    page.post_sample(&server, "13_echo_other_app.json").await;
+    let other = page.newest().await;
+    assert_ne!(other.id, sent.id);
+    assert_eq!(metadata(&other, "/source"), "external");
+    page.post_sample(&server, "11_reply_to.json").await;
+    assert_eq!(page.newest().await.reply_to_message_id, sent.id);
+    let count = page.messages().await.len();
+    page.post_sample(&server, "10_reaction.json").await;
+    let messages = page.messages().await;
+    assert_eq!(messages.len(), count);
+    let of =
+        |id: &str, messages: &[Message]| messages.iter().find(|m| m.id == id).cloned().unwrap();
+    assert_eq!(of(&sent.id, &messages).reactions, []);
+    // The same without its end stands.
+    let mut reaction: Json = serde_json::from_slice(&page.sample("10_reaction.json")).unwrap();
+    let events = reaction.pointer_mut("/entry/0/messaging").unwrap();
+    events.as_array_mut().unwrap().truncate(1);
+    events[0]["timestamp"] = json!(1_773_480_009_900_i64);
+    page.post(&server, reaction.to_string().as_bytes()).await;
+    page.applied().await;
+    let reactions = of(&sent.id, &page.messages().await).reactions;
+    assert_eq!(reactions.len(), 1, "{reactions:?}");
+    assert_eq!(reactions[0].emoji, "❤");
+    page.post_sample(&server, "14_delivery_read.json").await;
+    let read = of(&sent.id, &page.messages().await);
+    assert_eq!(read.status(), MessageStatus::Read);
+    assert!(read.delivered_time.is_some() && read.read_time.is_some());
+    let count = page.messages().await.len();
+    page.post_sample(&server, "15_edit.json").await;
+    let edited: Vec<_> = page.messages().await;
+    assert_eq!(edited.len(), count);
+    assert_eq!(edited[0].edit_count, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messenger_reads_marks_that_came_before_the_message() {
+    let server = TestServer::start().await;
+    let page = Provider::messenger(&server).await;
+    page.post_sample(&server, "01_text.json").await;
+    page.post_sample(&server, "14_delivery_read.json").await;
+    page.post_sample(&server, "12_echo.json").await;
+    let sent = page.newest().await;
+    assert_eq!(sent.direction(), MessageDirection::Outbound);
+    let marked = page.sample("14_delivery_read.json");
+    let marked: Json = serde_json::from_slice(&marked).unwrap();
+    let watermark = marked
+        .pointer("/entry/0/messaging/1/read/watermark")
+        .unwrap();
+    let sent_at = sent.provider_time.unwrap();
+    assert!(sent_at.seconds * 1000 <= watermark.as_i64().unwrap());
+    assert_eq!(sent.status(), MessageStatus::Read);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messenger_tells_pages_apart_and_what_is_not_ours_to_answer() {
+    let server = TestServer::start().await;
+    let page = Provider::messenger(&server).await;
+    page.post_sample(&server, "16_standby.json").await;
+    assert_eq!(metadata(&page.newest().await, "/standby"), true);
+    // The other page is nobody's: its event waits alone.
+    let before = page.messages().await.len();
+    page.post_sample(&server, "17_batch_two_pages.json").await;
+    let after: usize = {
+        let mut all = 0;
+        for conversation in page.conversations().await {
+            all += page.tenant.messages(&conversation).await.len();
+        }
+        all
+    };
+    assert_eq!(after, before + 1);
+    let tables = Tables::of(&page.tenant).await;
+    let waiting = format!(
+        "SELECT count(*) FROM directory.quarantine q JOIN directory.deliveries d ON d.id = q.delivery_id
+        WHERE d.correlation_id = '{}' AND q.reason = 'unknown_account'",
+        page.account.id
+    );
+    assert_eq!(tables.count(&waiting).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instagram_is_what_its_samples_say() {
+    use MessageType::{Image, Text};
+    let server = TestServer::start().await;
+    let account = Provider::instagram(&server).await;
+    account.post_sample(&server, "01_text.json").await;
+    let first = account.newest().await;
+    let image = leaves(&server, &account, "02_image.json", (Image, "")).await;
+    let story = leaves(&server, &account, "03_story_reply.json", (Text, "love it")).await;
+    assert_eq!(story.reply_to_provider_id, "");
+    assert!(metadata(&story, "/story/url").is_string());
+    let mention = leaves(&server, &account, "04_story_mention.json", (Image, "")).await;
+    assert_eq!(metadata(&mention, "/raw_kind"), "story_mention");
+    let count = account.messages().await.len();
+    account
+        .post_sample(&server, "05_share_reel_post.json")
+        .await;
+    let messages = account.messages().await;
+    assert_eq!(messages.len(), count + 3);
+    assert_eq!(messages[count].text, "https://www.instagram.example/p/1");
+    assert_eq!(
+        messages[count + 1].text,
+        "Reel\nhttps://lookaside.fbsbx.com/r"
+    );
+    leaves(
+        &server,
+        &account,
+        "09_unsupported.json",
+        (Text, "Unsupported message"),
+    )
+    .await;
+    account
+        .post_sample(&server, "11_postback_icebreaker.json")
+        .await;
+    assert_eq!(account.newest().await.r#type(), Text);
+    account.post_sample(&server, "12_referral_ad.json").await;
+    assert!(metadata(&account.newest().await, "/referral").is_object());
+    account.post_sample(&server, "13_edit.json").await;
+    let messages = account.messages().await;
+    assert_eq!(messages[0].id, first.id);
+    assert_eq!(messages[0].edit_count, 1);
+    // Nobody's, and the account's own.
+    let before = account.state().await;
+    account
+        .post_sample(&server, "14_dashboard_test_shape.json")
+        .await;
+    account.post_sample(&server, "15_self_message.json").await;
+    assert_eq!(account.state().await, before);
+    // What is unsent is gone.
+    account.post_sample(&server, "08_unsend.json").await;
+    let left = account.messages().await;
+    assert_eq!(left.len(), messages.len() - 1);
+    assert!(left.iter().all(|message| message.id != image.id));
+    let tables = Tables::of(&account.tenant).await;
+    let gone = "SELECT count(*) FROM {schema}.inbox_messages
+        WHERE deleted_at IS NOT NULL AND type = 'image' AND metadata = '{}'";
+    assert_eq!(tables.count(gone).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instagram_tells_the_last_that_was_seen_and_all_before_it_were() {
+    let server = TestServer::start().await;
+    let account = Provider::instagram(&server).await;
+    account.post_sample(&server, "01_text.json").await;
+    // An earlier one of the same sender.
+    let echo = String::from_utf8(account.sample("10_echo.json")).unwrap();
+    let mut earlier: Json = serde_json::from_str(&echo).unwrap();
+    let event = earlier.pointer_mut("/entry/0/messaging/0").unwrap();
+    event["timestamp"] = json!(1_773_480_000_500_i64);
+    event["message"]["mid"] = json!("an-earlier-one");
+    account.post(&server, earlier.to_string().as_bytes()).await;
+    account.applied().await;
+    account.post_sample(&server, "10_echo.json").await;
+    account.post_sample(&server, "06_reaction.json").await;
+    account.post_sample(&server, "07_seen.json").await;
+    let messages = account.messages().await;
+    let sent: Vec<_> = messages
+        .iter()
+        .filter(|message| message.direction() == MessageDirection::Outbound)
+        .collect();
+    assert_eq!(sent.len(), 2);
+    for message in &sent {
+        assert_eq!(message.status(), MessageStatus::Read, "{message:?}");
+    }
+    assert_eq!(sent[1].reactions.len(), 1);
+    assert_eq!(sent[1].reactions[0].emoji, "❤️");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twilio_messages_are_what_their_samples_say() {
+    use MessageType::{Audio, Document, Image, Location, Text};
+    let server = TestServer::start().await;
+    let account = Provider::twilio_whatsapp(&server).await;
+    let text = "Is it open & ready? 50% off = yes + \"quotes\" 😀";
+    leaves(&server, &account, "01_text.form", (Text, text)).await;
+    let conversation = account.conversations().await.remove(0);
+    assert_eq!(conversation.contact_identifier, "+15550109911");
+    assert_eq!(conversation.contact_name, "Dana Whitfield");
+    leaves(&server, &account, "02_image_caption.form", (Image, "look")).await;
+    leaves(&server, &account, "03_voice.form", (Audio, "")).await;
+    account.post_sample(&server, "04_document.form").await;
+    assert_eq!(account.newest().await.r#type(), Document);
+    account.post_sample(&server, "05_location.form").await;
+    let place = account.newest().await;
+    assert_eq!(place.r#type(), Location);
+    assert!(place.location.is_some());
+    leaves(&server, &account, "06_contact_vcard.form", (Document, "")).await;
+    let sent = account.sent("SM0baab084490978e19cac365c18ec9b19").await;
+    let button = leaves(&server, &account, "07_button.form", (Text, "Confirm")).await;
+    assert!(metadata(&button, "/button_payload").is_string());
+    let reply = leaves(&server, &account, "08_reply.form", (Text, "that one")).await;
+    assert_eq!(reply.reply_to_message_id, sent.id);
+    account.post_sample(&server, "09_referral.form").await;
+    assert!(metadata(&account.newest().await, "/referral/SourceId").is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twilio_tells_how_far_messages_have_come() {
+    let server = TestServer::start().await;
+    let account = Provider::twilio_whatsapp(&server).await;
+    account.post_sample(&server, "01_text.form").await;
+    let failed = sid(&account, "14_status_failed_63016.form");
+    let undelivered = sid(&account, "15_status_undelivered_63024.form");
+    let read = sid(&account, "13_status_read.form");
+    // Before anybody knows that it was sent, in whatever order.
+    account.post_sample(&server, "13_status_read.form").await;
+    let sent = account.sent(&read).await;
+    for file in [
+        "10_status_queued.form",
+        "12_status_delivered.form",
+        "11_status_sent.form",
+    ] {
+        account.post_sample(&server, file).await;
+    }
+    let found = account.newest().await;
+    assert_eq!(found.id, sent.id);
+    assert_eq!(found.status(), MessageStatus::Delivered);
+    if failed != read {
+        account.sent(&failed).await;
+    }
+    account
+        .post_sample(&server, "14_status_failed_63016.form")
+        .await;
+    if failed != read {
+        let found = account.newest().await;
+        assert_eq!(found.status(), MessageStatus::Failed);
+        assert_eq!(found.failure.unwrap().code, "63016");
+    }
+    if undelivered != read && undelivered != failed {
+        account.sent(&undelivered).await;
+        account
+            .post_sample(&server, "15_status_undelivered_63024.form")
+            .await;
+        assert_eq!(account.newest().await.failure.unwrap().code, "63024");
+    }
+}
+
+/// The message that a status is of.
+fn sid(account: &Provider, file: &str) -> String {
+    let body = account.sample(file);
+    let mut pairs = form_urlencoded::parse(&body);
+    let sid = pairs.find(|(name, _)| name == "MessageSid");
+    sid.unwrap().1.into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_one_message_whatever_happens_to_it() {
+    let server = TestServer::start().await;
+    let number = Provider::twilio_call(
+        &server,
+        TwilioCallSettings {
+            greeting: "Welcome & hello".to_owned(),
+            greeting_language: "en-GB".to_owned(),
+            forward_to: "+15550003003".to_owned(),
+            voicemail: true,
+            ..Default::default()
+        },
+    )
+    .await;
+    let incoming = number.sample("01_incoming.form");
+    let (status, twiml) = number.post_form(&server, "/voice", &incoming).await;
+    assert_eq!(status, 200);
+    assert!(
+        twiml.contains("<Say language=\"en-GB\">Welcome &amp; hello</Say>"),
+        "{twiml}"
+    );
+    assert!(twiml.contains(">+15550003003</Number></Dial>"), "{twiml}");
+    number.applied().await;
+    let call = number.newest().await;
+    assert_eq!(metadata(&call, "/raw_kind"), "call");
+    assert_eq!(metadata(&call, "/call/status"), "ringing");
+    for file in [
+        "04_status_completed.form",
+        "02_gather_digits.form",
+        "03_gather_speech.form",
+        "08_voicemail_transcription.form",
+        "06_recording_completed.form",
+    ] {
+        number.post_sample(&server, file).await;
+    }
+    let call = number.newest().await;
+    assert_eq!(number.messages().await.len(), 1);
+    assert_eq!(metadata(&call, "/call/status"), "completed");
+    assert_eq!(metadata(&call, "/call/duration_seconds"), 73.0);
+    assert_eq!(metadata(&call, "/call/digits"), json!(["2"]));
+    assert_eq!(
+        metadata(&call, "/call/speech/0/text"),
+        "I would like to change my booking."
+    );
+    let recording = metadata(&call, "/call/recordings/0");
+    assert_eq!(
+        recording["transcript"],
+        "Hi, please call me back about order seven."
+    );
+    assert_eq!(recording["duration_seconds"], 64.0);
+    // One that nobody answered, of which the answering machine is told first.
+    number.post_sample(&server, "07_amd.form").await;
+    number
+        .post_sample(&server, "05_status_no_answer.form")
+        .await;
+    let messages = number.messages().await;
+    assert_eq!(messages.len(), 2);
+    assert_eq!(messages[1].direction(), MessageDirection::Outbound);
+    assert_eq!(metadata(&messages[1], "/call/status"), "no-answer");
+    assert_eq!(
+        metadata(&messages[1], "/call/answered_by"),
+        "machine_end_beep"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waha_is_what_its_samples_say() {
+    use MessageType::{Audio, Image, Location, Text};
+    let server = TestServer::start().await;
+    let number = Provider::personal_whatsapp(&server, Gateway::Waha).await;
+    let text = "ciao, è ancora disponibile? 🪑";
+    let first = leaves(&server, &number, "01_waha_text.json", (Text, text)).await;
+    assert_eq!(metadata(&first, "/unofficial"), true);
+    let conversation = number.conversations().await.remove(0);
+    assert_eq!(conversation.contact_identifier, "+15550109911");
+    leaves(
+        &server,
+        &number,
+        "02_waha_image.json",
+        (Image, "the scratch"),
+    )
+    .await;
+    leaves(&server, &number, "03_waha_voice.json", (Audio, "")).await;
+    let place = leaves(&server, &number, "04_waha_location.json", (Location, "")).await;
+    assert_eq!(place.location.unwrap().latitude, 51.5081);
+    let sent = number.sent("3EB0FFFF00000000OUT1").await;
+    number.post_sample(&server, "05_waha_reaction.json").await;
+    number.post_sample(&server, "07_waha_ack.json").await;
+    let found = number.newest().await;
+    assert_eq!(found.id, sent.id);
+    assert_eq!(found.reactions[0].emoji, "👍");
+    assert_eq!(found.status(), MessageStatus::Read);
+    number.post_sample(&server, "06_waha_from_me.json").await;
+    let elsewhere = number.newest().await;
+    assert_eq!(elsewhere.direction(), MessageDirection::Outbound);
+    assert_eq!(elsewhere.text, "answered on the handset");
+    let count = number.messages().await.len();
+    number.post_sample(&server, "08_waha_revoked.json").await;
+    assert_eq!(number.messages().await.len(), count - 1);
+    // No group is a conversation, and no number is made of a hidden one.
+    number.post_sample(&server, "10_waha_group.json").await;
+    assert_eq!(number.conversations().await.len(), 1);
+    number.post_sample(&server, "11_waha_lid.json").await;
+    let people: Vec<String> = number
+        .conversations()
+        .await
+        .into_iter()
+        .map(|conversation| conversation.contact_identifier)
+        .collect();
+    assert_eq!(people.len(), 2);
+    assert!(
+        people.contains(&"190000000000001@lid".to_owned()),
+        "{people:?}"
+    );
+    number
+        .post_sample(&server, "09_waha_session_status.json")
+        .await;
+    let request = GetChannelAccountRequest {
+        tenant: number.tenant.slug(),
+        channel_account_id: number.account.id.clone(),
+    };
+    let mut admin = server.tenant_admin();
+    let account = admin.get_channel_account(request).await.unwrap();
+    let account = account.into_inner().channel_account.unwrap();
+    assert_eq!(account.provider_state, "SCAN_QR_CODE");
+    assert!(account.provider_state_time.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evolution_is_what_its_samples_say() {
+    use MessageType::{Image, Text};
+    let server = TestServer::start().await;
+    let number = Provider::personal_whatsapp(&server, Gateway::Evolution).await;
+    leaves(&server, &number, "20_evolution_text.json", (Text, "hello")).await;
+    leaves(
+        &server,
+        &number,
+        "21_evolution_image.json",
+        (Image, "scratch"),
+    )
+    .await;
+    let sent = number.sent("3EB0OUT1").await;
+    let reply = leaves(
+        &server,
+        &number,
+        "22_evolution_reply.json",
+        (Text, "that one"),
+    )
+    .await;
+    assert_eq!(reply.reply_to_message_id, sent.id);
+    number
+        .post_sample(&server, "23_evolution_update_read.json")
+        .await;
+    let messages = number.messages().await;
+    let read = messages
+        .iter()
+        .find(|message| message.id == sent.id)
+        .unwrap();
+    assert_eq!(read.status(), MessageStatus::Read);
+    number
+        .post_sample(&server, "24_evolution_delete.json")
+        .await;
+    assert_eq!(number.messages().await.len(), messages.len() - 1);
+    number
+        .post_sample(&server, "25_evolution_connection.json")
+        .await;
+    let request = GetChannelAccountRequest {
+        tenant: number.tenant.slug(),
+        channel_account_id: number.account.id.clone(),
+    };
+    let mut admin = server.tenant_admin();
+    let account = admin.get_channel_account(request).await.unwrap();
+    let account = account.into_inner().channel_account.unwrap();
+    assert_eq!(account.provider_state, "close 401");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tickets_are_what_their_samples_say() {
+    let server = TestServer::start().await;
+    let tickets = Provider::tickets(&server).await;
+    tickets
+        .post_sample(&server, "01_event_ticket_created.json")
+        .await;
+    let conversation = tickets.conversations().await.remove(0);
+    assert_eq!(conversation.subject, "Café table");
+    assert_eq!(
+        tickets.newest().await.text,
+        "is the café table still available?"
+    );
+    // The description comes again as a comment, and has one message.
+    let comment = tickets.sample("02_event_comment_public.json");
+    let mut comment: Json = serde_json::from_slice(&comment).unwrap();
+    comment["event"]["comment"]["id"] = json!("9876543200");
+    comment["event"]["comment"]["body"] = json!("is the café table still available?");
+    for _ in 0..2 {
+        let (status, _) = tickets.post(&server, comment.to_string().as_bytes()).await;
+        assert_eq!(status, 200);
+        tickets.applied().await;
+        assert_eq!(tickets.messages().await.len(), 1);
+    }
+    // Saying the same again is another comment.
+    comment["event"]["comment"]["id"] = json!("9876543201");
+    tickets.post(&server, comment.to_string().as_bytes()).await;
+    tickets.applied().await;
+    assert_eq!(tickets.messages().await.len(), 2);
+    tickets
+        .post_sample(&server, "02_event_comment_public.json")
+        .await;
+    assert_eq!(tickets.newest().await.text, "Any news? 🙏");
+    let conversation = tickets.conversations().await.remove(0);
+    assert_eq!(conversation.contact_name, "Dana Whitfield");
+    // The same comment by our template.
+    tickets.post_sample(&server, "06_trigger_custom.json").await;
+    assert_eq!(tickets.messages().await.len(), 3);
+    tickets
+        .post_sample(&server, "03_event_comment_agent.json")
+        .await;
+    assert_eq!(
+        tickets.newest().await.direction(),
+        MessageDirection::Outbound
+    );
+    tickets
+        .post_sample(&server, "05_event_status_changed.json")
+        .await;
+    let conversation = tickets
+        .conversations_in(ConversationStatus::Archived)
+        .await
+        .remove(0);
+    tickets
+        .post_sample(&server, "04_event_comment_private.json")
+        .await;
+    let again = tickets
+        .conversations_in(ConversationStatus::Archived)
+        .await
+        .remove(0);
+    assert_eq!(again.id, conversation.id, "a note opens nothing again");
+    let messages = tickets.tenant.messages(&again).await;
+    assert_eq!(
+        messages.last().unwrap().direction(),
+        MessageDirection::Internal
+    );
+    assert_eq!(messages.last().unwrap().text, "internal: VIP");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_comment_of_a_ticket_may_come_before_the_ticket() {
+    let server = TestServer::start().await;
+    let tickets = Provider::tickets(&server).await;
+    let comment = tickets.sample("02_event_comment_public.json");
+    let mut comment: Json = serde_json::from_slice(&comment).unwrap();
+    comment["event"]["comment"]["body"] = json!("is the café table still available?");
+    tickets.post(&server, comment.to_string().as_bytes()).await;
+    tickets.applied().await;
+    for _ in 0..2 {
+        tickets
+            .post_sample(&server, "01_event_ticket_created.json")
+            .await;
+        assert_eq!(tickets.messages().await.len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conversations_at_zendesk_are_what_their_samples_say() {
+    use MessageType::{Image, Text};
+    let server = TestServer::start().await;
+    let account = Provider::zendesk_conversations(&server).await;
+    let said = (Text, "hello from the widget");
+    leaves(&server, &account, "07_sunshine_user_message.json", said).await;
+    account
+        .post_sample(&server, "08_sunshine_business_echo.json")
+        .await;
+    let sent = account.newest().await;
+    assert_eq!(sent.direction(), MessageDirection::Outbound);
+    assert_eq!(sent.r#type(), Image);
+    assert_eq!(sent.status(), MessageStatus::Read);
+    assert_eq!(account.messages().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_samples_again_change_nothing() {
+    let server = TestServer::start().await;
+    let page = Provider::messenger(&server).await;
+    twice(&server, &page, 17).await;
+    let instagram = Provider::instagram(&server).await;
+    twice(&server, &instagram, 15).await;
+    let sender = Provider::twilio_whatsapp(&server).await;
+    twice(&server, &sender, 15).await;
+    let number = Provider::twilio_call(&server, TwilioCallSettings::default()).await;
+    twice(&server, &number, 8).await;
+    let waha = Provider::personal_whatsapp(&server, Gateway::Waha).await;
+    twice(&server, &waha, 11).await;
+    let evolution = Provider::personal_whatsapp(&server, Gateway::Evolution).await;
+    twice(&server, &evolution, 6).await;
+    let tickets = Provider::tickets(&server).await;
+    twice(&server, &tickets, 6).await;
+    let conversations = Provider::zendesk_conversations(&server).await;
+    twice(&server, &conversations, 2).await;
+}

@@ -1,0 +1,402 @@
+//! Plays the providers: recorded webhooks, for accounts of the test's own, signed as each signs.
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use chrono::DateTime;
+use communication_service::pb::connect_channel_account_request::Settings;
+use communication_service::pb::{
+    ChannelAccount, ConnectChannelAccountRequest, Conversation, ConversationStatus, Gateway,
+    GatewaySecrets, InstagramSettings, ListConversationsRequest, Message, MessageDirection,
+    MessengerSettings, MetaSecrets, PersonalWhatsappSettings, TwilioCallSettings, TwilioSecrets,
+    TwilioWhatsappSettings, ZendeskIntegration, ZendeskSecrets, ZendeskSettings,
+};
+use uuid::Uuid;
+
+use super::{Tables, TestServer, TestTenant, eventually, now, sign};
+
+/// Where the tests' providers reach the service.
+pub const PUBLIC_URL: &str = "https://hooks.inbox.example";
+/// What the tests' providers sign with.
+pub const SECRET: &str = "a-secret-of-the-tests";
+
+const PAGE: &str = "201155300447788";
+const INSTAGRAM: &str = "17841460012345678";
+const TWILIO: &str = "AC6ef9161b900632671022358216c7dfe7";
+
+/// How a provider signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signs {
+    /// As Meta does.
+    Meta,
+    /// As Twilio does.
+    Twilio,
+    /// As WAHA does.
+    Waha,
+    /// As Evolution API does.
+    Evolution,
+    /// As Zendesk does.
+    Zendesk,
+    /// As Zendesk's Conversations API does.
+    Conversations,
+}
+
+/// An account with a provider.
+#[derive(Clone)]
+pub struct Provider {
+    /// The tenant.
+    pub tenant: TestTenant,
+    /// The account.
+    pub account: ChannelAccount,
+    folder: &'static str,
+    signs: Signs,
+    /// What the recorded webhooks call the account, and what it is called here.
+    renamed: (String, String),
+}
+
+fn digits(length: usize) -> String {
+    (Uuid::now_v7().as_u128() % 10_u128.pow(30)).to_string()[..length].to_owned()
+}
+
+impl Provider {
+    /// A Facebook page.
+    pub async fn messenger(server: &TestServer) -> Self {
+        let page_id = digits(15);
+        let settings = Settings::Messenger(MessengerSettings {
+            page_id: page_id.clone(),
+            app_id: "2".to_owned(),
+            own_app: true,
+        });
+        let renamed = (PAGE.to_owned(), page_id);
+        Self::connect(server, "messenger", Signs::Meta, renamed, settings).await
+    }
+
+    /// An Instagram account.
+    pub async fn instagram(server: &TestServer) -> Self {
+        let instagram_account_id = digits(17);
+        let settings = Settings::Instagram(InstagramSettings {
+            instagram_account_id: instagram_account_id.clone(),
+            app_id: "3".to_owned(),
+            own_app: true,
+        });
+        let renamed = (INSTAGRAM.to_owned(), instagram_account_id);
+        Self::connect(server, "instagram", Signs::Meta, renamed, settings).await
+    }
+
+    /// A WhatsApp sender at Twilio.
+    pub async fn twilio_whatsapp(server: &TestServer) -> Self {
+        let account_sid = format!("AC{}", Uuid::now_v7().simple());
+        let settings = Settings::TwilioWhatsapp(TwilioWhatsappSettings {
+            account_sid: account_sid.clone(),
+            phone_number: "+15550002001".to_owned(),
+            own_app: true,
+        });
+        let renamed = (TWILIO.to_owned(), account_sid);
+        Self::connect(server, "twilio_whatsapp", Signs::Twilio, renamed, settings).await
+    }
+
+    /// A telephone number at Twilio.
+    pub async fn twilio_call(server: &TestServer, mut of: TwilioCallSettings) -> Self {
+        of.account_sid = format!("AC{}", Uuid::now_v7().simple());
+        of.phone_number = "+15550002002".to_owned();
+        of.own_app = true;
+        let renamed = (TWILIO.to_owned(), of.account_sid.clone());
+        let settings = Settings::TwilioCall(of);
+        Self::connect(server, "twilio_call", Signs::Twilio, renamed, settings).await
+    }
+
+    /// A personal number behind a gateway.
+    pub async fn personal_whatsapp(server: &TestServer, gateway: Gateway) -> Self {
+        let signs = match gateway {
+            Gateway::Evolution => Signs::Evolution,
+            _ => Signs::Waha,
+        };
+        let session = "sales-01".to_owned();
+        let settings = Settings::PersonalWhatsapp(PersonalWhatsappSettings {
+            gateway: gateway.into(),
+            base_url: format!("http://{}:3000/", Uuid::now_v7().simple()),
+            session: session.clone(),
+        });
+        let renamed = (session.clone(), session);
+        Self::connect(server, "personal_whatsapp", signs, renamed, settings).await
+    }
+
+    /// Tickets at Zendesk.
+    pub async fn tickets(server: &TestServer) -> Self {
+        let external_id = digits(12);
+        let settings = Settings::Zendesk(ZendeskSettings {
+            integration: ZendeskIntegration::Tickets.into(),
+            subdomain: "shop".to_owned(),
+            external_id: external_id.clone(),
+        });
+        let renamed = ("22450118".to_owned(), external_id);
+        Self::connect(server, "zendesk", Signs::Zendesk, renamed, settings).await
+    }
+
+    /// Conversations at Zendesk.
+    pub async fn zendesk_conversations(server: &TestServer) -> Self {
+        let external_id = Uuid::now_v7().simple().to_string();
+        let settings = Settings::Zendesk(ZendeskSettings {
+            integration: ZendeskIntegration::Conversations.into(),
+            subdomain: "shop".to_owned(),
+            external_id: external_id.clone(),
+        });
+        let renamed = ("5e0000000000000000000001".to_owned(), external_id);
+        Self::connect(server, "zendesk", Signs::Conversations, renamed, settings).await
+    }
+
+    async fn connect(
+        server: &TestServer,
+        folder: &'static str,
+        signs: Signs,
+        renamed: (String, String),
+        settings: Settings,
+    ) -> Self {
+        let tenant = server.tenant().await;
+        let secret = SECRET.to_owned();
+        let mut request = ConnectChannelAccountRequest {
+            tenant: tenant.slug(),
+            name: "Support".to_owned(),
+            settings: Some(settings),
+            ..Default::default()
+        };
+        match signs {
+            Signs::Meta => {
+                request.meta_secrets = Some(MetaSecrets {
+                    app_secret: secret,
+                    verify_token: "a-token".to_owned(),
+                    access_token: String::new(),
+                });
+            }
+            Signs::Twilio => request.twilio_secrets = Some(TwilioSecrets { auth_token: secret }),
+            Signs::Waha | Signs::Evolution => {
+                request.gateway_secrets = Some(GatewaySecrets {
+                    signing_key: secret,
+                    api_key: String::new(),
+                });
+            }
+            Signs::Zendesk | Signs::Conversations => {
+                request.zendesk_secrets = Some(ZendeskSecrets {
+                    signing_secret: secret,
+                    api_token: String::new(),
+                });
+            }
+        }
+        let mut admin = server.tenant_admin();
+        let connected = admin.connect_channel_account(request).await.unwrap();
+        let account = connected.into_inner().channel_account.unwrap();
+        Self {
+            tenant,
+            account,
+            folder,
+            signs,
+            renamed,
+        }
+    }
+
+    /// The recorded webhooks for such an account, in order.
+    pub fn samples(&self) -> Vec<String> {
+        let folder = format!(
+            "{}/tests/samples/{}",
+            env!("CARGO_MANIFEST_DIR"),
+            self.folder
+        );
+        let files = std::fs::read_dir(folder).unwrap();
+        let mut files: Vec<String> = files
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        // Vectors alone use it.
+        files.retain(|file| file != "16_json_body.json");
+        match self.signs {
+            Signs::Waha => files.retain(|file| file.contains("waha")),
+            Signs::Evolution => files.retain(|file| file.contains("evolution")),
+            Signs::Zendesk => {
+                files.retain(|file| !file.contains("sunshine") && !file.starts_with("09_"))
+            }
+            Signs::Conversations => files.retain(|file| file.contains("sunshine")),
+            Signs::Meta | Signs::Twilio => {}
+        }
+        files.sort();
+        files
+    }
+
+    /// A recorded webhook, as it would have come for this account.
+    pub fn sample(&self, file: &str) -> Vec<u8> {
+        let root = env!("CARGO_MANIFEST_DIR");
+        let body = std::fs::read(format!("{root}/tests/samples/{}/{file}", self.folder)).unwrap();
+        match String::from_utf8(body) {
+            Ok(body) => body.replace(&self.renamed.0, &self.renamed.1).into_bytes(),
+            Err(error) => error.into_bytes(),
+        }
+    }
+
+    /// Posts a body with its signature; returns the status and the answer.
+    pub async fn post(&self, server: &TestServer, body: &[u8]) -> (u16, String) {
+        self.post_form(server, "", body).await
+    }
+
+    /// Posts a body with its signature to the address of a form.
+    pub async fn post_form(&self, server: &TestServer, form: &str, body: &[u8]) -> (u16, String) {
+        let path = format!("{}{form}", self.account.webhook_path);
+        let at = "x-zendesk-webhook-signature-timestamp";
+        let timestamp = DateTime::from_timestamp(i64::try_from(now()).unwrap(), 0).unwrap();
+        let timestamp = timestamp.to_rfc3339();
+        let (content_type, name, signature) = match self.signs {
+            Signs::Waha => {
+                let key = hmac::Key::new(hmac::HMAC_SHA512, SECRET.as_bytes());
+                let digest = hmac::sign(&key, body);
+                let digits = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
+                ("application/json", "x-webhook-hmac", digits.collect())
+            }
+            Signs::Evolution => ("application/json", "authorization", evolution_token()),
+            Signs::Zendesk => {
+                let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+                let signed = [timestamp.as_bytes(), body].concat();
+                let signature = BASE64_STANDARD.encode(hmac::sign(&key, &signed));
+                ("application/json", "x-zendesk-webhook-signature", signature)
+            }
+            Signs::Conversations => ("application/json", "x-api-key", SECRET.to_owned()),
+            Signs::Meta => (
+                "application/json",
+                "x-hub-signature-256",
+                sign(SECRET, body),
+            ),
+            Signs::Twilio => (
+                "application/x-www-form-urlencoded; charset=UTF-8",
+                "x-twilio-signature",
+                sign_form(&format!("{PUBLIC_URL}{path}"), body),
+            ),
+        };
+        let headers = [
+            ("content-type", content_type),
+            (name, signature.as_str()),
+            (at, timestamp.as_str()),
+            // By which the test finds it again.
+            ("x-request-id", self.account.id.as_str()),
+        ];
+        server.http_post(&path, &headers, body).await
+    }
+
+    /// Posts a recorded webhook, which has to be taken, and waits for its effect.
+    pub async fn post_sample(&self, server: &TestServer, file: &str) {
+        let (status, _) = self.post(server, &self.sample(file)).await;
+        assert_eq!(status, 200, "{file}");
+        self.applied().await;
+    }
+
+    /// Waits until no delivery that was posted for the account waits to be applied.
+    pub async fn applied(&self) {
+        let tables = Tables::of(&self.tenant).await;
+        let waiting = format!(
+            "SELECT count(*) FROM directory.deliveries
+            WHERE correlation_id = '{}' AND due_at IS NOT NULL",
+            self.account.id
+        );
+        eventually("all deliveries are applied", async || {
+            tables.count(&waiting).await == 0
+        })
+        .await;
+    }
+
+    /// The tenant's conversations that are not archived.
+    pub async fn conversations(&self) -> Vec<Conversation> {
+        self.list(Vec::new()).await
+    }
+
+    /// The tenant's conversations that stand somewhere.
+    pub async fn conversations_in(&self, status: ConversationStatus) -> Vec<Conversation> {
+        self.list(vec![status.into()]).await
+    }
+
+    async fn list(&self, statuses: Vec<i32>) -> Vec<Conversation> {
+        let request = ListConversationsRequest {
+            statuses,
+            tenant: self.tenant.slug(),
+            page_size: 500,
+            ..Default::default()
+        };
+        let mut inbox = self.tenant.inbox.clone();
+        let page = inbox.list_conversations(request).await.unwrap();
+        page.into_inner().conversations
+    }
+
+    /// The messages of the only conversation.
+    pub async fn messages(&self) -> Vec<Message> {
+        let conversations = self.conversations().await;
+        assert_eq!(conversations.len(), 1, "{conversations:?}");
+        self.tenant.messages(&conversations[0]).await
+    }
+
+    /// The newest message of the only conversation.
+    pub async fn newest(&self) -> Message {
+        self.messages().await.pop().unwrap()
+    }
+
+    /// Sends a message in the only conversation, and plays that the provider gave it an id.
+    pub async fn sent(&self, provider_id: &str) -> Message {
+        let conversation = self.conversations().await.remove(0);
+        let message = self.tenant.reply(&conversation, "Of course.").await;
+        assert_eq!(message.direction(), MessageDirection::Outbound);
+        let tables = Tables::of(&self.tenant).await;
+        let remember = format!(
+            "WITH noted AS (
+                INSERT INTO {{schema}}.provider_events (channel_account_id, provider_id, kind,
+                    occurrence, message_id, delivery_id, created_at)
+                VALUES ('{}', '{provider_id}', 'message', '', '{}', gen_random_uuid(), now())
+                RETURNING 1
+            ) SELECT count(*) FROM noted",
+            self.account.id, message.id
+        );
+        assert_eq!(tables.count(&remember).await, 1);
+        message
+    }
+
+    /// How much of everything there is, and all messages.
+    pub async fn state(&self) -> String {
+        let mut state = String::new();
+        for conversation in self.conversations().await {
+            let messages = self.tenant.messages(&conversation).await;
+            state.push_str(&format!("{conversation:?}\n{messages:?}\n"));
+        }
+        let tables = Tables::of(&self.tenant).await;
+        for table in [
+            "events",
+            "contacts",
+            "contact_identities",
+            "provider_events",
+        ] {
+            let query = format!("SELECT count(*) FROM {{schema}}.{table}");
+            state.push_str(&format!("{table} {}\n", tables.count(&query).await));
+        }
+        state
+    }
+}
+
+/// A token as Evolution API makes it, by other code than the service's.
+fn evolution_token() -> String {
+    let encode = |part: &str| BASE64_URL_SAFE_NO_PAD.encode(part);
+    let claims = format!(
+        r#"{{"iat":{0},"exp":{1},"app":"evolution","action":"webhook"}}"#,
+        now(),
+        now() + 600
+    );
+    let head = encode(r#"{"alg":"HS256","typ":"JWT"}"#);
+    let signed = format!("{head}.{}", encode(&claims));
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+    let signature = BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&key, signed.as_bytes()));
+    format!("Bearer {signed}.{signature}")
+}
+
+/// Signs a form as Twilio does, by other code than the service's.
+pub fn sign_form(url: &str, body: &[u8]) -> String {
+    let mut pairs: Vec<(String, String)> = form_urlencoded::parse(body).into_owned().collect();
+    pairs.sort();
+    pairs.dedup();
+    let mut signed = url.to_owned();
+    for (name, value) in pairs {
+        signed.push_str(&name);
+        signed.push_str(&value);
+    }
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, SECRET.as_bytes());
+    BASE64_STANDARD.encode(hmac::sign(&key, signed.as_bytes()))
+}
