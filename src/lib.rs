@@ -13,6 +13,7 @@ pub mod error;
 mod event;
 mod field;
 mod file_store;
+pub mod guarded_client;
 mod hex;
 mod ids;
 mod inbox;

@@ -1,5 +1,6 @@
 //! The providers: how each signs, and what its webhooks mean in our neutral terms.
 
+pub mod email;
 pub mod form;
 pub mod lenient;
 pub mod messenger;

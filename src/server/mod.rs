@@ -37,6 +37,7 @@ use crate::config::{Config, Environment};
 use crate::database::dial::Dialer;
 use crate::database::private::{PrivateOptions, PrivateServer};
 use crate::file_store::FileStore;
+use crate::guarded_client::{self, GuardedClient};
 use crate::inbox;
 use crate::master_key::MasterKey;
 use crate::rest::Gateway;
@@ -130,6 +131,7 @@ impl Server {
             days: config.delivery_days,
             quarantine_days: config.quarantine_days,
             public_url: config.public_url.clone(),
+            client: Arc::new(GuardedClient::new(guarded_client::Options::default())),
         });
         Ok(Self {
             config,

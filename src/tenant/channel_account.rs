@@ -353,6 +353,41 @@ pub async fn connect(
     Ok((id, connecting))
 }
 
+/// Disables an account, or enables it again.
+///
+/// # Errors
+/// The tenant has no such account.
+pub async fn disable(
+    conn: &mut AsyncPgConnection,
+    tenant: TenantId,
+    id: ChannelAccountId,
+    disables: bool,
+) -> Result<(), Error> {
+    let ours = channel_accounts::table
+        .find(id)
+        .filter(channel_accounts::tenant_id.eq(tenant));
+    let disabled: Option<Option<DateTime<Utc>>> = ours
+        .select(channel_accounts::disabled_at)
+        .for_no_key_update()
+        .first(conn)
+        .await
+        .optional()?;
+    let disabled = disabled.ok_or_else(|| Error::not_found("channel_account", id))?;
+    if disabled.is_some() == disables {
+        return Ok(());
+    }
+    let since = if disables { "directory.now()" } else { "NULL" };
+    diesel::update(ours)
+        .set((
+            channel_accounts::version.eq(channel_accounts::version + 1),
+            channel_accounts::updated_at.eq(sql("directory.now()")),
+            channel_accounts::disabled_at.eq(sql(since)),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// Disconnects an account in the open transaction, whose search path is the tenant's schema.
 ///
 /// # Errors

@@ -20,7 +20,7 @@ use super::installation::{Installation, session_options};
 use super::janitor;
 use super::migration;
 use super::pool::TenantPool;
-use super::provider_app::{self, App};
+use super::provider_app::{self, App, Rotation};
 use super::provision::{CONNECTIONS, Provisioner};
 use super::schema_name::{SchemaName, Slug};
 use super::scope::TenantScope;
@@ -312,6 +312,44 @@ impl TenantDirectory {
     ) -> Result<ChannelAccount, Error> {
         let tenant = self.known(slug).await?.tenant;
         self.0.provisioner.disconnect_account(&tenant, id).await?;
+        let account = self.find_account(slug, id).await?;
+        account.ok_or_else(|| Error::not_found("channel_account", id))
+    }
+
+    /// Disables an account of a tenant, or enables it again.
+    ///
+    /// # Errors
+    /// The tenant is unknown or not ready, or has no such account.
+    pub async fn disable_account(
+        &self,
+        slug: &str,
+        id: ChannelAccountId,
+        disables: bool,
+    ) -> Result<ChannelAccount, Error> {
+        let tenant = self.known(slug).await?.tenant;
+        let provisioner = &self.0.provisioner;
+        provisioner.disable_account(&tenant, id, disables).await?;
+        let account = self.find_account(slug, id).await?;
+        account.ok_or_else(|| Error::not_found("channel_account", id))
+    }
+
+    /// Gives the app of an account another secret.
+    ///
+    /// # Errors
+    /// The tenant is unknown or not ready, has no such account, or its app is not for the caller to
+    /// change.
+    pub async fn rotate_secret(
+        &self,
+        slug: &str,
+        rotation: Rotation,
+    ) -> Result<ChannelAccount, Error> {
+        let tenant = self.known(slug).await?.tenant;
+        let sealer = &self.0.account_sealers.apps;
+        let provisioner = &self.0.provisioner;
+        provisioner
+            .rotate_secret(&tenant, sealer, &rotation)
+            .await?;
+        let id = rotation.account;
         let account = self.find_account(slug, id).await?;
         account.ok_or_else(|| Error::not_found("channel_account", id))
     }

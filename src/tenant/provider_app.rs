@@ -208,38 +208,66 @@ pub async fn app_of(
     Ok(id)
 }
 
-/// Gives the app of an account another secret; the one before stays valid for so many seconds.
-/// The same secret again changes nothing.
+/// Another secret for the app of an account.
+pub struct Rotation {
+    /// The account.
+    pub account: ChannelAccountId,
+    /// What signs from now on.
+    pub secret: String,
+    /// How long the secret before stays valid, in seconds.
+    pub overlap_seconds: i64,
+    /// Whether it comes from who may act for all tenants.
+    pub for_all: bool,
+}
+
+/// Gives the app of an account another secret, in the open transaction. The same secret again
+/// changes nothing.
 ///
 /// # Errors
-/// The app is the deployment's, and the caller may not change it.
+/// The tenant has no such account, Amazon's certificate signs for it, or the app is the
+/// deployment's and the caller may not change it.
 pub async fn rotate(
     conn: &mut AsyncPgConnection,
     sealer: &Sealer,
-    app: AppId,
-    secret: &str,
-    overlap_seconds: i64,
-    for_all: bool,
+    tenant: TenantId,
+    rotation: &Rotation,
 ) -> Result<(), Error> {
+    let app: Option<(AppId, Provider)> = channel_accounts::table
+        .inner_join(provider_apps::table)
+        .filter(channel_accounts::id.eq(rotation.account))
+        .filter(channel_accounts::tenant_id.eq(tenant))
+        .select((provider_apps::id, provider_apps::provider))
+        .first(conn)
+        .await
+        .optional()?;
+    let not_found = || Error::not_found("channel_account", rotation.account);
+    let (app, provider) = app.ok_or_else(not_found)?;
+    if provider == Provider::Ses {
+        return Err(Error::invalid(
+            "channel_account_id",
+            "is of SES, whose webhooks are signed by Amazon's certificate",
+        ));
+    }
     let (owner, sealed): (Option<TenantId>, Vec<u8>) = provider_apps::table
         .find(app)
         .select((provider_apps::tenant_id, provider_apps::secrets))
         .for_no_key_update()
         .first(conn)
         .await?;
-    if owner.is_none() && !for_all {
+    if owner.is_none() && !rotation.for_all {
         return Err(Error::PermissionDenied(Denial::Tenant("*".to_owned())));
     }
     let known: AppSecrets = open(sealer, app.0, &sealed)?;
     let given = AppSecrets {
-        app_secret: secret.to_owned(),
+        app_secret: rotation.secret.clone(),
         ..AppSecrets::default()
     };
     let secrets = known.clone().changed_by(&given);
     if secrets == known {
         return Ok(());
     }
-    keep(conn, sealer, app, &secrets, Some(overlap_seconds)).await
+    let overlap = Some(rotation.overlap_seconds);
+    keep(conn, sealer, app, &secrets, overlap).await
 }
 
 async fn keep(

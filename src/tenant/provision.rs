@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use super::backfill;
 use super::channel_account::{self, AccountSealers, NewAccount};
 use super::installation::{create_role, new_password};
+use super::provider_app::{self, Rotation};
 use super::schema_name::{SchemaName, Slug};
 use super::tenant::{Isolation, State, Tenant, Unclean};
 use crate::database::dial::Dialer;
@@ -209,6 +210,38 @@ impl Provisioner {
     ) -> Result<(), Error> {
         let mut conn = self.begin_in(tenant).await?;
         channel_account::disconnect(&mut conn, tenant.id, id).await?;
+        Transactions::commit_transaction(&mut conn).await?;
+        Ok(())
+    }
+
+    /// Disables an account of a tenant, or enables it again.
+    ///
+    /// # Errors
+    /// The tenant has no such account.
+    pub async fn disable_account(
+        &self,
+        tenant: &Tenant,
+        id: ChannelAccountId,
+        disables: bool,
+    ) -> Result<(), Error> {
+        let mut conn = self.begin_in(tenant).await?;
+        channel_account::disable(&mut conn, tenant.id, id, disables).await?;
+        Transactions::commit_transaction(&mut conn).await?;
+        Ok(())
+    }
+
+    /// Gives the app of an account another secret.
+    ///
+    /// # Errors
+    /// The tenant has no such account, or its app is not for the caller to change.
+    pub async fn rotate_secret(
+        &self,
+        tenant: &Tenant,
+        sealer: &Sealer,
+        rotation: &Rotation,
+    ) -> Result<(), Error> {
+        let mut conn = self.begin_in(tenant).await?;
+        provider_app::rotate(&mut conn, sealer, tenant.id, rotation).await?;
         Transactions::commit_transaction(&mut conn).await?;
         Ok(())
     }

@@ -8,6 +8,7 @@ use super::channel_account::NewAccount;
 use super::directory::TenantDirectory;
 use super::life::{Change, Grace};
 use super::migration;
+use super::provider_app::Rotation;
 use super::schema_name::Slug;
 use super::wire::{NewTenant, QuarantinePage, edit, quarantined_id};
 use crate::access::{Call as _, Caller, admit};
@@ -251,6 +252,57 @@ impl TenantAdminService for TenantAdmin {
         let id = account_id(&request.channel_account_id)?;
         let account = self.tenants.disconnect_account(slug.as_str(), id).await?;
         Ok(Response::new(pb::DisconnectChannelAccountResponse {
+            channel_account: Some(account.try_into()?),
+        }))
+    }
+
+    async fn rotate_channel_account_secret(
+        &self,
+        request: Request<pb::RotateChannelAccountSecretRequest>,
+    ) -> Result<Response<pb::RotateChannelAccountSecretResponse>, Status> {
+        let (context, request) = admit(request)?;
+        context.caller.check_tenant(&request.tenant)?;
+        let slug = Slug::parse("tenant", &request.tenant)?;
+        let mut rotation = Rotation::try_from(request)?;
+        rotation.for_all = context.caller.check_all_tenants().is_ok();
+        let account = self.tenants.rotate_secret(slug.as_str(), rotation).await?;
+        self.webhooks.forget_apps();
+        Ok(Response::new(pb::RotateChannelAccountSecretResponse {
+            channel_account: Some(account.try_into()?),
+        }))
+    }
+
+    async fn disable_channel_account(
+        &self,
+        request: Request<pb::DisableChannelAccountRequest>,
+    ) -> Result<Response<pb::DisableChannelAccountResponse>, Status> {
+        let (context, request) = admit(request)?;
+        context.caller.check_tenant(&request.tenant)?;
+        let slug = Slug::parse("tenant", &request.tenant)?;
+        let id = account_id(&request.channel_account_id)?;
+        let account = self
+            .tenants
+            .disable_account(slug.as_str(), id, true)
+            .await?;
+        Ok(Response::new(pb::DisableChannelAccountResponse {
+            channel_account: Some(account.try_into()?),
+        }))
+    }
+
+    async fn enable_channel_account(
+        &self,
+        request: Request<pb::EnableChannelAccountRequest>,
+    ) -> Result<Response<pb::EnableChannelAccountResponse>, Status> {
+        let (context, request) = admit(request)?;
+        context.caller.check_tenant(&request.tenant)?;
+        let slug = Slug::parse("tenant", &request.tenant)?;
+        let id = account_id(&request.channel_account_id)?;
+        let account = self
+            .tenants
+            .disable_account(slug.as_str(), id, false)
+            .await?;
+        self.webhooks.replay_soon();
+        Ok(Response::new(pb::EnableChannelAccountResponse {
             channel_account: Some(account.try_into()?),
         }))
     }

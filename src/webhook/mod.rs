@@ -1,8 +1,11 @@
 //! What providers tell us: kept before it is answered, verified before it is read, applied item by
 //! item.
 
+mod amazon;
 mod delivery;
 mod erasure;
+#[cfg(test)]
+mod fuzz;
 mod lane;
 mod quarantine;
 mod service;

@@ -252,12 +252,16 @@ async fn take(
         return Err(Refusal::Forbidden);
     }
     let body = read(webhooks, &parts.headers, body, most_bytes(channel)).await?;
+    let certificate = match apps.iter().any(|app| app.provider == Provider::Ses) {
+        true => in_time(webhooks.certificate(&body)).await?,
+        false => None,
+    };
     let sent = Unverified {
         urls: &webhooks.urls(&parts.uri),
         headers: &parts.headers,
         body,
         now: i64::try_from(clock::since_epoch().as_secs()).unwrap_or(i64::MAX),
-        certificate: None,
+        certificate: certificate.as_deref().map(Vec::as_slice),
     };
     let proved = verify(&apps, sent).ok_or(Refusal::Forbidden)?;
     if let Some(token) = proved.token

@@ -9,12 +9,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use super::amazon::Amazon;
 use super::delivery::{self, NewDelivery};
 use super::lane::Lanes;
 use super::quarantine::{self, QuarantineFilter, Quarantined};
 use super::worker::{ROOM, read, room};
 use crate::channel::Channel;
 use crate::error::{Chain, Error};
+use crate::guarded_client::GuardedClient;
 use crate::ids::DeliveryId;
 use crate::master_key::Sealer;
 use crate::page::PageSize;
@@ -46,6 +48,7 @@ pub(super) struct Inner {
     pub(super) tasks: TaskTracker,
     apps: Cache<(Channel, Option<Uuid>), ReadApps>,
     tokens: Cache<String, [u8; 32]>,
+    pub(super) amazon: Amazon,
 }
 
 /// Apps, and when they were read.
@@ -63,6 +66,8 @@ pub struct WebhooksOptions {
     pub quarantine_days: u32,
     /// Where providers reach the sidecar, without a slash at the end.
     pub public_url: Option<String>,
+    /// Fetches from addresses that strangers chose.
+    pub client: Arc<GuardedClient>,
 }
 
 impl Webhooks {
@@ -80,6 +85,7 @@ impl Webhooks {
             tasks: TaskTracker::new(),
             apps: Cache::new(APPS),
             tokens: Cache::new(TOKENS),
+            amazon: Amazon::new(options.client),
         }))
     }
 
@@ -108,6 +114,11 @@ impl Webhooks {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let public = self.0.public_url.iter();
         public.map(|url| format!("{url}{path}")).collect()
+    }
+
+    /// The certificate that a notification of Amazon names.
+    pub(super) async fn certificate(&self, body: &[u8]) -> Result<Option<Arc<Vec<u8>>>, Error> {
+        self.0.amazon.certificate(body).await
     }
 
     /// Tells whether a token has come with another body before: whoever overheard it says something
@@ -221,6 +232,11 @@ impl Webhooks {
         let mut conn = self.0.tenants.directory_conn().await?;
         let found = quarantine::find(&mut conn, None, id, item).await?;
         found.ok_or_else(not_found)
+    }
+
+    /// Forgets which apps there are: one of them has another secret.
+    pub fn forget_apps(&self) {
+        self.0.apps.clear();
     }
 
     /// Replays, behind the call, what waits for an account that has just been connected, or whose

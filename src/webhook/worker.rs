@@ -16,7 +16,7 @@ use crate::channel::Channel;
 use crate::error::{Chain, Error};
 use crate::inbox::{Effect, Inbound, Origin, record};
 use crate::provider::messenger::{self, Product};
-use crate::provider::{personal_whatsapp, twilio, whatsapp, zendesk};
+use crate::provider::{email, personal_whatsapp, twilio, whatsapp, zendesk};
 use crate::tenant::{Provider, Route, TenantScope, TenantState};
 
 /// How many deliveries are taken up from the queue in one step.
@@ -47,6 +47,8 @@ pub struct Item {
 pub enum Content {
     /// Something for the inbox.
     Inbound(Inbound),
+    /// That a topic is to be subscribed to, at an address.
+    Subscription(String),
     /// What the provider says of the account, in its own word.
     AccountState(String),
     /// Nothing that we act on; the word says what, for the count.
@@ -247,6 +249,18 @@ impl Webhooks {
                     outcome.stays = true;
                     continue;
                 }
+                // It is confirmed before there is an account, or there would never be one.
+                (Content::Subscription(url), _) => {
+                    self.0.amazon.confirm(url).await?;
+                    count(channel, "subscribed");
+                    outcome.news = true;
+                    continue;
+                }
+                // Whom else a mail went to is not for us.
+                (_, None) if channel == Channel::Email && !routes.by_key.is_empty() => {
+                    count(channel, "other_recipient");
+                    continue;
+                }
                 (_, None) => (Reason::UnknownAccount, String::new()),
                 (_, Some(route)) if route.state != TenantState::Active => {
                     let state = route.state.as_str();
@@ -379,12 +393,25 @@ pub(super) fn read(delivery: &Delivery) -> Items {
         Channel::PersonalWhatsapp => personal_whatsapp::waha_items(body),
         Channel::Zendesk if delivery.provider == Provider::Sunshine => zendesk::conversations(body),
         Channel::Zendesk => zendesk::tickets(body),
+        Channel::Email => arrivals(delivery).map(email::items),
         other => Err(format!("webhooks of `{}` are not read yet", other.as_str())),
     });
     std::panic::catch_unwind(reading).unwrap_or_else(|_| {
         metrics::counter!("panics_total").increment(1);
         Err("the reader of the body panicked".to_owned())
     })
+}
+
+/// Reads what arrived by mail.
+fn arrivals(delivery: &Delivery) -> Result<Vec<email::Arrival>, String> {
+    let (body, content_type) = (&delivery.body, delivery.content_type.as_str());
+    match delivery.provider {
+        Provider::Postmark => email::postmark::arrivals(body),
+        Provider::Mailgun => email::mailgun::arrivals(content_type, body),
+        Provider::Sendgrid => email::sendgrid::arrivals(content_type, body),
+        Provider::Ses => email::ses::arrivals(body),
+        other => Err(format!("`{}` delivers no mail", other.as_str())),
+    }
 }
 
 /// What came of one item.

@@ -1,12 +1,17 @@
 //! What comes of the recorded webhooks of every channel.
 
 use communication_service::pb::{
-    ConversationStatus, Gateway, GetChannelAccountRequest, Message, MessageDirection,
-    MessageStatus, MessageType, TwilioCallSettings,
+    ArchiveConversationRequest, ConversationStatus, DisableChannelAccountRequest, EmailProvider,
+    EnableChannelAccountRequest, Gateway, GetChannelAccountRequest, Message, MessageDirection,
+    MessageStatus, MessageType, RotateChannelAccountSecretRequest, TwilioCallSettings,
 };
 use serde_json::{Value as Json, json};
 
-use crate::harness::{Provider, Tables, TestServer, json_of};
+use tonic::Code;
+
+use crate::harness::{
+    Provider, Tables, TestServer, eventually, json_of, now, refusal, sign, sign_inside,
+};
 
 /// Posts every sample, and all of them again: nothing is different afterwards.
 async fn twice(server: &TestServer, account: &Provider, most: usize) {
@@ -621,6 +626,262 @@ async fn conversations_at_zendesk_are_what_their_samples_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn mail_by_postmark_is_what_its_samples_say() {
+    let server = TestServer::start().await;
+    let address = Provider::email(&server, EmailProvider::Postmark).await;
+    address.post_sample(&server, "10_postmark_text.json").await;
+    let conversation = address.conversations().await.remove(0);
+    assert_eq!(conversation.subject, "Café table: still available?");
+    let first = address.newest().await;
+    assert_eq!(first.r#type(), MessageType::Text);
+    address
+        .post_sample(&server, "11_postmark_reply_attachment.json")
+        .await;
+    let reply = address.newest().await;
+    assert_ne!(reply.id, first.id);
+    assert_eq!(address.messages().await.len(), 2);
+    assert!(metadata(&reply, "/files/0/file_name").is_string());
+    let failed = address.sent("msg-2001").await;
+    let delivered = address.sent("msg-2002").await;
+    address
+        .post_sample(&server, "12_postmark_bounce.json")
+        .await;
+    address
+        .post_sample(&server, "13_postmark_delivery.json")
+        .await;
+    let messages = address.messages().await;
+    let of = |id: &str| messages.iter().find(|message| message.id == id).unwrap();
+    assert_eq!(of(&failed.id).status(), MessageStatus::Failed);
+    assert_eq!(of(&delivered.id).status(), MessageStatus::Delivered);
+    // A machine's mail opens nothing again.
+    let archived = ArchiveConversationRequest {
+        tenant: address.tenant.slug(),
+        conversation_id: conversation.id.clone(),
+        ..Default::default()
+    };
+    let mut inbox = address.tenant.inbox.clone();
+    inbox.archive_conversation(archived).await.unwrap();
+    let away = address.sample("11_postmark_reply_attachment.json");
+    let mut away: Json = serde_json::from_slice(&away).unwrap();
+    let headers = away["Headers"].as_array_mut().unwrap();
+    for header in headers.iter_mut() {
+        if header["Name"] == "Message-ID" {
+            header["Value"] = json!("<away@customer.example>");
+        }
+    }
+    headers.push(json!({"Name": "Auto-Submitted", "Value": "auto-replied"}));
+    address.post(&server, away.to_string().as_bytes()).await;
+    address.applied().await;
+    let archived = address
+        .conversations_in(ConversationStatus::Archived)
+        .await
+        .remove(0);
+    assert_eq!(archived.id, conversation.id);
+    let messages = address.tenant.messages(&archived).await;
+    assert_eq!(messages.len(), 5);
+    assert!(metadata(messages.last().unwrap(), "/automatic").is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_by_mailgun_is_what_its_samples_say() {
+    let server = TestServer::start().await;
+    let address = Provider::email(&server, EmailProvider::Mailgun).await;
+    // The others are the first mail again: as a whole, and with its files.
+    for file in [
+        "20_mailgun_parsed.form",
+        "22_mailgun_raw_mime.form",
+        "21_mailgun_attachments.multipart",
+    ] {
+        address.post_sample(&server, file).await;
+        assert_eq!(address.messages().await.len(), 1, "{file}");
+    }
+    let files = Provider::email(&server, EmailProvider::Mailgun).await;
+    files
+        .post_sample(&server, "21_mailgun_attachments.multipart")
+        .await;
+    let with_files = files.newest().await;
+    let inline = ["/files/0/inline", "/files/1/inline"].map(|path| metadata(&with_files, path));
+    assert!(inline.contains(&json!(true)) && inline.contains(&json!(false)));
+    // Whole first is the same.
+    let whole = Provider::email(&server, EmailProvider::Mailgun).await;
+    whole.post_sample(&server, "22_mailgun_raw_mime.form").await;
+    assert!(
+        whole
+            .newest()
+            .await
+            .text
+            .contains("is the café table still available?")
+    );
+    let failed = whole.sent("msg-2001").await;
+    whole
+        .post_sample(&server, "23_mailgun_event_failed.json")
+        .await;
+    let messages = whole.messages().await;
+    let found = messages
+        .iter()
+        .find(|message| message.id == failed.id)
+        .unwrap();
+    assert_eq!(found.status(), MessageStatus::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_mailgun_is_for_one_body() {
+    let server = TestServer::start().await;
+    let address = Provider::email(&server, EmailProvider::Mailgun).await;
+    let body = address.sample("20_mailgun_parsed.form");
+    let signed = sign_inside(&body, &now().to_string());
+    let other = String::from_utf8(signed.clone())
+        .unwrap()
+        .replace("Dana", "Mallory");
+    let headers = [("content-type", "application/x-www-form-urlencoded")];
+    let path = &address.account.webhook_path;
+    for (body, status) in [
+        (signed.as_slice(), 200),
+        (other.as_bytes(), 403),
+        (signed.as_slice(), 200),
+    ] {
+        assert_eq!(server.http_post(path, &headers, body).await.0, status);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_by_sendgrid_is_what_its_samples_say() {
+    let server = TestServer::start().await;
+    let address = Provider::email(&server, EmailProvider::Sendgrid).await;
+    address
+        .post_sample(&server, "30_sendgrid_parsed.multipart")
+        .await;
+    let parsed = address.newest().await;
+    assert_eq!(parsed.text, "is the café table still available?");
+    assert!(metadata(&parsed, "/files/0/file_name").is_string());
+    let failed = address.sent("msg-2001").await;
+    address
+        .post_sample(&server, "32_sendgrid_events.json")
+        .await;
+    let messages = address.messages().await;
+    let found = messages
+        .iter()
+        .find(|message| message.id == failed.id)
+        .unwrap();
+    assert_eq!(found.status(), MessageStatus::Failed);
+    // The same mail again, as a whole.
+    let before = address.messages().await.len();
+    address
+        .post_sample(&server, "31_sendgrid_raw.multipart")
+        .await;
+    assert_eq!(address.messages().await.len(), before);
+    let whole = Provider::email(&server, EmailProvider::Sendgrid).await;
+    whole
+        .post_sample(&server, "31_sendgrid_raw.multipart")
+        .await;
+    assert!(
+        whole
+            .newest()
+            .await
+            .text
+            .contains("is the café table still available?")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_rotated_and_the_one_before_is_valid_for_a_time() {
+    let server = TestServer::start().await;
+    let page = Provider::messenger(&server).await;
+    let mut admin = server.tenant_admin();
+    let mut rotation = RotateChannelAccountSecretRequest {
+        tenant: page.tenant.slug(),
+        channel_account_id: page.account.id.clone(),
+        secret: "another-secret-of-the-tests".to_owned(),
+        overlap: None,
+    };
+    let rotated = admin.rotate_channel_account_secret(rotation.clone()).await;
+    let account = rotated.unwrap().into_inner().channel_account.unwrap();
+    assert!(account.previous_secret_expire_time.is_some());
+    // Both are believed.
+    page.post_sample(&server, "01_text.json").await;
+    let body = page.sample("02_image.json");
+    let by = async |secret: &str| {
+        let signature = sign(secret, &body);
+        let headers = [("x-hub-signature-256", signature.as_str())];
+        let path = &page.account.webhook_path;
+        server.http_post(path, &headers, &body).await.0
+    };
+    assert_eq!(by("another-secret-of-the-tests").await, 200);
+    assert_eq!(by("no-secret-of-the-tests").await, 403);
+    // Without a time in which both are, the one before is none at once.
+    rotation.secret = "a-third-secret-of-the-tests".to_owned();
+    rotation.overlap = Some(prost_types::Duration::default());
+    admin
+        .rotate_channel_account_secret(rotation.clone())
+        .await
+        .unwrap();
+    assert_eq!(by("another-secret-of-the-tests").await, 403);
+    assert_eq!(by("a-third-secret-of-the-tests").await, 200);
+    rotation.overlap = Some(prost_types::Duration {
+        seconds: 31 * 24 * 3600,
+        nanos: 0,
+    });
+    rotation.secret = "short".to_owned();
+    let (code, _, fields) = refusal(admin.rotate_channel_account_secret(rotation).await);
+    assert_eq!(code, Code::InvalidArgument);
+    assert_eq!(fields, ["secret", "overlap"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_for_a_disabled_account_waits_until_it_is_enabled() {
+    let server = TestServer::start().await;
+    let page = Provider::messenger(&server).await;
+    let mut admin = server.tenant_admin();
+    let request = DisableChannelAccountRequest {
+        tenant: page.tenant.slug(),
+        channel_account_id: page.account.id.clone(),
+    };
+    for _ in 0..2 {
+        let disabled = admin
+            .disable_channel_account(request.clone())
+            .await
+            .unwrap();
+        let account = disabled.into_inner().channel_account.unwrap();
+        assert!(account.disable_time.is_some());
+    }
+    page.post_sample(&server, "01_text.json").await;
+    assert_eq!(page.conversations().await, []);
+    let request = EnableChannelAccountRequest {
+        tenant: page.tenant.slug(),
+        channel_account_id: page.account.id.clone(),
+    };
+    let enabled = admin.enable_channel_account(request).await.unwrap();
+    let account = enabled.into_inner().channel_account.unwrap();
+    assert_eq!(account.disable_time, None);
+    eventually("it is replayed", async || {
+        page.conversations().await.len() == 1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_apps_signature_is_none_for_another_channel_or_account() {
+    let server = TestServer::start().await;
+    let page = Provider::messenger(&server).await;
+    let other = Provider::messenger(&server).await;
+    // Signed by the app of the one, for the page of the other: counted, never applied.
+    let body = page.sample("01_text.json");
+    let (status, _) = other.post(&server, &body).await;
+    assert_eq!(status, 200);
+    other.applied().await;
+    assert_eq!(page.conversations().await, []);
+    assert_eq!(other.conversations().await, []);
+    // Another provider's webhook at an address of this one.
+    let number = Provider::personal_whatsapp(&server, Gateway::Waha).await;
+    let mut astray = number.clone();
+    astray.account.webhook_path = page.account.webhook_path.clone();
+    let (status, words) = astray
+        .post(&server, &number.sample("01_waha_text.json"))
+        .await;
+    assert_eq!((status, words.as_str()), (403, ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_samples_again_change_nothing() {
     let server = TestServer::start().await;
     let page = Provider::messenger(&server).await;
@@ -639,4 +900,10 @@ async fn all_samples_again_change_nothing() {
     twice(&server, &tickets, 6).await;
     let conversations = Provider::zendesk_conversations(&server).await;
     twice(&server, &conversations, 2).await;
+    let postmark = Provider::email(&server, EmailProvider::Postmark).await;
+    twice(&server, &postmark, 4).await;
+    let mailgun = Provider::email(&server, EmailProvider::Mailgun).await;
+    twice(&server, &mailgun, 4).await;
+    let sendgrid = Provider::email(&server, EmailProvider::Sendgrid).await;
+    twice(&server, &sendgrid, 3).await;
 }

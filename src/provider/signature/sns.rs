@@ -48,14 +48,6 @@ pub fn certificate_url(body: &[u8]) -> Option<String> {
     is_certificate.then(|| url.to_owned())
 }
 
-/// Returns where a subscription is confirmed, if the message asks for it and that is at Amazon's.
-pub fn subscribe_url(body: &[u8]) -> Option<String> {
-    let message = message(body)?;
-    let url = text(&message, "SubscribeURL")?;
-    path_at_amazon(url)?;
-    (text(&message, "Type")? == CONFIRMATION).then(|| url.to_owned())
-}
-
 /// Returns the topic that sent a message.
 pub fn topic(body: &[u8]) -> Option<String> {
     text(&message(body)?, "TopicArn").map(str::to_owned)
@@ -279,21 +271,5 @@ PImK76pTDpfTFWQ=
         ] {
             assert_eq!(url(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn a_subscription_is_confirmed_at_amazons() {
-        let url = |kind: &str, url: &str| {
-            let body = json!({"Type": kind, "SubscribeURL": url, "TopicArn": "arn"}).to_string();
-            assert_eq!(topic(body.as_bytes()).as_deref(), Some("arn"));
-            subscribe_url(body.as_bytes())
-        };
-        let good = "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Token=1";
-        assert_eq!(url(CONFIRMATION, good).as_deref(), Some(good));
-        assert_eq!(url(UNSUBSCRIPTION, good), None);
-        assert_eq!(url(NOTIFICATION, good), None);
-        assert_eq!(url(CONFIRMATION, "https://evil.example/?Token=1"), None);
-        assert_eq!(subscribe_url(b"{}"), None);
-        assert_eq!(topic(b"{}"), None);
     }
 }

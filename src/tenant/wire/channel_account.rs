@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use crate::error::Error;
 use crate::field::{Fields, Most};
+use crate::ids::ChannelAccountId;
 use crate::pb;
 use crate::pb::channel_account::Settings as Shown;
 use crate::pb::connect_channel_account_request::Settings as Asked;
@@ -13,7 +14,7 @@ use crate::tenant::channel_settings::{
     PersonalWhatsappSettings, Settings, TwilioCallSettings, TwilioWhatsappSettings,
     WhatsappSettings, ZendeskIntegration, ZendeskSettings,
 };
-use crate::tenant::provider_app::AppSecrets;
+use crate::tenant::provider_app::{AppSecrets, DEFAULT_OVERLAP_SECONDS, Rotation};
 use crate::time::to_timestamp;
 
 const ACCOUNT_NAME: Most = Most::Characters(100);
@@ -251,6 +252,36 @@ fn read_secrets(
             access_token: visible(fields, token.0, token.1, TOKEN, false),
         },
         field,
+    }
+}
+
+/// The longest that a secret stays valid beside the next, in seconds.
+const LONGEST_OVERLAP: i64 = 30 * 24 * 3600;
+
+impl TryFrom<pb::RotateChannelAccountSecretRequest> for Rotation {
+    type Error = Error;
+
+    fn try_from(request: pb::RotateChannelAccountSecretRequest) -> Result<Self, Error> {
+        let mut fields = Fields::default();
+        let id = &request.channel_account_id;
+        let account = fields.required_id("channel_account_id", id, ChannelAccountId);
+        let secret = visible(&mut fields, "secret", request.secret, SIGNING_SECRET, true);
+        let overlap_seconds = match request.overlap {
+            None => DEFAULT_OVERLAP_SECONDS,
+            Some(overlap) => {
+                if overlap.nanos != 0 || !(0..=LONGEST_OVERLAP).contains(&overlap.seconds) {
+                    fields.refuse("overlap", "must be whole seconds, 0 to 30 days");
+                }
+                overlap.seconds
+            }
+        };
+        fields.finish()?;
+        Ok(Self {
+            account,
+            secret,
+            overlap_seconds,
+            for_all: false,
+        })
     }
 }
 

@@ -492,9 +492,14 @@ impl Filled {
             | ("CreateMessage", "attachment_ids") => thing(&self.attachment),
             ("CreateQuickReply", "attachment_ids") => thing(&self.files_of_quick_replies[0]),
             ("UpdateQuickReply", "attachment_ids") => thing(&self.files_of_quick_replies[1]),
-            ("GetChannelAccount" | "DisconnectChannelAccount", "channel_account_id") => {
-                thing(&self.connected)
-            }
+            (
+                "GetChannelAccount"
+                | "DisconnectChannelAccount"
+                | "DisableChannelAccount"
+                | "EnableChannelAccount"
+                | "RotateChannelAccountSecret",
+                "channel_account_id",
+            ) => thing(&self.connected),
             ("ReplayQuarantinedItem", "delivery_id") => thing(&self.delivery),
             (method, path) => panic!("harness/calls.rs does not know `{path}` of {method}"),
         }
@@ -554,7 +559,13 @@ fn example(method: &str, tenant: &Filled) -> Json {
         "ListChannelAccounts" => {
             json!({"tenant": slug, "pageSize": 1, "showDisconnected": true})
         }
-        "DisconnectChannelAccount" => {
+        "RotateChannelAccountSecret" => json!({
+            "tenant": slug,
+            "channelAccountId": tenant.connected,
+            "secret": APP_SECRET,
+            "overlap": "3600s",
+        }),
+        "DisconnectChannelAccount" | "DisableChannelAccount" | "EnableChannelAccount" => {
             json!({"tenant": slug, "channelAccountId": tenant.connected})
         }
         "ListQuarantinedItems" => json!({

@@ -1,15 +1,21 @@
 //! Plays the providers: recorded webhooks, for accounts of the test's own, signed as each signs.
 
+use std::sync::OnceLock;
+
+use aws_lc_rs::digest::SHA256;
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::hmac;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use chrono::DateTime;
 use communication_service::pb::connect_channel_account_request::Settings;
 use communication_service::pb::{
-    ChannelAccount, ConnectChannelAccountRequest, Conversation, ConversationStatus, Gateway,
-    GatewaySecrets, InstagramSettings, ListConversationsRequest, Message, MessageDirection,
-    MessengerSettings, MetaSecrets, PersonalWhatsappSettings, TwilioCallSettings, TwilioSecrets,
-    TwilioWhatsappSettings, ZendeskIntegration, ZendeskSecrets, ZendeskSettings,
+    ChannelAccount, ConnectChannelAccountRequest, Conversation, ConversationStatus, EmailProvider,
+    EmailSecrets, EmailSettings, Gateway, GatewaySecrets, InstagramSettings,
+    ListConversationsRequest, Message, MessageDirection, MessengerSettings, MetaSecrets,
+    PersonalWhatsappSettings, TwilioCallSettings, TwilioSecrets, TwilioWhatsappSettings,
+    ZendeskIntegration, ZendeskSecrets, ZendeskSettings,
 };
 use uuid::Uuid;
 
@@ -39,6 +45,12 @@ pub enum Signs {
     Zendesk,
     /// As Zendesk's Conversations API does.
     Conversations,
+    /// As Postmark does, which shows a password.
+    Postmark,
+    /// As Mailgun does.
+    Mailgun,
+    /// As SendGrid does.
+    Sendgrid,
 }
 
 /// An account with a provider.
@@ -145,6 +157,24 @@ impl Provider {
         Self::connect(server, "zendesk", Signs::Conversations, renamed, settings).await
     }
 
+    /// An e-mail address.
+    pub async fn email(server: &TestServer, provider: EmailProvider) -> Self {
+        let domain = format!("{}.inbox.example", Uuid::now_v7().simple());
+        let signs = match provider {
+            EmailProvider::Mailgun => Signs::Mailgun,
+            EmailProvider::Sendgrid => Signs::Sendgrid,
+            _ => Signs::Postmark,
+        };
+        let settings = Settings::Email(EmailSettings {
+            address: format!("Support@{domain}"),
+            provider: provider.into(),
+            provider_account: domain.clone(),
+            own_app: true,
+        });
+        let renamed = ("in.inbox.example".to_owned(), domain);
+        Self::connect(server, "email", signs, renamed, settings).await
+    }
+
     async fn connect(
         server: &TestServer,
         folder: &'static str,
@@ -173,6 +203,16 @@ impl Provider {
                 request.gateway_secrets = Some(GatewaySecrets {
                     signing_key: secret,
                     api_key: String::new(),
+                });
+            }
+            Signs::Postmark | Signs::Mailgun => {
+                request.email_secrets = Some(EmailSecrets {
+                    signing_key: secret,
+                });
+            }
+            Signs::Sendgrid => {
+                request.email_secrets = Some(EmailSecrets {
+                    signing_key: sendgrid_key().1.clone(),
                 });
             }
             Signs::Zendesk | Signs::Conversations => {
@@ -214,6 +254,9 @@ impl Provider {
                 files.retain(|file| !file.contains("sunshine") && !file.starts_with("09_"))
             }
             Signs::Conversations => files.retain(|file| file.contains("sunshine")),
+            Signs::Postmark => files.retain(|file| file.contains("postmark")),
+            Signs::Mailgun => files.retain(|file| file.contains("mailgun")),
+            Signs::Sendgrid => files.retain(|file| file.contains("sendgrid")),
             Signs::Meta | Signs::Twilio => {}
         }
         files.sort();
@@ -224,10 +267,16 @@ impl Provider {
     pub fn sample(&self, file: &str) -> Vec<u8> {
         let root = env!("CARGO_MANIFEST_DIR");
         let body = std::fs::read(format!("{root}/tests/samples/{}/{file}", self.folder)).unwrap();
-        match String::from_utf8(body) {
-            Ok(body) => body.replace(&self.renamed.0, &self.renamed.1).into_bytes(),
-            Err(error) => error.into_bytes(),
+        let (from, to) = (self.renamed.0.as_bytes(), self.renamed.1.as_bytes());
+        let mut renamed = Vec::new();
+        let mut rest = body.as_slice();
+        while let Some(at) = rest.windows(from.len()).position(|found| found == from) {
+            renamed.extend_from_slice(&rest[..at]);
+            renamed.extend_from_slice(to);
+            rest = &rest[at + from.len()..];
         }
+        renamed.extend_from_slice(rest);
+        renamed
     }
 
     /// Posts a body with its signature; returns the status and the answer.
@@ -241,7 +290,37 @@ impl Provider {
         let at = "x-zendesk-webhook-signature-timestamp";
         let timestamp = DateTime::from_timestamp(i64::try_from(now()).unwrap(), 0).unwrap();
         let timestamp = timestamp.to_rfc3339();
+        let seconds = now().to_string();
+        let body = match self.signs {
+            Signs::Mailgun => &sign_inside(body, &seconds),
+            _ => body,
+        };
+        let at = match self.signs {
+            Signs::Sendgrid => "x-twilio-email-event-webhook-timestamp",
+            _ => at,
+        };
+        let timestamp = match self.signs {
+            Signs::Sendgrid => seconds,
+            _ => timestamp,
+        };
         let (content_type, name, signature) = match self.signs {
+            Signs::Postmark => {
+                let credentials = BASE64_STANDARD.encode(format!("{}:{SECRET}", self.renamed.1));
+                (
+                    "application/json",
+                    "authorization",
+                    format!("Basic {credentials}"),
+                )
+            }
+            Signs::Mailgun => (content_type(body), "x-nothing", String::new()),
+            Signs::Sendgrid => {
+                let signed = [timestamp.as_bytes(), body].concat();
+                let random = aws_lc_rs::rand::SystemRandom::new();
+                let signature = sendgrid_key().0.sign(&random, &signed).unwrap();
+                let signature = BASE64_STANDARD.encode(signature);
+                let name = "x-twilio-email-event-webhook-signature";
+                (content_type(body), name, signature)
+            }
             Signs::Waha => {
                 let key = hmac::Key::new(hmac::HMAC_SHA512, SECRET.as_bytes());
                 let digest = hmac::sign(&key, body);
@@ -370,6 +449,59 @@ impl Provider {
         }
         state
     }
+}
+
+/// What a recorded body is.
+fn content_type(body: &[u8]) -> &'static str {
+    if body.starts_with(b"------mgBoundary7MA4YWxk") {
+        "multipart/form-data; boundary=----mgBoundary7MA4YWxk"
+    } else if body.starts_with(b"--xYzZY") {
+        "multipart/form-data; boundary=xYzZY"
+    } else if body.starts_with(b"{") || body.starts_with(b"[") {
+        "application/json"
+    } else {
+        "application/x-www-form-urlencoded"
+    }
+}
+
+/// Puts a time, a token and a signature of the test's own into a body, as Mailgun would have.
+pub fn sign_inside(body: &[u8], seconds: &str) -> Vec<u8> {
+    // Byte by byte: not all is UTF-8.
+    let text: String = body.iter().map(|byte| char::from(*byte)).collect();
+    let of = |length: usize, beginning: &str| {
+        let words = text.split(|letter: char| !letter.is_ascii_hexdigit());
+        let mut words = words.filter(|word| word.len() == length && word.starts_with(beginning));
+        words.next().unwrap().to_owned()
+    };
+    let hex = |digest: &[u8]| {
+        digest
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let seed = [body, seconds.as_bytes()].concat();
+    let token = hex(aws_lc_rs::digest::digest(&SHA256, &seed).as_ref())[..50].to_owned();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+    let signature = hmac::sign(&key, format!("{seconds}{token}").as_bytes());
+    let signed = text
+        .replace(&of(50, ""), &token)
+        .replace(&of(64, ""), &hex(signature.as_ref()))
+        .replace(&of(10, "17734"), seconds);
+    signed
+        .chars()
+        .map(|letter| u8::try_from(u32::from(letter)).unwrap())
+        .collect()
+}
+
+/// The key of SendGrid's that the tests sign with, and the public part of it as it is entered.
+fn sendgrid_key() -> &'static (EcdsaKeyPair, String) {
+    static KEY: OnceLock<(EcdsaKeyPair, String)> = OnceLock::new();
+    KEY.get_or_init(|| {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+        let public = BASE64_STANDARD.encode(public.as_ref());
+        (pair, public)
+    })
 }
 
 /// A token as Evolution API makes it, by other code than the service's.
