@@ -1,6 +1,6 @@
 -- safe: the new constraint allows all that the old one did.
 ALTER TABLE directory.provider_apps DROP CONSTRAINT provider_apps_provider_check;
-ALTER TABLE directory.provider_apps ADD CONSTRAINT provider_apps_provider_check CHECK (provider IN ('meta', 'twilio', 'postmark', 'mailgun', 'sendgrid', 'ses', 'google', 'zendesk', 'sunshine', 'waha', 'evolution', 'web'));
+ALTER TABLE directory.provider_apps ADD CONSTRAINT provider_apps_provider_check CHECK (provider IN ('meta', 'twilio', 'postmark', 'mailgun', 'sendgrid', 'ses', 'google', 'zendesk', 'sunshine', 'waha', 'evolution', 'web')) NOT VALID;
 ALTER TABLE directory.provider_apps ADD COLUMN previous_expires_at timestamptz;
 COMMENT ON COLUMN directory.provider_apps.previous_expires_at IS 'Until when the secret before is valid beside the present one.';
 

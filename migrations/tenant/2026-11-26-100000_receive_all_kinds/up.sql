@@ -3,7 +3,7 @@ COMMENT ON COLUMN inbox_messages.reactions IS 'Who reacted with what, the newest
 
 -- safe: the new constraint allows all that the old one did.
 ALTER TABLE message_amendments DROP CONSTRAINT message_amendments_kind_check;
-ALTER TABLE message_amendments ADD CONSTRAINT message_amendments_kind_check CHECK (kind IN ('edit', 'withdrawal', 'reaction', 'call'));
+ALTER TABLE message_amendments ADD CONSTRAINT message_amendments_kind_check CHECK (kind IN ('edit', 'withdrawal', 'reaction', 'call')) NOT VALID;
 
 CREATE TABLE receipt_watermarks (
     channel_account_id uuid NOT NULL,
@@ -20,6 +20,6 @@ COMMENT ON COLUMN receipt_watermarks.identifier IS 'By what the provider knows t
 
 -- safe: the new constraint allows all that the old one did.
 ALTER TABLE provider_events DROP CONSTRAINT provider_events_kind_check;
-ALTER TABLE provider_events ADD CONSTRAINT provider_events_kind_check CHECK (kind IN ('message', 'receipt', 'new_identity', 'referral', 'thread_state'));
+ALTER TABLE provider_events ADD CONSTRAINT provider_events_kind_check CHECK (kind IN ('message', 'receipt', 'new_identity', 'referral', 'thread_state')) NOT VALID;
 
 CREATE INDEX inbox_conversations_thread_key_idx ON inbox_conversations (thread_key) WHERE thread_key <> '';
