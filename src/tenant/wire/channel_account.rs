@@ -185,6 +185,7 @@ fn read_secrets(
     settings: &Settings,
     request: pb::ConnectChannelAccountRequest,
 ) -> Secrets {
+    refuse_others(fields, settings, &request);
     let (field, signing, verify, token) = match settings {
         Settings::Whatsapp(_) => {
             let given = request.whatsapp_secrets.unwrap_or_default();
@@ -252,6 +253,58 @@ fn read_secrets(
             access_token: visible(fields, token.0, token.1, TOKEN, false),
         },
         field,
+    }
+}
+
+/// Refuses secrets of another kind of account than the one that is connected.
+fn refuse_others(
+    fields: &mut Fields,
+    settings: &Settings,
+    request: &pb::ConnectChannelAccountRequest,
+) {
+    let whatsapp = request.whatsapp_secrets.iter().flat_map(|given| {
+        [
+            ("whatsapp_secrets.app_secret", &given.app_secret),
+            ("whatsapp_secrets.verify_token", &given.verify_token),
+            ("whatsapp_secrets.access_token", &given.access_token),
+        ]
+    });
+    let meta = request.meta_secrets.iter().flat_map(|given| {
+        [
+            ("meta_secrets.app_secret", &given.app_secret),
+            ("meta_secrets.verify_token", &given.verify_token),
+            ("meta_secrets.access_token", &given.access_token),
+        ]
+    });
+    let twilio = request.twilio_secrets.iter();
+    let twilio = twilio.map(|given| ("twilio_secrets.auth_token", &given.auth_token));
+    let gateway = request.gateway_secrets.iter().flat_map(|given| {
+        [
+            ("gateway_secrets.signing_key", &given.signing_key),
+            ("gateway_secrets.api_key", &given.api_key),
+        ]
+    });
+    let zendesk = request.zendesk_secrets.iter().flat_map(|given| {
+        [
+            ("zendesk_secrets.signing_secret", &given.signing_secret),
+            ("zendesk_secrets.api_token", &given.api_token),
+        ]
+    });
+    let email = request.email_secrets.iter();
+    let email = email.map(|given| ("email_secrets.signing_key", &given.signing_key));
+    let own = match settings {
+        Settings::Whatsapp(_) => "whatsapp_secrets.",
+        Settings::Messenger(_) | Settings::Instagram(_) => "meta_secrets.",
+        Settings::TwilioWhatsapp(_) | Settings::TwilioCall(_) => "twilio_secrets.",
+        Settings::PersonalWhatsapp(_) => "gateway_secrets.",
+        Settings::Zendesk(_) => "zendesk_secrets.",
+        Settings::Email(_) => "email_secrets.",
+    };
+    let given = whatsapp.chain(meta).chain(twilio).chain(gateway);
+    for (field, secret) in given.chain(zendesk).chain(email) {
+        if !secret.is_empty() && !field.starts_with(own) {
+            fields.refuse(field, "must be empty: it is of another kind of account");
+        }
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Filled {
     pub deleted: String,
     channel_account: String,
     connected: String,
+    /// An account whose app is the tenant's own.
+    connected_by_own_app: String,
     contact: String,
     /// Contacts for merges and erasures; the conversations are of another.
     person: String,
@@ -86,6 +88,7 @@ impl Filled {
             slug,
             channel_account: String::new(),
             connected: String::new(),
+            connected_by_own_app: String::new(),
             contact: String::new(),
             person: String::new(),
             sources: Vec::new(),
@@ -290,7 +293,13 @@ impl Filled {
         filled.connected = text(&account["channelAccount"]["id"]);
         let mut second = connect;
         second["whatsapp"]["phoneNumberId"] = json!(new_number());
+        let mut own = second.clone();
         call("ConnectChannelAccount", second).await;
+        // One whose app is the tenant's own to change.
+        own["whatsapp"]["phoneNumberId"] = json!(new_number());
+        own["whatsapp"]["ownApp"] = json!(true);
+        let account = call("ConnectChannelAccount", own).await;
+        filled.connected_by_own_app = text(&account["channelAccount"]["id"]);
         for _ in 0..2 {
             let body = unsupported(&filled.phone_number);
             let signature = sign(APP_SECRET, &body);
@@ -373,7 +382,12 @@ impl Filled {
                 | "author.bot_id"
                 | "whatsapp.phone_number_id"
                 | "whatsapp.app_id"
-                | "whatsapp.business_account_id",
+                | "whatsapp.business_account_id"
+                | "messenger.page_id"
+                | "messenger.app_id"
+                | "instagram.instagram_account_id"
+                | "instagram.app_id"
+                | "zendesk.external_id",
             ) => Named::Stranger,
             (_, "page_token") => Named::Page(self.page_tokens[method.name()].clone()),
             (
@@ -496,10 +510,12 @@ impl Filled {
                 "GetChannelAccount"
                 | "DisconnectChannelAccount"
                 | "DisableChannelAccount"
-                | "EnableChannelAccount"
-                | "RotateChannelAccountSecret",
+                | "EnableChannelAccount",
                 "channel_account_id",
             ) => thing(&self.connected),
+            ("RotateChannelAccountSecret", "channel_account_id") => {
+                thing(&self.connected_by_own_app)
+            }
             ("ReplayQuarantinedItem", "delivery_id") => thing(&self.delivery),
             (method, path) => panic!("harness/calls.rs does not know `{path}` of {method}"),
         }
@@ -561,7 +577,7 @@ fn example(method: &str, tenant: &Filled) -> Json {
         }
         "RotateChannelAccountSecret" => json!({
             "tenant": slug,
-            "channelAccountId": tenant.connected,
+            "channelAccountId": tenant.connected_by_own_app,
             "secret": APP_SECRET,
             "overlap": "3600s",
         }),
