@@ -31,7 +31,7 @@ bench: ## measure, side by side with the same SQL without the service
 
 prove: ## keep the promises under kills, faults and load; takes hours
 	@.ci/setup test
-	.ci/with-test-postgres cargo nextest run --locked --profile prove --cargo-profile prove --no-capture $(ARGS)
+	FUZZ_INPUTS=$${FUZZ_INPUTS:-5000000} .ci/with-test-postgres cargo nextest run --locked --profile prove --cargo-profile prove --no-capture $(ARGS)
 
 schema: ## write src/schema anew from the migrations
 	@.ci/setup schema
