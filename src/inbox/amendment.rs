@@ -58,6 +58,20 @@ pub struct Amendment {
     pub identifiers: Vec<String>,
 }
 
+impl Amendment {
+    /// That a message was called back.
+    pub fn withdrawal(provider_id: String, identifiers: Vec<String>) -> Self {
+        Self {
+            provider_id,
+            kind: AmendmentKind::Withdrawal,
+            occurrence: String::new(),
+            place: 0,
+            text: String::new(),
+            identifiers,
+        }
+    }
+}
+
 statement! {
     /// Looks at what waits for a message: the message if it is there, amendments, replies.
     Waiting<'a> -> (Nullable<sql_types::Uuid>, Bool, Bool) {

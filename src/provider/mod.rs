@@ -6,6 +6,7 @@ pub mod lenient;
 pub mod messenger;
 pub mod metadata;
 pub mod personal_whatsapp;
+pub mod place;
 pub mod signature;
 pub mod twilio;
 pub mod whatsapp;

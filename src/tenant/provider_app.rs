@@ -67,6 +67,8 @@ pub struct App {
     pub secrets: AppSecrets,
     /// The account that the address named, if it was an account.
     pub account: Option<ChannelAccountId>,
+    /// Whether it was made so lately that it may still be set up at the provider.
+    pub in_setup: bool,
 }
 
 impl App {
@@ -119,6 +121,7 @@ pub async fn apps(
             provider_apps::secrets,
             // One from before the time was kept stays valid until it is changed.
             sql::<Bool>("coalesce(previous_expires_at > directory.now(), true)"),
+            sql::<Bool>("created_at > directory.now() - interval '1 hour'"),
         ))
         .order(provider_apps::id)
         .limit(MOST_SHARED * i64::try_from(providers.len()).unwrap_or(1))
@@ -127,21 +130,24 @@ pub async fn apps(
         Some(app) => wanted.filter(provider_apps::id.eq(app)),
         None => wanted.filter(provider_apps::tenant_id.is_null()),
     };
-    let rows: Vec<(AppId, Provider, String, Vec<u8>, bool)> = wanted.load(conn).await?;
+    let rows: Vec<(AppId, Provider, String, Vec<u8>, bool, bool)> = wanted.load(conn).await?;
     rows.into_iter()
-        .map(|(id, provider, external_id, sealed, previous_is_valid)| {
-            let mut secrets: AppSecrets = open(sealer, id.0, &sealed)?;
-            if !previous_is_valid {
-                secrets.previous_app_secret.clear();
-            }
-            Ok(App {
-                id,
-                provider,
-                external_id,
-                secrets,
-                account,
-            })
-        })
+        .map(
+            |(id, provider, external_id, sealed, previous_is_valid, in_setup)| {
+                let mut secrets: AppSecrets = open(sealer, id.0, &sealed)?;
+                if !previous_is_valid {
+                    secrets.previous_app_secret.clear();
+                }
+                Ok(App {
+                    id,
+                    provider,
+                    external_id,
+                    secrets,
+                    account,
+                    in_setup,
+                })
+            },
+        )
         .collect()
 }
 

@@ -23,9 +23,9 @@ use crate::call::{CORRELATION, correlation_id};
 use crate::channel::Channel;
 use crate::clock;
 use crate::error::{Chain, Error};
-use crate::provider::signature::meta;
+use crate::provider::signature::{meta, sns};
 use crate::provider::twilio;
-use crate::tenant::Provider;
+use crate::tenant::{App, Provider};
 
 /// How long a provider may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -252,7 +252,12 @@ async fn take(
         return Err(Refusal::Forbidden);
     }
     let body = read(webhooks, &parts.headers, body, most_bytes(channel)).await?;
-    let certificate = match apps.iter().any(|app| app.provider == Provider::Ses) {
+    // Only for topics that are known: nobody else makes us ask.
+    let is_amazons = apps.iter().any(|app| app.provider == Provider::Ses);
+    let topic = is_amazons.then(|| sns::topic(&body)).flatten();
+    let names_it = |app: &App| topic.as_ref() == Some(&app.external_id);
+    let mut of_amazon = apps.iter().filter(|app| app.provider == Provider::Ses);
+    let certificate = match of_amazon.any(names_it) {
         true => in_time(webhooks.certificate(&body)).await?,
         false => None,
     };
@@ -264,6 +269,9 @@ async fn take(
         certificate: certificate.as_deref().map(Vec::as_slice),
     };
     let proved = verify(&apps, sent).ok_or(Refusal::Forbidden)?;
+    if proved.is_test {
+        return Ok((channel, StatusCode::OK.into_response()));
+    }
     if let Some(token) = proved.token
         && webhooks.is_used_by_another(token, &proved.body)
     {

@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use tonic::Code;
 
 use crate::harness::{
-    Provider, Tables, TestServer, eventually, json_of, now, refusal, sign, sign_inside,
+    Provider, Tables, TestServer, eventually, json_of, now, refusal, sign, sign_at, sign_inside,
 };
 
 /// Posts every sample, and all of them again: nothing is different afterwards.
@@ -589,6 +589,42 @@ async fn tickets_are_what_their_samples_say() {
         MessageDirection::Internal
     );
     assert_eq!(messages.last().unwrap().text, "internal: VIP");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zendesks_test_is_answered_while_an_account_is_set_up_and_never_kept() {
+    let server = TestServer::start().await;
+    let tickets = Provider::tickets(&server).await;
+    let body = tickets.sample("09_builder_test.json");
+    let test = async || {
+        let at = chrono::DateTime::from_timestamp(i64::try_from(now()).unwrap(), 0).unwrap();
+        let timestamp = at.to_rfc3339();
+        let known = "dGhpc19zZWNyZXRfaXNfZm9yX3Rlc3Rpbmdfb25seQ==";
+        let signature = sign_at(known, &timestamp, &body);
+        let headers = [
+            ("x-zendesk-webhook-signature", signature.as_str()),
+            ("x-zendesk-webhook-signature-timestamp", timestamp.as_str()),
+            ("x-request-id", tickets.account.id.as_str()),
+        ];
+        let path = &tickets.account.webhook_path;
+        server.http_post(path, &headers, &body).await.0
+    };
+    assert_eq!(test().await, 200);
+    let tables = Tables::of(&tickets.tenant).await;
+    let kept = format!(
+        "SELECT count(*) FROM directory.deliveries WHERE correlation_id = '{}'",
+        tickets.account.id
+    );
+    assert_eq!(tables.count(&kept).await, 0);
+    let later = format!(
+        "WITH aged AS (
+            UPDATE directory.provider_apps a SET created_at = now() - interval '2 hours'
+            FROM directory.channel_accounts c WHERE c.id = '{}' AND a.id = c.app_id RETURNING 1
+        ) SELECT count(*) FROM aged",
+        tickets.account.id
+    );
+    assert_eq!(tables.count(&later).await, 1);
+    eventually("it is set up", async || test().await == 403).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

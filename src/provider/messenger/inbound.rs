@@ -9,8 +9,17 @@ use crate::inbox::{
 };
 use crate::provider::lenient::{self, cut, id, instant, list, number, text};
 use crate::provider::metadata::Metadata;
-use crate::provider::{MAX_EMOJI_BYTES, MAX_ITEMS, MAX_NAME_BYTES, MAX_TEXT_BYTES, UNSUPPORTED};
+use crate::provider::place::{Paths, place};
+use crate::provider::{MAX_EMOJI_BYTES, MAX_ITEMS, MAX_TEXT_BYTES, UNSUPPORTED};
 use crate::webhook::{Content, Item, Verified};
+
+/// Where a place is in an attachment.
+const PLACE: Paths = Paths {
+    latitude: "/payload/coordinates/lat",
+    longitude: "/payload/coordinates/long",
+    name: "/title",
+    address: "",
+};
 
 /// Which of the two products a webhook is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,14 +157,10 @@ impl Event<'_> {
             return Content::Unreadable("a message without `mid`".to_owned());
         };
         if flag(message, "/is_deleted") {
-            return Content::Inbound(Inbound::Amendment(Amendment {
+            return Content::Inbound(Inbound::Amendment(Amendment::withdrawal(
                 provider_id,
-                kind: AmendmentKind::Withdrawal,
-                occurrence: String::new(),
-                place: self.place(),
-                text: String::new(),
-                identifiers: vec![customer],
-            }));
+                vec![customer],
+            )));
         }
         let is_echo = flag(message, "/is_echo");
         let sent_by_account = id(self.event, "/sender/id").is_some_and(|id| id == self.account);
@@ -379,7 +384,9 @@ struct Attached {
 impl Attached {
     fn of(attachment: &Value) -> Self {
         let kind = text(attachment, "/type");
-        let location = (kind == "location").then(|| place(attachment)).flatten();
+        let location = (kind == "location")
+            .then(|| place(attachment, &PLACE))
+            .flatten();
         let message_type = match kind.as_str() {
             "image" | "sticker" | "story_mention" => MessageType::Image,
             "audio" => MessageType::Audio,
@@ -416,18 +423,4 @@ fn told(attachment: &Value) -> String {
         .find(|url| !url.is_empty());
     let words: Vec<String> = title.into_iter().chain(url).collect();
     words.join("\n")
-}
-
-fn place(attachment: &Value) -> Option<Location> {
-    let coordinates = attachment.pointer("/payload/coordinates")?;
-    let latitude = number(coordinates, "/lat").filter(|degrees| degrees.abs() <= 90.0)?;
-    let longitude = number(coordinates, "/long").filter(|degrees| degrees.abs() <= 180.0)?;
-    let mut name = text(attachment, "/title");
-    cut(&mut name, MAX_NAME_BYTES);
-    Some(Location {
-        latitude,
-        longitude,
-        name,
-        address: String::new(),
-    })
 }

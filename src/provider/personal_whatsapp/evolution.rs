@@ -8,10 +8,19 @@ use crate::inbox::{
     Amendment, AmendmentKind, Direction, FileSource, Inbound, InboundFile, InboundMessage,
     Location, MessageStatus, MessageType, Person, Receipt, Thread,
 };
-use crate::provider::lenient::{self, cut, id, instant, list, number, text};
+use crate::provider::lenient::{self, cut, id, instant, list, text};
 use crate::provider::metadata::Metadata;
+use crate::provider::place::{Paths, place};
 use crate::provider::{MAX_EMOJI_BYTES, MAX_ITEMS, MAX_NAME_BYTES, MAX_TEXT_BYTES, UNSUPPORTED};
 use crate::webhook::{Content, Item, Verified};
+
+/// Where a place is in the body of a message.
+const PLACE: Paths = Paths {
+    latitude: "/degreesLatitude",
+    longitude: "/degreesLongitude",
+    name: "/name",
+    address: "/address",
+};
 
 /// How many wrappers are taken off a message.
 const MOST_WRAPPERS: usize = 8;
@@ -216,7 +225,7 @@ impl Body {
             "audioMessage" => (MessageType::Audio, String::new()),
             "documentMessage" => (MessageType::Document, text(body, "/caption")),
             "locationMessage" | "liveLocationMessage" => {
-                location = place(body);
+                location = place(body, &PLACE);
                 match &location {
                     Some(_) => (MessageType::Location, String::new()),
                     None => (MessageType::Text, text(body, "/name")),
@@ -242,21 +251,6 @@ impl Body {
             file_name: text(body, "/fileName"),
         }
     }
-}
-
-fn place(body: &Value) -> Option<Location> {
-    let latitude = number(body, "/degreesLatitude").filter(|degrees| degrees.abs() <= 90.0)?;
-    let longitude = number(body, "/degreesLongitude").filter(|degrees| degrees.abs() <= 180.0)?;
-    let mut name = text(body, "/name");
-    let mut address = text(body, "/address");
-    cut(&mut name, MAX_NAME_BYTES);
-    cut(&mut address, MAX_NAME_BYTES);
-    Some(Location {
-        latitude,
-        longitude,
-        name,
-        address,
-    })
 }
 
 fn reacted(
@@ -296,14 +290,10 @@ fn withdrawn(key: &Value, identifiers: Vec<String>) -> Content {
     let Some(provider_id) = id_at(key, "/id") else {
         return Content::Unreadable("a withdrawal of no message".to_owned());
     };
-    Content::Inbound(Inbound::Amendment(Amendment {
+    Content::Inbound(Inbound::Amendment(Amendment::withdrawal(
         provider_id,
-        kind: AmendmentKind::Withdrawal,
-        occurrence: String::new(),
-        place: 0,
-        text: String::new(),
         identifiers,
-    }))
+    )))
 }
 
 /// An edit that has an event of its own: its parts are at other places in other versions.
@@ -367,14 +357,10 @@ fn receipt(data: &Value, at: Option<DateTime<Utc>>) -> Content {
             let Some(identifiers) = people else {
                 return Content::Ignored("group");
             };
-            return Content::Inbound(Inbound::Amendment(Amendment {
+            return Content::Inbound(Inbound::Amendment(Amendment::withdrawal(
                 provider_id,
-                kind: AmendmentKind::Withdrawal,
-                occurrence: String::new(),
-                place: 0,
-                text: String::new(),
                 identifiers,
-            }));
+            )));
         }
         _ => return Content::Ignored("other_update"),
     };

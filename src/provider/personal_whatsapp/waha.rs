@@ -5,12 +5,21 @@ use serde_json::Value;
 use super::address::{message_id, people, person};
 use crate::inbox::{
     Amendment, AmendmentKind, Direction, FileSource, Inbound, InboundFile, InboundMessage,
-    Location, MessageStatus, MessageType, Person, Receipt, Thread,
+    MessageStatus, MessageType, Person, Receipt, Thread,
 };
-use crate::provider::lenient::{self, cut, id, instant, list, number, text};
+use crate::provider::lenient::{self, cut, id, instant, list, text};
 use crate::provider::metadata::Metadata;
+use crate::provider::place::{Paths, place};
 use crate::provider::{MAX_EMOJI_BYTES, MAX_NAME_BYTES, MAX_TEXT_BYTES, UNSUPPORTED};
 use crate::webhook::{Content, Item, Verified};
+
+/// Where a place is in a message.
+const PLACE: Paths = Paths {
+    latitude: "/location/latitude",
+    longitude: "/location/longitude",
+    name: "/location/description",
+    address: "",
+};
 
 /// Reads the item of a webhook.
 ///
@@ -73,7 +82,7 @@ fn message(payload: &Value) -> Content {
     } else {
         Direction::Inbound
     };
-    let location = location(payload);
+    let location = place(payload, &PLACE);
     let file = file(payload);
     let cards = list(payload, "/vCards");
     let has_media = payload.get("hasMedia").and_then(Value::as_bool) == Some(true);
@@ -167,20 +176,6 @@ fn file(payload: &Value) -> Option<InboundFile> {
     })
 }
 
-fn location(payload: &Value) -> Option<Location> {
-    let place = payload.get("location")?;
-    let latitude = number(place, "/latitude").filter(|degrees| degrees.abs() <= 90.0)?;
-    let longitude = number(place, "/longitude").filter(|degrees| degrees.abs() <= 180.0)?;
-    let mut name = text(place, "/description");
-    cut(&mut name, MAX_NAME_BYTES);
-    Some(Location {
-        latitude,
-        longitude,
-        name,
-        address: String::new(),
-    })
-}
-
 fn reaction(payload: &Value) -> Content {
     if is_from_me(payload) {
         return Content::Ignored("own_reaction");
@@ -242,14 +237,10 @@ fn withdrawal(payload: &Value) -> Content {
     let Some(provider_id) = id_at(payload, "/revokedMessageId").or(known) else {
         return Content::Unreadable("a withdrawal of no message".to_owned());
     };
-    Content::Inbound(Inbound::Amendment(Amendment {
+    Content::Inbound(Inbound::Amendment(Amendment::withdrawal(
         provider_id,
-        kind: AmendmentKind::Withdrawal,
-        occurrence: String::new(),
-        place: 0,
-        text: String::new(),
         identifiers,
-    }))
+    )))
 }
 
 fn edit(payload: &Value) -> Content {

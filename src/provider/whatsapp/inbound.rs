@@ -6,12 +6,21 @@ use serde_json::Value;
 
 use crate::inbox::{
     Amendment, AmendmentKind, Direction, FileSource, Inbound, InboundFile, InboundMessage,
-    Location, MessageStatus, MessageType, NewIdentity, Person, Receipt, Thread,
+    MessageStatus, MessageType, NewIdentity, Person, Receipt, Thread,
 };
 use crate::provider::lenient::{self, cut, id, list, number, seconds, text, without_nul};
 use crate::provider::metadata::Metadata;
+use crate::provider::place::{Paths, place};
 use crate::provider::{MAX_EMOJI_BYTES, MAX_ITEMS, MAX_NAME_BYTES, MAX_TEXT_BYTES, UNSUPPORTED};
 use crate::webhook::{Content, Item, Verified};
+
+/// Where a place is in the object of a message.
+const PLACE: Paths = Paths {
+    latitude: "/latitude",
+    longitude: "/longitude",
+    name: "/name",
+    address: "/address",
+};
 
 /// Reads the items of a webhook, in order.
 ///
@@ -307,7 +316,7 @@ fn content_of(
         _ => (MessageType::Text, UNSUPPORTED.to_owned()),
     };
     let location = (message_type == MessageType::Location)
-        .then(|| location(body))
+        .then(|| place(body, &PLACE))
         .flatten();
     let message_type = match (message_type, &location) {
         // A place that is none on this earth is told by its name.
@@ -352,21 +361,6 @@ fn content_of(
         thread: Thread::default(),
         automatic: false,
     })))
-}
-
-fn location(body: &Value) -> Option<Location> {
-    let latitude = number(body, "/latitude").filter(|degrees| degrees.abs() <= 90.0)?;
-    let longitude = number(body, "/longitude").filter(|degrees| degrees.abs() <= 180.0)?;
-    let mut name = text(body, "/name");
-    let mut address = text(body, "/address");
-    cut(&mut name, MAX_NAME_BYTES);
-    cut(&mut address, MAX_NAME_BYTES);
-    Some(Location {
-        latitude,
-        longitude,
-        name,
-        address,
-    })
 }
 
 /// The cards as one line each: the name, then the ways to reach them.

@@ -4,13 +4,22 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::inbox::{
-    Amendment, AmendmentKind, Direction, FileSource, Inbound, InboundFile, InboundMessage,
-    Location, MessageStatus, MessageType, Person, Receipt, Thread, Watermark,
+    Amendment, Direction, FileSource, Inbound, InboundFile, InboundMessage, MessageStatus,
+    MessageType, Person, Receipt, Thread, Watermark,
 };
-use crate::provider::lenient::{self, cut, id, list, number, text};
+use crate::provider::lenient::{self, cut, id, list, text};
 use crate::provider::metadata::Metadata;
+use crate::provider::place::{Paths, place};
 use crate::provider::{MAX_ITEMS, MAX_NAME_BYTES, MAX_TEXT_BYTES, UNSUPPORTED};
 use crate::webhook::{Content, Item, Verified};
+
+/// Where a place is in the content of a message.
+const PLACE: Paths = Paths {
+    latitude: "/coordinates/lat",
+    longitude: "/coordinates/long",
+    name: "/location/name",
+    address: "/location/address",
+};
 
 /// Reads the items of a webhook, in order.
 ///
@@ -77,20 +86,16 @@ fn message(payload: &Value, conversation: String) -> Content {
     let is_business = text(author, "/type") == "business";
     let identifiers = person(author, &conversation);
     if message.get("deleted").and_then(Value::as_bool) == Some(true) {
-        return Content::Inbound(Inbound::Amendment(Amendment {
+        return Content::Inbound(Inbound::Amendment(Amendment::withdrawal(
             provider_id,
-            kind: AmendmentKind::Withdrawal,
-            occurrence: String::new(),
-            place: 0,
-            text: String::new(),
             identifiers,
-        }));
+        )));
     }
     let body = message.get("content").unwrap_or(&none);
     let kind = text(body, "/type");
     let content_type = text(body, "/mediaType");
     let url = id(body, "/mediaUrl");
-    let location = (kind == "location").then(|| place(body)).flatten();
+    let location = (kind == "location").then(|| place(body, &PLACE)).flatten();
     let message_type = match (kind.as_str(), content_type.split('/').next(), &url) {
         ("image", _, Some(_)) => MessageType::Image,
         ("audio", _, Some(_)) | ("file", Some("audio"), Some(_)) => MessageType::Audio,
@@ -172,22 +177,6 @@ fn form(body: &Value) -> String {
         format!("{}: {}", text(field, "/label"), answer.unwrap_or_default())
     });
     lines.collect::<Vec<_>>().join("\n")
-}
-
-fn place(body: &Value) -> Option<Location> {
-    let latitude = number(body, "/coordinates/lat").filter(|degrees| degrees.abs() <= 90.0)?;
-    let longitude = number(body, "/coordinates/long").filter(|degrees| degrees.abs() <= 180.0)?;
-    let part = |path: &str| {
-        let mut text = text(body, path);
-        cut(&mut text, MAX_NAME_BYTES);
-        text
-    };
-    Some(Location {
-        latitude,
-        longitude,
-        name: part("/location/name"),
-        address: part("/location/address"),
-    })
 }
 
 fn postback(event: &Value, payload: &Value, conversation: String) -> Content {

@@ -5,8 +5,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::inbox::{
-    Amendment, AmendmentKind, Direction, Inbound, InboundMessage, MessageType, Person, Thread,
-    ThreadState,
+    Amendment, Direction, Inbound, InboundMessage, MessageType, Person, Thread, ThreadState,
 };
 use crate::provider::lenient::{self, cut, id, text};
 use crate::provider::metadata::Metadata;
@@ -78,14 +77,10 @@ fn event(body: &Value) -> Content {
             else {
                 return Content::Unreadable("a comment without `id`".to_owned());
             };
-            Content::Inbound(Inbound::Amendment(Amendment {
-                provider_id: comment_id(&comment),
-                kind: AmendmentKind::Withdrawal,
-                occurrence: String::new(),
-                place: 0,
-                text: String::new(),
-                identifiers: id(body, "/detail/requester_id").into_iter().collect(),
-            }))
+            Content::Inbound(Inbound::Amendment(Amendment::withdrawal(
+                comment_id(&comment),
+                id(body, "/detail/requester_id").into_iter().collect(),
+            )))
         }
         _ => Content::Ignored("other_event"),
     }

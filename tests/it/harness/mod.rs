@@ -19,7 +19,7 @@ pub use certificates::Certificates;
 pub use credentials::{Keys, bearer, ed_header, now};
 pub use dynamic::{Field, Method, call_raw};
 pub use postgres::{admin, connect, content, database_url, folder};
-pub use provider::{PUBLIC_URL, Provider, sign_inside};
+pub use provider::{PUBLIC_URL, Provider, sign_at, sign_inside};
 pub use refusal::Refusal;
 pub use rest::{Binding, camel, canonical, short};
 pub use server::{Answer, TestServer, exchange, http, http_get};
