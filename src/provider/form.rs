@@ -53,8 +53,8 @@ pub fn decode(encoded: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(decoded)
 }
 
-/// Reads two digits and what follows them.
-fn escaped(bytes: &[u8]) -> Option<(u8, &[u8])> {
+/// Reads two hexadecimal digits and what follows them.
+pub fn escaped(bytes: &[u8]) -> Option<(u8, &[u8])> {
     let ([high, low], rest) = bytes.split_first_chunk()?;
     Some((digest::byte_of(*high, *low)?, rest))
 }

@@ -15,11 +15,15 @@ const MAX_ID_BYTES: usize = 512;
 const AHEAD: u64 = 24 * 3600;
 
 /// Reads a JSON document, with halves of surrogate pairs replaced by U+FFFD.
-pub fn json(body: &[u8]) -> Result<Value, serde_json::Error> {
-    serde_json::from_slice(body).or_else(|error| match without_lone_surrogates(body) {
+///
+/// # Errors
+/// The body is none; the words quote nothing of it.
+pub fn json(body: &[u8]) -> Result<Value, String> {
+    let read = serde_json::from_slice(body).or_else(|error| match without_lone_surrogates(body) {
         Cow::Borrowed(_) => Err(error),
         Cow::Owned(body) => serde_json::from_slice(&body),
-    })
+    });
+    read.map_err(|error| format!("the body is no JSON: {error}"))
 }
 
 /// Replaces escapes such as `\ud83d` that stand alone, which strict readers refuse.
@@ -106,6 +110,17 @@ pub fn instant(value: &Value, path: &str) -> Option<DateTime<Utc>> {
     } else {
         past(number)
     }
+}
+
+/// Reads a time as RFC 3339 writes it. One that has not come yet is none.
+pub fn time(value: &Value, path: &str) -> Option<DateTime<Utc>> {
+    let at = DateTime::parse_from_rfc3339(&text(value, path)).ok()?;
+    not_ahead(at.to_utc())
+}
+
+/// Tells whether a flag is set; missing or something else is not.
+pub fn flag(value: &Value, path: &str) -> bool {
+    value.pointer(path).and_then(Value::as_bool) == Some(true)
 }
 
 /// Reads a whole number, as number or text.

@@ -10,14 +10,11 @@ pub mod place;
 pub mod signature;
 pub mod twilio;
 pub mod whatsapp;
+mod words;
 pub mod zendesk;
 
-/// What agents read where the provider says no more.
-const UNSUPPORTED: &str = "Unsupported message";
 /// The most items that a webhook may have; the most that any provider documents is 1,000.
 const MAX_ITEMS: usize = 10_000;
-/// The most that a text may have; the rest stays in the delivery.
-const MAX_TEXT_BYTES: usize = 64 * 1024;
 /// The longest name of a person, and of what is said about a failure, in bytes.
 const MAX_NAME_BYTES: usize = 1024;
 /// The longest emoji of a reaction, in bytes: families of people with skin tones have some 40.

@@ -111,8 +111,6 @@ pub struct Route {
     pub state: State,
     /// Since when the account is disabled.
     pub disabled_at: Option<DateTime<Utc>>,
-    /// What is particular to the account.
-    pub settings: Value,
 }
 
 /// Returns where the items of some accounts go.
@@ -145,6 +143,16 @@ pub async fn route_without_key(
     }
     let mut found: Vec<Route> = connected.load(conn).await?;
     Ok(if found.len() == 1 { found.pop() } else { None })
+}
+
+/// Returns what is particular to an account.
+pub async fn settings(conn: &mut PooledConn, id: ChannelAccountId) -> Result<Settings, Error> {
+    let settings: Value = channel_accounts::table
+        .find(id)
+        .select(channel_accounts::settings)
+        .first(conn)
+        .await?;
+    serde_json::from_value(settings).map_err(Error::internal)
 }
 
 /// The longest word of a provider for the state of an account, in characters.
@@ -183,7 +191,6 @@ fn connected() -> _ {
         tenants::slug,
         tenants::state,
         channel_accounts::disabled_at,
-        channel_accounts::settings,
     );
     channel_accounts::table
         .inner_join(tenants::table)
@@ -199,7 +206,6 @@ type RouteColumns = (
     tenants::slug,
     tenants::state,
     channel_accounts::disabled_at,
-    channel_accounts::settings,
 );
 
 /// Finds an account of a tenant.
@@ -353,6 +359,26 @@ pub async fn connect(
     Ok((id, connecting))
 }
 
+/// Locks an account of a tenant; tells since when it is disconnected and disabled.
+async fn lock(
+    conn: &mut AsyncPgConnection,
+    tenant: TenantId,
+    id: ChannelAccountId,
+) -> Result<(Option<DateTime<Utc>>, Option<DateTime<Utc>>), Error> {
+    let found = channel_accounts::table
+        .find(id)
+        .filter(channel_accounts::tenant_id.eq(tenant))
+        .select((
+            channel_accounts::disconnected_at,
+            channel_accounts::disabled_at,
+        ))
+        .for_no_key_update()
+        .first(conn)
+        .await
+        .optional()?;
+    found.ok_or_else(|| Error::not_found("channel_account", id))
+}
+
 /// Disables an account, or enables it again.
 ///
 /// # Errors
@@ -363,21 +389,12 @@ pub async fn disable(
     id: ChannelAccountId,
     disables: bool,
 ) -> Result<(), Error> {
-    let ours = channel_accounts::table
-        .find(id)
-        .filter(channel_accounts::tenant_id.eq(tenant));
-    let disabled: Option<Option<DateTime<Utc>>> = ours
-        .select(channel_accounts::disabled_at)
-        .for_no_key_update()
-        .first(conn)
-        .await
-        .optional()?;
-    let disabled = disabled.ok_or_else(|| Error::not_found("channel_account", id))?;
+    let (_, disabled) = lock(conn, tenant, id).await?;
     if disabled.is_some() == disables {
         return Ok(());
     }
     let since = if disables { "directory.now()" } else { "NULL" };
-    diesel::update(ours)
+    diesel::update(channel_accounts::table.find(id))
         .set((
             channel_accounts::version.eq(channel_accounts::version + 1),
             channel_accounts::updated_at.eq(sql("directory.now()")),
@@ -397,20 +414,11 @@ pub async fn disconnect(
     tenant: TenantId,
     id: ChannelAccountId,
 ) -> Result<(), Error> {
-    let ours = channel_accounts::table
-        .find(id)
-        .filter(channel_accounts::tenant_id.eq(tenant));
-    let disconnected: Option<Option<DateTime<Utc>>> = ours
-        .select(channel_accounts::disconnected_at)
-        .for_no_key_update()
-        .first(conn)
-        .await
-        .optional()?;
-    let disconnected = disconnected.ok_or_else(|| Error::not_found("channel_account", id))?;
+    let (disconnected, _) = lock(conn, tenant, id).await?;
     if disconnected.is_some() {
         return Ok(());
     }
-    diesel::update(ours)
+    diesel::update(channel_accounts::table.find(id))
         .set((
             channel_accounts::version.eq(channel_accounts::version + 1),
             channel_accounts::updated_at.eq(sql("directory.now()")),

@@ -14,7 +14,7 @@ use super::alarm::Alarm;
 use super::backlog::Backlog;
 use super::budget::Budget;
 use super::channel_account::{self, AccountSealers, ChannelAccount, NewAccount, Route};
-use super::channel_settings::Provider;
+use super::channel_settings::{Provider, Settings};
 use super::conn::PooledConn;
 use super::installation::{Installation, session_options};
 use super::janitor;
@@ -385,6 +385,11 @@ impl TenantDirectory {
         let mut conn = self.directory_conn().await?;
         let sealer = &self.0.account_sealers.apps;
         provider_app::apps(&mut conn, sealer, Provider::of(channel), key).await
+    }
+
+    /// Returns what is particular to an account.
+    pub async fn account_settings(&self, account: ChannelAccountId) -> Result<Settings, Error> {
+        channel_account::settings(&mut self.directory_conn().await?, account).await
     }
 
     /// Notes what a provider said of an account, unless it has said something newer.

@@ -238,28 +238,30 @@ pub async fn rotate(
     tenant: TenantId,
     rotation: &Rotation,
 ) -> Result<(), Error> {
-    let app: Option<(AppId, Provider)> = channel_accounts::table
-        .inner_join(provider_apps::table)
+    type Found = (AppId, Provider, Option<TenantId>, Vec<u8>);
+    let app: Option<Found> = provider_apps::table
+        .inner_join(channel_accounts::table)
         .filter(channel_accounts::id.eq(rotation.account))
         .filter(channel_accounts::tenant_id.eq(tenant))
-        .select((provider_apps::id, provider_apps::provider))
+        .select((
+            provider_apps::id,
+            provider_apps::provider,
+            provider_apps::tenant_id,
+            provider_apps::secrets,
+        ))
+        // Not FOR UPDATE: every delivery refers to its app, and would wait.
+        .for_no_key_update()
         .first(conn)
         .await
         .optional()?;
     let not_found = || Error::not_found("channel_account", rotation.account);
-    let (app, provider) = app.ok_or_else(not_found)?;
+    let (app, provider, owner, sealed) = app.ok_or_else(not_found)?;
     if provider == Provider::Ses {
         return Err(Error::invalid(
             "channel_account_id",
             "is of SES, whose webhooks are signed by Amazon's certificate",
         ));
     }
-    let (owner, sealed): (Option<TenantId>, Vec<u8>) = provider_apps::table
-        .find(app)
-        .select((provider_apps::tenant_id, provider_apps::secrets))
-        .for_no_key_update()
-        .first(conn)
-        .await?;
     if owner.is_none() && !rotation.for_all {
         return Err(Error::PermissionDenied(Denial::Tenant("*".to_owned())));
     }
@@ -276,6 +278,7 @@ pub async fn rotate(
     keep(conn, sealer, app, &secrets, overlap).await
 }
 
+/// Keeps the secrets of an app; the one before is valid for so many seconds, or as long as it was.
 async fn keep(
     conn: &mut AsyncPgConnection,
     sealer: &Sealer,
@@ -283,20 +286,18 @@ async fn keep(
     secrets: &AppSecrets,
     overlap_seconds: Option<i64>,
 ) -> Result<(), Error> {
+    let until = match overlap_seconds {
+        Some(seconds) => format!("directory.now() + interval '{seconds} seconds'"),
+        None => "previous_expires_at".to_owned(),
+    };
     diesel::update(provider_apps::table.find(id))
         .set((
             provider_apps::secrets.eq(seal(sealer, id.0, secrets)?),
+            provider_apps::previous_expires_at.eq(sql::<Nullable<Timestamptz>>(&until)),
             provider_apps::updated_at.eq(sql("directory.now()")),
         ))
         .execute(conn)
         .await?;
-    if let Some(seconds) = overlap_seconds {
-        let until = format!("directory.now() + interval '{seconds} seconds'");
-        diesel::update(provider_apps::table.find(id))
-            .set(provider_apps::previous_expires_at.eq(sql::<Nullable<Timestamptz>>(&until)))
-            .execute(conn)
-            .await?;
-    }
     Ok(())
 }
 

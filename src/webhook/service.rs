@@ -23,9 +23,9 @@ use crate::call::{CORRELATION, correlation_id};
 use crate::channel::Channel;
 use crate::clock;
 use crate::error::{Chain, Error};
-use crate::provider::signature::{meta, sns};
+use crate::provider::signature::meta;
 use crate::provider::twilio;
-use crate::tenant::{App, Provider};
+use crate::tenant::Provider;
 
 /// How long a provider may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -204,11 +204,7 @@ async fn subscribe(
             ];
             (headers, subscription.challenge).into_response()
         }
-        Err(refusal) => {
-            let channel = address.channel().map_or("none", Channel::as_str);
-            count(channel, refusal.word());
-            refusal.into()
-        }
+        Err(refusal) => refused(&address, refusal),
     }
 }
 
@@ -225,16 +221,19 @@ async fn receive(
             count(channel.as_str(), "taken");
             response
         }
-        Err(refusal) => {
-            let channel = address.channel().map_or("none", Channel::as_str);
-            count(channel, refusal.word());
-            refusal.into()
-        }
+        Err(refusal) => refused(&address, refusal),
     };
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(CORRELATION, id);
     }
     response
+}
+
+/// Counts a refusal, and answers with it.
+fn refused(address: &Address, refusal: Refusal) -> Response {
+    let channel = address.channel().map_or("none", Channel::as_str);
+    count(channel, refusal.word());
+    refusal.into()
 }
 
 async fn take(
@@ -252,15 +251,7 @@ async fn take(
         return Err(Refusal::Forbidden);
     }
     let body = read(webhooks, &parts.headers, body, most_bytes(channel)).await?;
-    // Only for topics that are known: nobody else makes us ask.
-    let is_amazons = apps.iter().any(|app| app.provider == Provider::Ses);
-    let topic = is_amazons.then(|| sns::topic(&body)).flatten();
-    let names_it = |app: &App| topic.as_ref() == Some(&app.external_id);
-    let mut of_amazon = apps.iter().filter(|app| app.provider == Provider::Ses);
-    let certificate = match of_amazon.any(names_it) {
-        true => in_time(webhooks.certificate(&body)).await?,
-        false => None,
-    };
+    let certificate = in_time(webhooks.certificate(&apps, &body)).await?;
     let sent = Unverified {
         urls: &webhooks.urls(&parts.uri),
         headers: &parts.headers,
@@ -284,16 +275,16 @@ async fn take(
         body: proved.body,
         correlation_id: id.to_owned(),
     };
-    let answer = match channel {
-        Channel::TwilioCall => in_time(webhooks.twiml(&new)).await?,
-        _ => String::new(),
+    // Twilio says to a caller that there is an error where it is answered anything else.
+    let twiml = match channel {
+        Channel::TwilioCall => Some(in_time(webhooks.twiml(&new)).await?),
+        Channel::TwilioWhatsapp => Some("<Response/>".to_owned()),
+        _ => None,
     };
     in_time(webhooks.take(new)).await?;
-    // Twilio says to a caller that there is an error where it is answered anything else.
-    let response = match channel {
-        Channel::TwilioCall => ([(CONTENT_TYPE, XML)], answer).into_response(),
-        Channel::TwilioWhatsapp => ([(CONTENT_TYPE, XML)], "<Response/>").into_response(),
-        _ => StatusCode::OK.into_response(),
+    let response = match twiml {
+        Some(twiml) => ([(CONTENT_TYPE, XML)], twiml).into_response(),
+        None => StatusCode::OK.into_response(),
     };
     Ok((channel, response))
 }

@@ -20,8 +20,9 @@ use crate::guarded_client::GuardedClient;
 use crate::ids::DeliveryId;
 use crate::master_key::Sealer;
 use crate::page::PageSize;
+use crate::provider::signature::sns;
 use crate::provider::twilio;
-use crate::tenant::{App, ChannelSettings, TenantDirectory};
+use crate::tenant::{App, ChannelSettings, Provider, TenantDirectory};
 
 /// What bodies may have together while they are read, in bytes.
 const READING: usize = 256 * 1024 * 1024;
@@ -116,8 +117,18 @@ impl Webhooks {
         public.map(|url| format!("{url}{path}")).collect()
     }
 
-    /// The certificate that a notification of Amazon names.
-    pub(super) async fn certificate(&self, body: &[u8]) -> Result<Option<Arc<Vec<u8>>>, Error> {
+    /// The certificate that a notification of Amazon names, if it is of a topic that one of the apps
+    /// is for: nobody else makes us ask.
+    pub(super) async fn certificate(
+        &self,
+        apps: &[App],
+        body: &[u8],
+    ) -> Result<Option<Arc<Vec<u8>>>, Error> {
+        let of_amazon = apps.iter().filter(|app| app.provider == Provider::Ses);
+        let topics: Vec<&str> = of_amazon.map(|app| app.external_id.as_str()).collect();
+        if topics.is_empty() || !sns::topic(body).is_some_and(|topic| topics.contains(&&*topic)) {
+            return Ok(None);
+        }
         self.0.amazon.certificate(body).await
     }
 
@@ -166,19 +177,16 @@ impl Webhooks {
             .tenants
             .route_without_key(channel, app, account)
             .await?;
-        let settings = route.and_then(|route| {
-            let settings = serde_json::from_value(route.settings).ok()?;
-            match settings {
-                ChannelSettings::TwilioCall(settings) => Some((route.account, settings)),
-                _ => None,
-            }
-        });
-        Ok(match settings {
-            Some((account, settings)) => {
-                let path = format!("/webhooks/{}/{account}", channel.as_str());
+        let settings = match &route {
+            Some(route) => Some(self.0.tenants.account_settings(route.account).await?),
+            None => None,
+        };
+        Ok(match (route, settings) {
+            (Some(route), Some(ChannelSettings::TwilioCall(settings))) => {
+                let path = format!("/webhooks/{}/{}", channel.as_str(), route.account);
                 twilio::answer(&settings, &new.content_type(), &new.body, &path)
             }
-            None => "<Response/>".to_owned(),
+            _ => "<Response/>".to_owned(),
         })
     }
 

@@ -2,8 +2,8 @@
 
 use communication_service::pb::{
     ArchiveConversationRequest, ConversationStatus, DisableChannelAccountRequest, EmailProvider,
-    EnableChannelAccountRequest, Gateway, GetChannelAccountRequest, Message, MessageDirection,
-    MessageStatus, MessageType, RotateChannelAccountSecretRequest, TwilioCallSettings,
+    EnableChannelAccountRequest, Gateway, Message, MessageDirection, MessageStatus, MessageType,
+    RotateChannelAccountSecretRequest, TwilioCallSettings,
 };
 use serde_json::{Value as Json, json};
 
@@ -464,13 +464,7 @@ async fn waha_is_what_its_samples_say() {
     number
         .post_sample(&server, "09_waha_session_status.json")
         .await;
-    let request = GetChannelAccountRequest {
-        tenant: number.tenant.slug(),
-        channel_account_id: number.account.id.clone(),
-    };
-    let mut admin = server.tenant_admin();
-    let account = admin.get_channel_account(request).await.unwrap();
-    let account = account.into_inner().channel_account.unwrap();
+    let account = number.shown(&server).await;
     assert_eq!(account.provider_state, "SCAN_QR_CODE");
     assert!(account.provider_state_time.is_some());
 }
@@ -513,13 +507,7 @@ async fn evolution_is_what_its_samples_say() {
     number
         .post_sample(&server, "25_evolution_connection.json")
         .await;
-    let request = GetChannelAccountRequest {
-        tenant: number.tenant.slug(),
-        channel_account_id: number.account.id.clone(),
-    };
-    let mut admin = server.tenant_admin();
-    let account = admin.get_channel_account(request).await.unwrap();
-    let account = account.into_inner().channel_account.unwrap();
+    let account = number.shown(&server).await;
     assert_eq!(account.provider_state, "close 401");
 }
 

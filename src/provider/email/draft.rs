@@ -20,8 +20,6 @@ const MAX_HTML_BYTES: usize = 1024 * 1024;
 const MAX_SUBJECT_BYTES: usize = 2_000;
 /// The longest label of a file, in bytes.
 const MAX_NAME_BYTES: usize = 255;
-/// The longest id that is kept as it is, in bytes.
-const MAX_ID_BYTES: usize = 512;
 /// The most recipients that are looked at.
 const MAX_RECIPIENTS: usize = 1_000;
 /// How much of a body an id is derived from, in bytes.
@@ -150,14 +148,14 @@ impl Draft {
             in_reply_to: self
                 .headers
                 .ids("in-reply-to")
-                .into_iter()
-                .map(short)
+                .iter()
+                .filter_map(|id| lenient::identifier(id))
                 .collect(),
             references: self
                 .headers
                 .ids("references")
-                .into_iter()
-                .map(short)
+                .iter()
+                .filter_map(|id| lenient::identifier(id))
                 .collect(),
             from,
             to: self.people("to"),
@@ -175,13 +173,10 @@ impl Draft {
 
     /// The id of the mail, or one derived from its content.
     fn message_id(&self, recipients: &[String]) -> String {
-        if let Some(id) = self
-            .headers
-            .get("message-id")
-            .map(header::ids)
-            .and_then(|ids| ids.into_iter().next())
-        {
-            return short(id);
+        let ids = self.headers.get("message-id").map(header::ids);
+        let id = ids.into_iter().flatten().next();
+        if let Some(id) = id.and_then(|id| lenient::identifier(&id)) {
+            return id;
         }
         let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
         let recipient = recipients.first().map_or("", String::as_str);
@@ -260,15 +255,6 @@ fn lines(text: &str) -> String {
     text.replace(['\0', MARK], "\u{fffd}")
 }
 
-/// An id that an index can hold; a longer one is told by its hash.
-fn short(id: String) -> String {
-    if id.len() <= MAX_ID_BYTES {
-        return id;
-    }
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, id.as_bytes());
-    format!("sha256:{}", hex::digits(digest.as_ref()))
-}
-
 /// A file as a road tells of it.
 pub fn part(file_name: &str, content_type: &str, content_id: &str, content: Vec<u8>) -> Part {
     let content_type = content_type.split(';').next().unwrap_or_default();
@@ -296,7 +282,7 @@ pub fn part(file_name: &str, content_type: &str, content_id: &str, content: Vec<
         inline: content_type.starts_with("image/"),
         file_name,
         content_type,
-        content_id: (!content_id.is_empty()).then(|| short(content_id)),
+        content_id: lenient::identifier(&content_id),
         content,
     }
 }

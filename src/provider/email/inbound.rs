@@ -6,9 +6,10 @@ use super::{Address, Arrival, Mail, Outcome, Report, Verdict};
 use crate::inbox::{
     Direction, Inbound, InboundMessage, MessageStatus, MessageType, Person, Receipt, Thread,
 };
+use crate::provider::MAX_NAME_BYTES;
 use crate::provider::lenient::{cut, identifier};
 use crate::provider::metadata::Metadata;
-use crate::provider::{MAX_NAME_BYTES, MAX_TEXT_BYTES, UNSUPPORTED};
+use crate::provider::words::said;
 use crate::webhook::{Content, Item};
 
 /// How many messages are looked for that a mail may go on from.
@@ -67,14 +68,9 @@ fn message(mail: &Mail, recipient: &str) -> Content {
         message_type = MessageType::Document;
         metadata.set("raw_kind", "mail");
     } else if words.trim().is_empty() {
-        words = match mail.subject.trim() {
-            "" => UNSUPPORTED.to_owned(),
-            subject => subject.to_owned(),
-        };
+        mail.subject.trim().clone_into(&mut words);
     }
-    if cut(&mut words, MAX_TEXT_BYTES) {
-        metadata.set("text_cut", true);
-    }
+    let words = said(words, message_type, &mut metadata);
     metadata.set("from", address_of(&mail.from));
     for (key, people) in [("to", &mail.to), ("cc", &mail.cc)] {
         let people: Vec<Value> = people.iter().map(address_of).collect();

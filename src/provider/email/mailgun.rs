@@ -162,10 +162,7 @@ fn verdicts(headers: &Headers) -> Verdicts {
 
 /// Reads what became of a mail of ours.
 fn event(body: &[u8]) -> Result<Arrival, String> {
-    let body = lenient::json(body).map_err(|error| {
-        // The library's words quote nothing of the body.
-        format!("the body is no JSON: {error}")
-    })?;
+    let body = lenient::json(body)?;
     let event = body
         .get("event-data")
         .ok_or("the body has no `event-data`")?;

@@ -1,6 +1,7 @@
 //! Values with parameters, such as those of `Content-Type` and `Content-Disposition`.
 
-use super::{charset, header, transfer};
+use super::{charset, header};
+use crate::provider::form;
 
 /// Many more parameters than any part has.
 const MAX_PARAMETERS: usize = 200;
@@ -97,7 +98,7 @@ fn percent_decoded(value: &str, bytes: &mut Vec<u8>) {
     let mut rest = value.as_bytes();
     while let Some((first, after)) = rest.split_first() {
         rest = after;
-        match transfer::escaped(after) {
+        match form::escaped(after) {
             Some((byte, after)) if *first == b'%' => {
                 bytes.push(byte);
                 rest = after;

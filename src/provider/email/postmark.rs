@@ -14,10 +14,7 @@ use crate::provider::lenient::{self, id, list, text};
 /// # Errors
 /// The body is no JSON, or not of Postmark.
 pub fn arrivals(body: &[u8]) -> Result<Vec<Arrival>, String> {
-    let body = lenient::json(body).map_err(|error| {
-        // The library's words quote nothing of the body.
-        format!("the body is no JSON: {error}")
-    })?;
+    let body = lenient::json(body)?;
     if !body.is_object() {
         return Err("the body is no object".to_owned());
     }

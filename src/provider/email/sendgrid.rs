@@ -31,10 +31,7 @@ pub fn arrivals(content_type: &str, body: &[u8]) -> Result<Vec<Arrival>, String>
             .mail()
             .map(|arrival| vec![arrival]);
     }
-    let body = lenient::json(body).map_err(|error| {
-        // The library's words quote nothing of the body.
-        format!("the body is no JSON: {error}")
-    })?;
+    let body = lenient::json(body)?;
     let events = body.as_array().ok_or("the body is no list of events")?;
     if events.len() > MAX_EVENTS {
         return Err(format!("the body has more than {MAX_EVENTS} events"));

@@ -17,10 +17,7 @@ const MAX_ITEMS: usize = 1_000;
 /// # Errors
 /// The body is no JSON, or not of SNS.
 pub fn arrivals(body: &[u8]) -> Result<Vec<Arrival>, String> {
-    let body = lenient::json(body).map_err(|error| {
-        // The library's words quote nothing of the body.
-        format!("the body is no JSON: {error}")
-    })?;
+    let body = lenient::json(body)?;
     if kind(&body).is_some() {
         return Ok(message(&body));
     }

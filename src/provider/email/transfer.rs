@@ -1,5 +1,7 @@
 //! Undoes the transfer encodings of mail, as far as that is possible.
 
+use crate::provider::form::escaped;
+
 /// Decodes base64 of either alphabet, padded or not. What belongs to no alphabet is passed over.
 pub fn base64(encoded: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(encoded.len() / 4 * 3);
@@ -53,14 +55,6 @@ pub fn quoted_printable(encoded: &[u8]) -> Vec<u8> {
         }
     }
     decoded
-}
-
-/// Reads two hexadecimal digits and what follows them.
-pub(super) fn escaped(bytes: &[u8]) -> Option<(u8, &[u8])> {
-    let ([high, low], rest) = bytes.split_first_chunk()?;
-    let digit = |byte: &u8| char::from(*byte).to_digit(16);
-    let byte = digit(high)? * 16 + digit(low)?;
-    Some((u8::try_from(byte).ok()?, rest))
 }
 
 /// The most blanks that servers put before the end of a line.

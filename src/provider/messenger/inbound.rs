@@ -7,10 +7,11 @@ use crate::inbox::{
     Amendment, AmendmentKind, Direction, FileSource, Inbound, InboundFile, InboundMessage,
     Location, MessageStatus, MessageType, Person, Receipt, Referral, Thread, Watermark,
 };
-use crate::provider::lenient::{self, cut, id, instant, list, number, text};
+use crate::provider::lenient::{self, cut, flag, id, instant, list, number, text};
 use crate::provider::metadata::Metadata;
 use crate::provider::place::{Paths, place};
-use crate::provider::{MAX_EMOJI_BYTES, MAX_ITEMS, MAX_TEXT_BYTES, UNSUPPORTED};
+use crate::provider::words::{said, shown};
+use crate::provider::{MAX_EMOJI_BYTES, MAX_ITEMS};
 use crate::webhook::{Content, Item, Verified};
 
 /// Where a place is in an attachment.
@@ -45,10 +46,7 @@ impl Product {
 /// # Errors
 /// The body is no JSON, or not of that product.
 pub fn items(product: Product, body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
-    let body = lenient::json(body).map_err(|error| {
-        // The library's words quote nothing of the body.
-        format!("the body is no JSON: {error}")
-    })?;
+    let body = lenient::json(body)?;
     let object = product.object();
     if text(&body, "/object") != object {
         return Err(format!("`object` is not `{object}`"));
@@ -171,23 +169,17 @@ impl Event<'_> {
         };
         let attachments = list(message, "/attachments");
         let mut metadata = Metadata::default();
-        let first = attachments.first().map(Attached::of);
+        let attached: Vec<Attached> = attachments.iter().map(Attached::of).collect();
+        let first = attached.first();
         let mut words = text(message, "/text");
-        let location = first.as_ref().and_then(|first| first.location.clone());
-        let kind = first.as_ref().map_or("text", |first| first.kind.as_str());
-        let message_type = first
-            .as_ref()
-            .map_or(MessageType::Text, |first| first.message_type);
+        let location = first.and_then(|first| first.location.clone());
+        let kind = first.map_or("text", |first| first.kind.as_str());
+        let message_type = first.map_or(MessageType::Text, |first| first.message_type);
         if message_type == MessageType::Text && words.trim().is_empty() {
             let told = attachments.iter().map(told).filter(|told| !told.is_empty());
             words = told.collect::<Vec<_>>().join("\n");
         }
-        if message_type == MessageType::Text && words.trim().is_empty() {
-            UNSUPPORTED.clone_into(&mut words);
-        }
-        if cut(&mut words, MAX_TEXT_BYTES) {
-            metadata.set("text_cut", true);
-        }
+        let words = said(words, message_type, &mut metadata);
         if kind != message_type.as_str() {
             metadata.set("raw_kind", kind);
         } else if flag(message, "/is_unsupported") {
@@ -210,9 +202,10 @@ impl Event<'_> {
             metadata.keep(key, message.get(key));
         }
         metadata.keep("story", message.pointer("/reply_to/story"));
-        let files = attachments
-            .iter()
-            .filter_map(|attachment| Attached::of(attachment).file);
+        let files = attached
+            .into_iter()
+            .filter_map(|attached| attached.file)
+            .collect();
         Content::Inbound(Inbound::Message(Box::new(InboundMessage {
             provider_id,
             direction,
@@ -226,7 +219,7 @@ impl Event<'_> {
             reply_to: id(message, "/reply_to/mid"),
             at: self.at(),
             metadata: metadata.finish(),
-            files: files.collect(),
+            files,
             thread: Thread::default(),
             automatic: false,
         })))
@@ -241,10 +234,7 @@ impl Event<'_> {
         if words.trim().is_empty() {
             words = text(postback, "/payload");
         }
-        if words.trim().is_empty() {
-            UNSUPPORTED.clone_into(&mut words);
-        }
-        cut(&mut words, MAX_TEXT_BYTES);
+        let words = shown(words);
         // Old versions tell no id: a person taps once in a millisecond.
         let provider_id =
             id(postback, "/mid").unwrap_or_else(|| format!("postback:{customer}:{}", self.place()));
@@ -314,11 +304,7 @@ impl Event<'_> {
         let Some(number) = number else {
             return Content::Unreadable("an edit without `num_edit`".to_owned());
         };
-        let mut words = text(edit, "/text");
-        if words.trim().is_empty() {
-            UNSUPPORTED.clone_into(&mut words);
-        }
-        cut(&mut words, MAX_TEXT_BYTES);
+        let words = shown(text(edit, "/text"));
         Content::Inbound(Inbound::Amendment(Amendment {
             provider_id,
             kind: AmendmentKind::Edit,
@@ -367,10 +353,6 @@ impl Event<'_> {
             metadata: metadata.finish(),
         }))
     }
-}
-
-fn flag(value: &Value, path: &str) -> bool {
-    value.pointer(path).and_then(Value::as_bool) == Some(true)
 }
 
 /// What is attached to a message.

@@ -8,10 +8,11 @@ use crate::inbox::{
     Amendment, AmendmentKind, Direction, FileSource, Inbound, InboundFile, InboundMessage,
     Location, MessageStatus, MessageType, Person, Receipt, Thread,
 };
-use crate::provider::lenient::{self, cut, id, instant, list, text};
+use crate::provider::lenient::{self, cut, flag, id, instant, list, text};
 use crate::provider::metadata::Metadata;
 use crate::provider::place::{Paths, place};
-use crate::provider::{MAX_EMOJI_BYTES, MAX_ITEMS, MAX_NAME_BYTES, MAX_TEXT_BYTES, UNSUPPORTED};
+use crate::provider::words::{said, shown};
+use crate::provider::{MAX_EMOJI_BYTES, MAX_ITEMS, MAX_NAME_BYTES};
 use crate::webhook::{Content, Item, Verified};
 
 /// Where a place is in the body of a message.
@@ -39,10 +40,7 @@ const WRAPPERS: [&str; 6] = [
 /// # Errors
 /// The body is no JSON, or names no instance.
 pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
-    let body = lenient::json(body).map_err(|error| {
-        // The library's words quote nothing of the body.
-        format!("the body is no JSON: {error}")
-    })?;
+    let body = lenient::json(body)?;
     let instance = id(&body, "/instance").ok_or("a webhook without `instance`")?;
     let event = text(&body, "/event")
         .to_lowercase()
@@ -58,15 +56,9 @@ pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
     }
     let item = |data: &Value| Item {
         route_key: instance.clone(),
-        content: content(&event, data, instant_of(&body)),
+        content: content(&event, data, lenient::time(&body, "/date_time")),
     };
     Ok(all.iter().map(item).collect())
-}
-
-/// When the gateway sent the webhook.
-fn instant_of(body: &Value) -> Option<DateTime<Utc>> {
-    let at = DateTime::parse_from_rfc3339(&text(body, "/date_time")).ok()?;
-    lenient::not_ahead(at.to_utc())
 }
 
 fn content(event: &str, data: &Value, at: Option<DateTime<Utc>>) -> Content {
@@ -85,7 +77,7 @@ fn content(event: &str, data: &Value, at: Option<DateTime<Utc>>) -> Content {
 }
 
 fn is_from_me(key: &Value) -> bool {
-    key.get("fromMe").and_then(Value::as_bool) == Some(true)
+    flag(key, "/fromMe")
 }
 
 /// The other side of a chat of two; nobody where it is a group or the like.
@@ -147,13 +139,7 @@ fn message(data: &Value) -> Content {
     };
     let body = Body::of(message);
     let mut metadata = Metadata::default();
-    let mut words = body.words;
-    if body.message_type == MessageType::Text && words.trim().is_empty() {
-        UNSUPPORTED.clone_into(&mut words);
-    }
-    if cut(&mut words, MAX_TEXT_BYTES) {
-        metadata.set("text_cut", true);
-    }
+    let words = said(body.words, body.message_type, &mut metadata);
     if body.kind != "conversation" && body.kind != "extendedTextMessage" {
         metadata.set("raw_kind", body.kind.as_str());
         metadata.keep(&body.kind, message.get(&body.kind));
@@ -314,11 +300,7 @@ fn edited(data: &Value, key: &Value, edit: &Value, identifiers: Vec<String>) -> 
     let none = Value::Null;
     let message = edit.get("editedMessage").or_else(|| edit.get("message"));
     let message = unwrapped(message.unwrap_or(&none));
-    let mut words = Body::of(message).words;
-    if words.trim().is_empty() {
-        UNSUPPORTED.clone_into(&mut words);
-    }
-    cut(&mut words, MAX_TEXT_BYTES);
+    let words = shown(Body::of(message).words);
     let at = time(data).or_else(|| instant(edit, "/timestampMs"));
     let place = at.map_or(0, |at| at.timestamp_millis());
     Content::Inbound(Inbound::Amendment(Amendment {

@@ -7,10 +7,11 @@ use crate::inbox::{
     Amendment, AmendmentKind, Direction, FileSource, Inbound, InboundFile, InboundMessage,
     MessageStatus, MessageType, Person, Receipt, Thread,
 };
-use crate::provider::lenient::{self, cut, id, instant, list, text};
+use crate::provider::lenient::{self, cut, flag, id, instant, list, text};
 use crate::provider::metadata::Metadata;
 use crate::provider::place::{Paths, place};
-use crate::provider::{MAX_EMOJI_BYTES, MAX_NAME_BYTES, MAX_TEXT_BYTES, UNSUPPORTED};
+use crate::provider::words::{said, shown};
+use crate::provider::{MAX_EMOJI_BYTES, MAX_NAME_BYTES};
 use crate::webhook::{Content, Item, Verified};
 
 /// Where a place is in a message.
@@ -26,10 +27,7 @@ const PLACE: Paths = Paths {
 /// # Errors
 /// The body is no JSON, or names no session.
 pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
-    let body = lenient::json(body).map_err(|error| {
-        // The library's words quote nothing of the body.
-        format!("the body is no JSON: {error}")
-    })?;
+    let body = lenient::json(body)?;
     let session = id(&body, "/session").ok_or("a webhook without `session`")?;
     Ok(vec![Item {
         route_key: session,
@@ -60,7 +58,7 @@ fn id_at(value: &Value, path: &str) -> Option<String> {
 }
 
 fn is_from_me(payload: &Value) -> bool {
-    payload.get("fromMe").and_then(Value::as_bool) == Some(true)
+    flag(payload, "/fromMe")
 }
 
 /// The other side of a chat of two; nobody where it is a group or the like.
@@ -85,7 +83,7 @@ fn message(payload: &Value) -> Content {
     let location = place(payload, &PLACE);
     let file = file(payload);
     let cards = list(payload, "/vCards");
-    let has_media = payload.get("hasMedia").and_then(Value::as_bool) == Some(true);
+    let has_media = flag(payload, "/hasMedia");
     let message_type = match &file {
         Some(file) => type_of(&file.content_type),
         None if location.is_some() => MessageType::Location,
@@ -99,12 +97,7 @@ fn message(payload: &Value) -> Content {
         metadata.set("raw_kind", "contacts");
         metadata.keep("contacts", payload.get("vCards"));
     }
-    if message_type == MessageType::Text && words.trim().is_empty() {
-        UNSUPPORTED.clone_into(&mut words);
-    }
-    if cut(&mut words, MAX_TEXT_BYTES) {
-        metadata.set("text_cut", true);
-    }
+    let words = said(words, message_type, &mut metadata);
     metadata.set("unofficial", true);
     if has_media && file.is_none() {
         metadata.set("media_missing", true);
@@ -253,11 +246,7 @@ fn edit(payload: &Value) -> Content {
         return Content::Unreadable("an edit of no message".to_owned());
     };
     let place = instant(payload, "/timestamp").map_or(0, |at| at.timestamp_millis());
-    let mut words = text(payload, "/body");
-    if words.trim().is_empty() {
-        UNSUPPORTED.clone_into(&mut words);
-    }
-    cut(&mut words, MAX_TEXT_BYTES);
+    let words = shown(text(payload, "/body"));
     Content::Inbound(Inbound::Amendment(Amendment {
         provider_id,
         kind: AmendmentKind::Edit,

@@ -8,9 +8,10 @@ use super::fields::{Fields, bare};
 use crate::inbox::{
     Amendment, AmendmentKind, Direction, Inbound, InboundMessage, MessageType, Person, Thread,
 };
+use crate::provider::MAX_NAME_BYTES;
 use crate::provider::lenient::{self, cut};
 use crate::provider::metadata::Metadata;
-use crate::provider::{MAX_NAME_BYTES, MAX_TEXT_BYTES};
+use crate::provider::words::MAX_TEXT_BYTES;
 use crate::webhook::{Content, Item, Verified};
 
 /// What a caller is known by who hides the number.
@@ -172,9 +173,7 @@ fn amendment(
     occurrence.push(&sequence_text);
     // Keys can be pressed again: each time is told when it was.
     let pressed = fields.given("Digits").or(fields.given("SpeechResult"));
-    let time = fields
-        .given("Timestamp")
-        .map_or_else(String::new, ToOwned::to_owned);
+    let time = fields.get("Timestamp");
     let pressed = pressed.map_or(String::new(), |said| format!("{said}/{time}"));
     occurrence.push(&pressed);
     let occurrence = lenient::identifier(&occurrence.join("/")).unwrap_or_default();

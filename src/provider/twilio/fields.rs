@@ -18,10 +18,7 @@ impl Fields {
     pub fn read(content_type: &str, body: &[u8]) -> Result<Self, String> {
         let mut fields = HashMap::new();
         if header::is_type(Some(content_type), "application/json") {
-            let object = lenient::json(body).map_err(|error| {
-                // The library's words quote nothing of the body.
-                format!("the body is no JSON: {error}")
-            })?;
+            let object = lenient::json(body)?;
             let Value::Object(object) = object else {
                 return Err("the body is no JSON object".to_owned());
             };

@@ -10,7 +10,8 @@ use crate::inbox::{
 };
 use crate::provider::lenient::{self, cut};
 use crate::provider::metadata::Metadata;
-use crate::provider::{MAX_EMOJI_BYTES, MAX_NAME_BYTES, MAX_TEXT_BYTES, UNSUPPORTED};
+use crate::provider::words::said;
+use crate::provider::{MAX_EMOJI_BYTES, MAX_NAME_BYTES};
 use crate::webhook::{Content, Item, Verified};
 
 /// The most files of a message.
@@ -110,17 +111,12 @@ fn message(fields: &Fields, received_at: DateTime<Utc>) -> Content {
     let files = files(fields);
     let message_type = type_of(kind, location.is_some(), &files);
     let mut metadata = Metadata::default();
-    let mut words = ["Body", "ButtonText", "ListTitle"]
+    let words = ["Body", "ButtonText", "ListTitle"]
         .into_iter()
         .find_map(|name| fields.given(name))
         .unwrap_or_default()
         .to_owned();
-    if message_type == MessageType::Text && words.trim().is_empty() {
-        UNSUPPORTED.clone_into(&mut words);
-    }
-    if cut(&mut words, MAX_TEXT_BYTES) {
-        metadata.set("text_cut", true);
-    }
+    let words = said(words, message_type, &mut metadata);
     if !kind.is_empty() && kind != message_type.as_str() {
         metadata.set("raw_kind", kind);
     }

@@ -8,10 +8,11 @@ use crate::inbox::{
     Amendment, AmendmentKind, Direction, FileSource, Inbound, InboundFile, InboundMessage,
     MessageStatus, MessageType, NewIdentity, Person, Receipt, Thread,
 };
-use crate::provider::lenient::{self, cut, id, list, number, seconds, text, without_nul};
+use crate::provider::lenient::{self, cut, id, list, number, seconds, text};
 use crate::provider::metadata::Metadata;
 use crate::provider::place::{Paths, place};
-use crate::provider::{MAX_EMOJI_BYTES, MAX_ITEMS, MAX_NAME_BYTES, MAX_TEXT_BYTES, UNSUPPORTED};
+use crate::provider::words::{MAX_TEXT_BYTES, UNSUPPORTED, said};
+use crate::provider::{MAX_EMOJI_BYTES, MAX_ITEMS, MAX_NAME_BYTES};
 use crate::webhook::{Content, Item, Verified};
 
 /// Where a place is in the object of a message.
@@ -27,10 +28,7 @@ const PLACE: Paths = Paths {
 /// # Errors
 /// The body is no JSON, or not of WhatsApp.
 pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
-    let body = lenient::json(body).map_err(|error| {
-        // The library's words quote nothing of the body.
-        format!("the body is no JSON: {error}")
-    })?;
+    let body = lenient::json(body)?;
     if text(&body, "/object") != "whatsapp_business_account" {
         return Err("`object` is not `whatsapp_business_account`".to_owned());
     }
@@ -326,12 +324,7 @@ fn content_of(
         }
         (message_type, _) => message_type,
     };
-    if message_type == MessageType::Text && words.trim().is_empty() {
-        UNSUPPORTED.clone_into(&mut words);
-    }
-    if cut(&mut words, MAX_TEXT_BYTES) {
-        metadata.set("text_cut", true);
-    }
+    let words = said(words, message_type, &mut metadata);
     if kind != message_type.as_str() {
         metadata.set("raw_kind", kind);
     }
@@ -395,7 +388,7 @@ fn interactive(body: &Value, metadata: &mut Metadata) -> String {
             let answers = text(body, "/nfm_reply/response_json");
             // What cannot be read stays what it is, a text in the raw object.
             if let Ok(answers) = serde_json::from_str::<Value>(&answers) {
-                metadata.keep("flow", Some(&without_nul(answers)));
+                metadata.keep("flow", Some(&answers));
             }
             let words = text(body, "/nfm_reply/body");
             if words.is_empty() {

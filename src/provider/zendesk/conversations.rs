@@ -1,16 +1,16 @@
 //! What version 2 of the webhooks of the Conversations API says, in our neutral terms.
 
-use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::inbox::{
     Amendment, Direction, FileSource, Inbound, InboundFile, InboundMessage, MessageStatus,
     MessageType, Person, Receipt, Thread, Watermark,
 };
-use crate::provider::lenient::{self, cut, id, list, text};
+use crate::provider::lenient::{self, cut, flag, id, list, text, time};
 use crate::provider::metadata::Metadata;
 use crate::provider::place::{Paths, place};
-use crate::provider::{MAX_ITEMS, MAX_NAME_BYTES, MAX_TEXT_BYTES, UNSUPPORTED};
+use crate::provider::words::{said, shown};
+use crate::provider::{MAX_ITEMS, MAX_NAME_BYTES};
 use crate::webhook::{Content, Item, Verified};
 
 /// Where a place is in the content of a message.
@@ -26,10 +26,7 @@ const PLACE: Paths = Paths {
 /// # Errors
 /// The body is no JSON, or names no app.
 pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
-    let body = lenient::json(body).map_err(|error| {
-        // The library's words quote nothing of the body.
-        format!("the body is no JSON: {error}")
-    })?;
+    let body = lenient::json(body)?;
     let app = id(&body, "/app/id").ok_or("a webhook without `app.id`")?;
     let events = list(&body, "/events");
     if events.len() > MAX_ITEMS {
@@ -40,11 +37,6 @@ pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
         content: content(event),
     };
     Ok(events.iter().map(item).collect())
-}
-
-fn time(value: &Value, path: &str) -> Option<DateTime<Utc>> {
-    let at = DateTime::parse_from_rfc3339(&text(value, path)).ok()?;
-    lenient::not_ahead(at.to_utc())
 }
 
 fn content(event: &Value) -> Content {
@@ -85,7 +77,7 @@ fn message(payload: &Value, conversation: String) -> Content {
     let author = message.get("author").unwrap_or(&none);
     let is_business = text(author, "/type") == "business";
     let identifiers = person(author, &conversation);
-    if message.get("deleted").and_then(Value::as_bool) == Some(true) {
+    if flag(message, "/deleted") {
         return Content::Inbound(Inbound::Amendment(Amendment::withdrawal(
             provider_id,
             identifiers,
@@ -114,12 +106,7 @@ fn message(payload: &Value, conversation: String) -> Content {
     if kind == "formResponse" && words.is_empty() {
         words = form(body);
     }
-    if message_type == MessageType::Text && words.trim().is_empty() {
-        UNSUPPORTED.clone_into(&mut words);
-    }
-    if cut(&mut words, MAX_TEXT_BYTES) {
-        metadata.set("text_cut", true);
-    }
+    let words = said(words, message_type, &mut metadata);
     if kind != message_type.as_str() {
         metadata.set("raw_kind", kind.as_str());
     }
@@ -191,10 +178,7 @@ fn postback(event: &Value, payload: &Value, conversation: String) -> Content {
     if words.trim().is_empty() {
         words = text(payload, "/postback/payload");
     }
-    if words.trim().is_empty() {
-        UNSUPPORTED.clone_into(&mut words);
-    }
-    cut(&mut words, MAX_TEXT_BYTES);
+    let words = shown(words);
     let user = payload.get("user").unwrap_or(&none);
     let identifiers = id(user, "/id").map_or_else(|| person(user, &conversation), |id| vec![id]);
     Content::Inbound(Inbound::Message(Box::new(InboundMessage {

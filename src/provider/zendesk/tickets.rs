@@ -7,9 +7,10 @@ use serde_json::Value;
 use crate::inbox::{
     Amendment, Direction, Inbound, InboundMessage, MessageType, Person, Thread, ThreadState,
 };
-use crate::provider::lenient::{self, cut, id, text};
+use crate::provider::MAX_NAME_BYTES;
+use crate::provider::lenient::{self, cut, id, text, time};
 use crate::provider::metadata::Metadata;
-use crate::provider::{MAX_NAME_BYTES, MAX_TEXT_BYTES, UNSUPPORTED};
+use crate::provider::words::said;
 use crate::webhook::{Content, Item, Verified};
 
 /// What the types of events begin with.
@@ -20,10 +21,7 @@ const EVENT: &str = "zen:event-type:";
 /// # Errors
 /// The body is no JSON: a template of a trigger may not escape what customers write.
 pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
-    let body = lenient::json(body).map_err(|error| {
-        // The library's words quote nothing of the body.
-        format!("the body is no JSON: {error}")
-    })?;
+    let body = lenient::json(body)?;
     let item = if body.get("ticket").is_some_and(Value::is_object) {
         Item {
             // Nothing in our template names the account: the address does.
@@ -38,11 +36,6 @@ pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
         }
     };
     Ok(vec![item])
-}
-
-fn time(value: &Value, path: &str) -> Option<DateTime<Utc>> {
-    let at = DateTime::parse_from_rfc3339(&text(value, path)).ok()?;
-    lenient::not_ahead(at.to_utc())
 }
 
 /// What the description of a ticket is known by, which is its first comment too.
@@ -198,13 +191,7 @@ struct Comment<'a> {
 
 fn message(comment: Comment<'_>) -> Content {
     let mut metadata = comment.metadata;
-    let mut words = comment.words;
-    if words.trim().is_empty() {
-        UNSUPPORTED.clone_into(&mut words);
-    }
-    if cut(&mut words, MAX_TEXT_BYTES) {
-        metadata.set("text_cut", true);
-    }
+    let words = said(comment.words, MessageType::Text, &mut metadata);
     if comment.direction == Direction::Outbound {
         metadata.set("source", "external");
     }

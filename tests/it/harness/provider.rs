@@ -12,10 +12,10 @@ use chrono::DateTime;
 use communication_service::pb::connect_channel_account_request::Settings;
 use communication_service::pb::{
     ChannelAccount, ConnectChannelAccountRequest, Conversation, ConversationStatus, EmailProvider,
-    EmailSecrets, EmailSettings, Gateway, GatewaySecrets, InstagramSettings,
-    ListConversationsRequest, Message, MessageDirection, MessengerSettings, MetaSecrets,
-    PersonalWhatsappSettings, TwilioCallSettings, TwilioSecrets, TwilioWhatsappSettings,
-    ZendeskIntegration, ZendeskSecrets, ZendeskSettings,
+    EmailSecrets, EmailSettings, Gateway, GatewaySecrets, GetChannelAccountRequest,
+    InstagramSettings, ListConversationsRequest, Message, MessageDirection, MessengerSettings,
+    MetaSecrets, PersonalWhatsappSettings, TwilioCallSettings, TwilioSecrets,
+    TwilioWhatsappSettings, ZendeskIntegration, ZendeskSecrets, ZendeskSettings,
 };
 use uuid::Uuid;
 
@@ -232,6 +232,16 @@ impl Provider {
             signs,
             renamed,
         }
+    }
+
+    /// The account, as it is shown now.
+    pub async fn shown(&self, server: &TestServer) -> ChannelAccount {
+        let request = GetChannelAccountRequest {
+            tenant: self.tenant.slug(),
+            channel_account_id: self.account.id.clone(),
+        };
+        let shown = server.tenant_admin().get_channel_account(request).await;
+        shown.unwrap().into_inner().channel_account.unwrap()
     }
 
     /// The recorded webhooks for such an account, in order.
