@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use http::{HeaderValue, Uri};
 
 use crate::database::private::default_data_dir;
+use crate::guarded_client::TrustedHost;
 use crate::tenant::FEWEST_CONNECTIONS;
 
 /// How the log is written.
@@ -187,6 +188,23 @@ pub struct Config {
     /// Where providers reach the HTTP sidecar, such as `https://hooks.example.com`, as it is entered with them; webhooks of Twilio are signed for their address, and refused without this
     #[arg(long, env = "COMM_PUBLIC_URL", value_parser = public_url, value_name = "URL")]
     pub public_url: Option<String>,
+
+    /// Where Meta's Graph API is, with its version; files of WhatsApp are looked up there
+    #[arg(long, env = "COMM_META_URL", default_value = "https://graph.facebook.com/v23.0", value_parser = public_url, value_name = "URL")]
+    pub meta_url: String,
+
+    /// Where Twilio's REST API is; files and recordings are fetched from there
+    #[arg(long, env = "COMM_TWILIO_URL", default_value = "https://api.twilio.com", value_parser = public_url, value_name = "URL")]
+    pub twilio_url: String,
+
+    /// The operator's own hosts that files may be fetched from by plain http or in a private network, such as the gateway of a personal number: `waha:3000`, with the port, separated by commas
+    #[arg(
+        long,
+        env = "COMM_TRUSTED_HOSTS",
+        value_delimiter = ',',
+        value_name = "HOST:PORT"
+    )]
+    pub trusted_hosts: Vec<TrustedHost>,
 
     /// The loopback port of `/metrics` and `/api/v1` where the sidecar must not show them; 0 for any free one
     #[arg(

@@ -203,6 +203,13 @@ pub enum Precondition {
     },
     /// The attachment belongs to another message or quick reply.
     AttachmentInUse(String),
+    /// The attachment is not there.
+    AttachmentNotReady {
+        /// The attachment.
+        id: String,
+        /// Where it stands.
+        state: &'static str,
+    },
     /// The message is not an outbound one.
     MessageNotOutbound(String),
     /// The message is a customer's.

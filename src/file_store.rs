@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
@@ -26,7 +27,7 @@ use crate::error::{Chain, Error};
 use crate::ids::{AttachmentId, TenantId};
 
 /// How much of a file is written at once, in bytes: the least that S3 takes of a file in parts.
-pub const PART: usize = 5 * 1024 * 1024;
+const PART: usize = 5 * 1024 * 1024;
 /// How much of a file is handed out at once, in bytes.
 const PIECE: usize = 256 * 1024;
 /// How many files may be on their way in at once. Each has up to two parts in memory.
@@ -155,14 +156,26 @@ impl TenantFiles {
         uploads.try_acquire_owned().map_err(|_| Error::TooManyCalls)
     }
 
+    /// Begins to write a file, whose bytes come little by little.
+    pub fn writer(&self, id: AttachmentId) -> FileWriter {
+        FileWriter {
+            files: self.clone(),
+            id,
+            parts: None,
+            rest: Vec::new(),
+            size: 0,
+            hash: Context::new(&SHA256),
+        }
+    }
+
     /// Writes a whole file.
-    pub async fn write(&self, id: AttachmentId, content: Vec<u8>) -> Result<(), Error> {
+    async fn write(&self, id: AttachmentId, content: Vec<u8>) -> Result<(), Error> {
         let written = self.objects().put(&self.key(id), content.into()).await;
         written.map(drop).map_err(unavailable)
     }
 
     /// Begins a file that is written in parts, of which nothing is there before the last.
-    pub async fn begin(&self, id: AttachmentId) -> Result<Parts, Error> {
+    async fn begin(&self, id: AttachmentId) -> Result<Parts, Error> {
         let begun = self.objects().put_multipart(&self.key(id)).await;
         begun.map(Parts).map_err(unavailable)
     }
@@ -260,22 +273,98 @@ impl TenantFiles {
     }
 }
 
-/// A file that is being written.
-pub struct Parts(Box<dyn MultipartUpload>);
+/// A file that is being written. Nothing of it is there before its end.
+pub struct FileWriter {
+    files: TenantFiles,
+    id: AttachmentId,
+    parts: Option<Parts>,
+    /// What is not written yet.
+    rest: Vec<u8>,
+    size: u64,
+    hash: Context,
+}
 
-impl Parts {
-    /// Writes the next part; all but the last have the size `PART`.
-    pub async fn write(&mut self, part: Vec<u8>) -> Result<(), Error> {
-        self.0.put_part(part.into()).await.map_err(unavailable)
+impl FileWriter {
+    /// Takes the next bytes.
+    pub fn push(&mut self, chunk: &[u8]) {
+        self.size += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        self.hash.update(chunk);
+        self.rest.extend_from_slice(chunk);
     }
 
-    /// Ends the file: from here on it is there.
+    /// How many bytes it has so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The SHA-256 of its bytes so far.
+    pub fn hash(&self) -> Vec<u8> {
+        self.hash.clone().finish().as_ref().to_vec()
+    }
+
+    /// What is not written yet: before the first part, how it begins.
+    pub fn unwritten(&self) -> &[u8] {
+        &self.rest
+    }
+
+    /// Tells whether a part is to be written. The last one, which may be a whole one, is for `end`.
+    pub fn has_part(&self) -> bool {
+        self.rest.len() > PART
+    }
+
+    /// Writes a part.
+    ///
+    /// # Errors
+    /// The store cannot be reached.
+    pub async fn write_part(&mut self) -> Result<(), Error> {
+        let rest = self.rest.split_off(PART.min(self.rest.len()));
+        let part = std::mem::replace(&mut self.rest, rest);
+        let parts = match &mut self.parts {
+            Some(parts) => parts,
+            none => none.insert(self.files.begin(self.id).await?),
+        };
+        parts.write(part).await
+    }
+
+    /// Writes what is left: from here on the file is there.
+    ///
+    /// # Errors
+    /// The store cannot be reached.
     pub async fn end(&mut self) -> Result<(), Error> {
-        self.0.complete().await.map(drop).map_err(unavailable)
+        let rest = std::mem::take(&mut self.rest);
+        match &mut self.parts {
+            Some(parts) => {
+                parts.write(rest).await?;
+                parts.end().await
+            }
+            None => self.files.write(self.id, rest).await,
+        }
     }
 
     /// Gives the file up.
     pub async fn abort(&mut self) {
+        if let Some(parts) = &mut self.parts {
+            parts.abort().await;
+        }
+    }
+}
+
+/// The parts of a file that is being written.
+struct Parts(Box<dyn MultipartUpload>);
+
+impl Parts {
+    /// Writes the next part; all but the last have the size `PART`.
+    async fn write(&mut self, part: Vec<u8>) -> Result<(), Error> {
+        self.0.put_part(part.into()).await.map_err(unavailable)
+    }
+
+    /// Ends the file: from here on it is there.
+    async fn end(&mut self) -> Result<(), Error> {
+        self.0.complete().await.map(drop).map_err(unavailable)
+    }
+
+    /// Gives the file up.
+    async fn abort(&mut self) {
         if let Err(error) = self.0.abort().await {
             tracing::debug!(error = %Chain(&error), "an upload could not be given up");
         }

@@ -272,6 +272,12 @@ impl Precondition {
                 format!("attachment `{id}` belongs to another message or quick reply"),
             )
             .with("attachment_id", id.clone()),
+            Self::AttachmentNotReady { id, state } => Detail::new(
+                ErrorReason::AttachmentNotReady,
+                format!("attachment `{id}` is not there: it is `{state}`"),
+            )
+            .with("attachment_id", id.clone())
+            .with("state", (*state).to_owned()),
             Self::MessageNotOutbound(id) => Detail::new(
                 ErrorReason::MessageNotOutbound,
                 format!("message `{id}` is not outbound and has no status"),

@@ -20,7 +20,7 @@ use super::reply;
 use super::revision::{self, Edit};
 use crate::database::statement::statement;
 use crate::error::Error;
-use crate::ids::{ChannelAccountId, MessageId};
+use crate::ids::{ChannelAccountId, DeliveryId, MessageId};
 use crate::schema::tenant::message_amendments;
 use crate::stored_enum::stored_enum;
 use crate::tenant::TenantConn;
@@ -150,8 +150,15 @@ pub(super) async fn settle(
     Ok(true)
 }
 
-/// An amendment that waits: its kind, occurrence, place, text, and whose it is.
-type Waiter = (AmendmentKind, String, i64, String, Vec<Option<String>>);
+/// An amendment that waits: its kind, occurrence, place, text, whose it is, and what told of it.
+type Waiter = (
+    AmendmentKind,
+    String,
+    i64,
+    String,
+    Vec<Option<String>>,
+    DeliveryId,
+);
 
 async fn apply(
     conn: &mut TenantConn,
@@ -171,11 +178,12 @@ async fn apply(
             message_amendments::place,
             message_amendments::text,
             message_amendments::identifiers,
+            message_amendments::delivery_id,
         ))
         .for_update()
         .load(conn)
         .await?;
-    for (kind, occurrence, place, text, identifiers) in found {
+    for (kind, occurrence, place, text, identifiers, delivery) in found {
         diesel::update(message_amendments::table)
             .filter(message_amendments::channel_account_id.eq(account))
             .filter(message_amendments::provider_id.eq(provider_id))
@@ -206,7 +214,7 @@ async fn apply(
                 };
                 deletion::delete_in(conn, deletion).boxed().await.map(drop)
             }
-            AmendmentKind::Call => call::amend(conn, message_id, &text).await,
+            AmendmentKind::Call => call::amend(conn, (account, delivery), message_id, &text).await,
             AmendmentKind::Reaction => {
                 let reaction = Reaction {
                     by: identifiers.into_iter().flatten().next().unwrap_or_default(),

@@ -1,11 +1,11 @@
 //! Files of messages: how they come in, and how they are read.
 //!
-//! A row says `uploading` before anything of its file is written, and `ready` after all of it is
+//! Files of customers are fetched by [`media`](super::media). A row says `uploading` before anything of its file is written, and `ready` after all of it is
 //! there and checked. What stops in between is cleaned up at once, or by the janitor.
 
 use std::ops::Range;
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
+use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, Utc};
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
@@ -20,9 +20,9 @@ use tokio::sync::mpsc::Receiver;
 use tracing::Instrument as _;
 
 use super::content_type;
-use crate::error::{Chain, Conflict, Error};
+use crate::error::{Chain, Conflict, Error, Precondition};
 use crate::event::log::{self, Change};
-use crate::file_store::{PART, Parts};
+use crate::file_store::FileWriter;
 use crate::hex;
 use crate::ids::{AttachmentId, MessageId, QuickReplyId};
 use crate::request_id::{self, RequestId};
@@ -38,19 +38,54 @@ stored_enum! {
     State {
         /// It may be there or not.
         Uploading = "uploading",
+        /// It is with a provider, and is to be fetched.
+        Pending = "pending",
         /// It is there.
         Ready = "ready",
+        /// It could not be fetched.
+        Failed = "failed",
         /// It is about to go.
         Deleted = "deleted",
     }
 }
 
-/// A file that is there.
+impl State {
+    const fn ready() -> Self {
+        Self::Ready
+    }
+}
+
+stored_enum! {
+    /// Why a file of a customer's could not be fetched.
+    FetchFailure {
+        /// The provider has it no more.
+        Gone = "gone",
+        /// It has more bytes than a file may have.
+        TooLarge = "too_large",
+        /// It is where nothing is fetched from.
+        Refused = "refused",
+        /// The provider does not let the account have it.
+        Unauthorized = "unauthorized",
+        /// The provider did not give it for as long as it keeps such files.
+        Expired = "expired",
+    }
+}
+
+/// A file that is there, or with a provider.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize, Deserialize)]
 #[diesel(table_name = attachments, check_for_backend(Pg))]
 pub struct Attachment {
     /// Its id.
     pub id: AttachmentId,
+    /// How far it has come.
+    #[serde(default = "State::ready")]
+    pub state: State,
+    /// Why it could not be fetched.
+    #[serde(default)]
+    pub failure: Option<FetchFailure>,
+    /// By what the HTML of its mail shows it.
+    #[serde(default)]
+    pub content_id: Option<String>,
     /// The message that it belongs to.
     pub message_id: Option<MessageId>,
     /// The quick reply that it belongs to.
@@ -60,13 +95,11 @@ pub struct Attachment {
     pub file_name: String,
     /// What it is.
     pub content_type: String,
-    /// How long it is.
-    #[diesel(select_expression = attachments::size_bytes.assume_not_null())]
-    pub size_bytes: i64,
-    /// The SHA-256 of its content.
-    #[diesel(select_expression = attachments::sha256.assume_not_null())]
-    pub sha256: String,
-    /// When it was stored.
+    /// How long it is, once it is there.
+    pub size_bytes: Option<i64>,
+    /// The SHA-256 of its content, once it is there.
+    pub sha256: Option<String>,
+    /// When it was stored, or a provider told of it.
     pub created_at: DateTime<Utc>,
 }
 
@@ -130,23 +163,18 @@ struct Upload {
     id: AttachmentId,
     /// Whether there is a row, and perhaps a file.
     begun: bool,
-    parts: Option<Parts>,
-    /// What is not written yet.
-    rest: Vec<u8>,
-    size: u64,
-    hash: Context,
+    file: FileWriter,
 }
 
 impl Upload {
     fn new(scope: TenantScope) -> Self {
+        let id = AttachmentId::new();
+        let file = scope.files().writer(id);
         Self {
             scope,
-            id: AttachmentId::new(),
+            id,
             begun: false,
-            parts: None,
-            rest: Vec::new(),
-            size: 0,
-            hash: Context::new(&SHA256),
+            file,
         }
     }
 
@@ -171,75 +199,61 @@ impl Upload {
     /// Takes the next bytes, and writes a part when there is one.
     async fn take(&mut self, new: &NewAttachment, chunk: &[u8]) -> Result<(), Error> {
         let most = self.scope.files().most();
-        self.size += u64::try_from(chunk.len()).map_err(Error::internal)?;
-        if self.size > most {
+        self.file.push(chunk);
+        if self.file.size() > most {
             let description = format!("must have at most {most} bytes in all frames together");
             return Err(Error::invalid("data", description));
         }
-        if let Some(size) = new.size_bytes.filter(|size| self.size > *size) {
+        if let Some(size) = new.size_bytes.filter(|size| self.file.size() > *size) {
             let description = format!("is {size}, but the content is longer");
             return Err(Error::invalid("size_bytes", description));
         }
-        self.hash.update(chunk);
-        self.rest.extend_from_slice(chunk);
-        // The last part, which may be a whole one, is for `end`: it comes after the checks.
-        while self.rest.len() > PART {
-            let rest = self.rest.split_off(PART);
-            let part = std::mem::replace(&mut self.rest, rest);
-            let parts = match &mut self.parts {
-                Some(parts) => parts,
-                none => {
-                    self.begun = true;
-                    announce(&self.scope, self.id, new, &part).await?;
-                    none.insert(self.scope.files().begin(self.id).await?)
-                }
-            };
-            parts.write(part).await?;
+        while self.file.has_part() {
+            self.begin(new).await?;
+            self.file.write_part().await?;
+        }
+        Ok(())
+    }
+
+    /// Adds the row, before anything is written.
+    async fn begin(&mut self, new: &NewAttachment) -> Result<(), Error> {
+        if !self.begun {
+            self.begun = true;
+            announce(&self.scope, self.id, new, self.file.unwritten()).await?;
         }
         Ok(())
     }
 
     /// Checks the content as a whole, and ends the file and its row.
     async fn end(&mut self, new: NewAttachment) -> Result<Attachment, Error> {
-        let hash = self.hash.clone().finish();
-        let sha256 = hex::digits(hash.as_ref());
-        if new.size_bytes.is_some_and(|size| size != self.size) {
-            let description = format!("is not the size of the content, {}", self.size);
+        let hash = self.file.hash();
+        let sha256 = hex::digits(&hash);
+        let size = self.file.size();
+        if new.size_bytes.is_some_and(|said| said != size) {
+            let description = format!("is not the size of the content, {size}");
             return Err(Error::invalid("size_bytes", description));
         }
         if new.sha256.as_ref().is_some_and(|said| *said != sha256) {
             let description = format!("is not that of the content, `{sha256}`");
             return Err(Error::invalid("sha256", description));
         }
-        let rest = std::mem::take(&mut self.rest);
-        match &mut self.parts {
-            Some(parts) => {
-                parts.write(rest).await?;
-                parts.end().await?;
-            }
-            None => {
-                self.begun = true;
-                announce(&self.scope, self.id, &new, &rest).await?;
-                self.scope.files().write(self.id, rest).await?;
-            }
-        }
+        self.begin(&new).await?;
+        self.file.end().await?;
         let request = new.request_id.map(|request| RequestId {
             // The same request has the same content, however that was cut.
-            hash: digest(&SHA256, &[&request.hash, hash.as_ref()].concat())
+            hash: digest(&SHA256, &[&request.hash, hash.as_slice()].concat())
                 .as_ref()
                 .to_vec(),
             ..request
         });
-        let size = i64::try_from(self.size).map_err(Error::internal)?;
+        let size = i64::try_from(size).map_err(Error::internal)?;
         let mut conn = self.scope.conn().await?;
         finish(&mut conn, self.id, request.as_ref(), size, &sha256).await
     }
 
     /// Removes what was written of a file that is not to be.
     async fn clean_up(&mut self) {
-        if let Some(parts) = &mut self.parts {
-            parts.abort().await;
-        }
+        self.file.abort().await;
         if let Err(error) = discard(&self.scope, self.id).await {
             let error = Chain(&error);
             tracing::debug!(attachment.id = %self.id, %error, "an upload is left to the janitor");
@@ -350,7 +364,7 @@ pub async fn find(conn: &mut TenantConn, id: AttachmentId) -> Result<Option<Atta
     let found = attachments::table
         .left_join(inbox_messages::table)
         .filter(attachments::id.eq(id))
-        .filter(attachments::state.eq(State::Ready))
+        .filter(attachments::state.eq_any([State::Pending, State::Ready, State::Failed]))
         .filter(inbox_messages::deleted_at.is_null())
         .select(Attachment::as_select());
     Ok(found.first(conn).await.optional()?)
@@ -384,14 +398,21 @@ impl Reading {
 /// Opens a file; returns what it is, and its content piece by piece.
 ///
 /// # Errors
-/// There is no such file, or it ends before the part that is asked for.
+/// There is no such file, it is not there yet, or it ends before the part that is asked for.
 pub async fn open(
     scope: &TenantScope,
     reading: &Reading,
 ) -> Result<(Attachment, Receiver<Result<Vec<u8>, Error>>), Error> {
     let found = find(&mut scope.conn().await?, reading.id).await?;
     let found = found.ok_or_else(|| Error::not_found("attachment", reading.id))?;
-    let size = u64::try_from(found.size_bytes).map_err(Error::internal)?;
+    let size = found
+        .size_bytes
+        .filter(|_| found.state == State::Ready)
+        .ok_or_else(|| {
+            let (id, state) = (found.id.to_string(), found.state.as_str());
+            Error::FailedPrecondition(Precondition::AttachmentNotReady { id, state })
+        })?;
+    let size = u64::try_from(size).map_err(Error::internal)?;
     let pieces = scope.files().read(found.id, reading.range(size)?).await?;
     Ok((found, pieces))
 }

@@ -4,14 +4,15 @@
 use std::marker::PhantomData;
 
 use diesel::prelude::*;
-use diesel::sql_types::{self, Integer, Jsonb, Text};
+use diesel::sql_types::{self, Integer, Jsonb, Nullable, Text};
 use diesel_async::RunQueryDsl;
 use serde_json::{Map, Value};
 
+use super::media::{self, Announced};
 use crate::database::statement::statement;
 use crate::error::Error;
 use crate::event::log::append_events;
-use crate::ids::MessageId;
+use crate::ids::{ChannelAccountId, DeliveryId, MessageId};
 use crate::schema::tenant::inbox_messages;
 use crate::tenant::TenantConn;
 
@@ -23,6 +24,7 @@ statement! {
     Keep<'a> -> sql_types::Uuid {
         message_id: MessageId => sql_types::Uuid,
         metadata: &'a Value => Jsonb,
+        attachments: Option<&'a Value> => Nullable<Jsonb>,
         actor_kind: &'a str => Text,
         actor_id: &'a str => Text,
         caller: &'a str => Text,
@@ -32,15 +34,20 @@ statement! {
     concat!("
         , bumped AS (
             UPDATE inbox_messages m
-            SET metadata = input.metadata, version = m.version + 1,
+            SET metadata = input.metadata, attachments = nullif(coalesce(m.attachments, '[]') || (
+                    SELECT coalesce(jsonb_agg(file || jsonb_build_object('message_id', m.id,
+                        'created_at', greatest(directory.now(), m.updated_at)) ORDER BY place), '[]')
+                    FROM jsonb_array_elements(input.attachments) WITH ORDINALITY AS a (file, place)
+                ), '[]'), version = m.version + 1,
                 updated_at = greatest(directory.now(), m.updated_at)
             FROM input WHERE m.id = input.message_id
             RETURNING m.*
         ), changes AS (
             SELECT 'message.updated' AS kind, 'message' AS resource_kind, b.id AS resource_id,
                 b.conversation_id AS parent_id, b.sequence, b.version,
-                '{metadata}'::text[] AS changed
-            FROM bumped b
+                '{metadata}' || CASE WHEN input.attachments IS NOT NULL
+                    THEN '{attachments}'::text[] ELSE '{}' END AS changed
+            FROM bumped b, input
         )", append_events!(), "
         SELECT id FROM bumped")
 }
@@ -51,6 +58,7 @@ statement! {
 /// There is no such message.
 pub(super) async fn amend(
     conn: &mut TenantConn,
+    told_by: (ChannelAccountId, DeliveryId),
     message_id: MessageId,
     changes: &str,
 ) -> Result<(), Error> {
@@ -78,10 +86,14 @@ pub(super) async fn amend(
     if !merge(call, changes) {
         return Ok(());
     }
+    let mut announced = Announced::to(message_id);
+    announce_recordings(call, &mut announced);
+    let attachments = announced.described();
     let facts = conn.facts().clone();
     let keep = Keep {
         message_id,
         metadata: &metadata,
+        attachments: attachments.as_ref(),
         actor_kind: facts.actor.kind(),
         actor_id: facts.actor.id(),
         caller: &facts.caller.service,
@@ -90,7 +102,23 @@ pub(super) async fn amend(
         life: PhantomData,
     };
     let _: uuid::Uuid = keep.get_result(conn).await?;
-    Ok(())
+    media::announce(conn, told_by, &announced).await
+}
+
+/// Announces the recordings that are ready, each once: from then on they have their file's id.
+fn announce_recordings(call: &mut Map<String, Value>, announced: &mut Announced) {
+    let Some(Value::Array(recordings)) = call.get_mut("recordings") else {
+        return;
+    };
+    for recording in recordings.iter_mut().filter_map(Value::as_object_mut) {
+        let text = |name: &str| recording.get(name).and_then(Value::as_str);
+        let is_ready = text("status").is_none_or(|status| status == "completed");
+        let url = text("url").filter(|_| is_ready && text("attachment_id").is_none());
+        if let Some(url) = url.map(|url| format!("{url}.mp3")) {
+            let id = announced.add_recording(url);
+            recording.insert("attachment_id".to_owned(), id.to_string().into());
+        }
+    }
 }
 
 /// How far a call is: a state never goes back to an earlier one, and the last one stays.

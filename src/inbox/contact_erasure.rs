@@ -386,6 +386,9 @@ statement! {
         ), unneeded AS (
             UPDATE attachments a SET state = 'deleted', file_name = ''
             FROM emptied WHERE a.message_id = emptied.id
+        ), unfetched AS (
+            UPDATE media_fetches f SET source = '{}' FROM attachments a, emptied
+            WHERE a.message_id = emptied.id AND f.attachment_id = a.id
         ), unfindable AS (
             DELETE FROM inbox_message_words w USING emptied WHERE w.message_id = emptied.id
         ), redacted AS (

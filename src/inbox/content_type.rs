@@ -1,7 +1,7 @@
 //! What a file is: as its sender says, and as its first bytes prove.
 
 /// What a file is of which nothing is known.
-const UNKNOWN: &str = "application/octet-stream";
+pub const UNKNOWN: &str = "application/octet-stream";
 /// How many of the first bytes are looked at.
 const BEGINNING: usize = 8192;
 
@@ -45,6 +45,14 @@ pub fn settle(said: Option<&str>, content: &[u8]) -> Option<String> {
         (Some(said), Some(_)) => said,
     };
     Some(settled.to_owned())
+}
+
+/// What the first bytes of a file prove that it is, and how names of such files end.
+pub fn prove(content: &[u8]) -> (&'static str, Option<&'static str>) {
+    let beginning = content.get(..BEGINNING).unwrap_or(content);
+    infer::get(beginning).map_or((UNKNOWN, None), |proved| {
+        (registered(proved.mime_type()), Some(proved.extension()))
+    })
 }
 
 /// Tells whether a file that begins like `proved` may be what its sender says.

@@ -106,6 +106,9 @@ statement! {
         ), unneeded AS (
             UPDATE attachments a SET state = 'deleted', file_name = ''
             FROM gone WHERE a.message_id = gone.id
+        ), unfetched AS (
+            UPDATE media_fetches f SET source = '{}' FROM attachments a, gone
+            WHERE a.message_id = gone.id AND f.attachment_id = a.id
         ), unfindable AS (
             DELETE FROM inbox_message_words i USING gone WHERE i.message_id = gone.id
         ), left_over AS (

@@ -1,4 +1,5 @@
-//! What comes to its time by itself: conversations that were put aside, messages to be sent.
+//! What comes to its time by itself: conversations that were put aside, messages to be sent, files
+//! to be fetched.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::schedule;
 use crate::error::{Chain, Error};
 use crate::ids::ConversationId;
 use crate::schema::tenant::inbox_conversations;
-use crate::tenant::{Alarm, TenantConn, TenantDirectory};
+use crate::tenant::{Alarm, TenantConn, TenantDirectory, TenantScope};
 
 /// How often alarms are listened for.
 const LISTEN_EVERY: Duration = Duration::from_secs(1);
@@ -22,14 +23,15 @@ const TOGETHER: usize = 4;
 /// How many conversations of a tenant are woken in one step.
 const WOKEN: i64 = 100;
 
-/// Does what is due in every tenant, until the service ends.
-pub async fn work(tenants: TenantDirectory) {
+/// Does what is due in every tenant, until the service ends. Files are for `fetch_files`, which
+/// does not wait for them.
+pub async fn work(tenants: TenantDirectory, fetch_files: impl Fn(TenantScope)) {
     loop {
         match tenants.take_alarms(TAKEN).await {
             Ok(alarms) if alarms.is_empty() => tokio::time::sleep(LISTEN_EVERY).await,
             Ok(alarms) => {
                 let work = futures_util::stream::iter(&alarms);
-                work.for_each_concurrent(TOGETHER, |alarm| see_to(&tenants, alarm))
+                work.for_each_concurrent(TOGETHER, |alarm| see_to(&tenants, alarm, &fetch_files))
                     .await;
             }
             Err(error) => {
@@ -40,9 +42,10 @@ pub async fn work(tenants: TenantDirectory) {
     }
 }
 
-async fn see_to(tenants: &TenantDirectory, alarm: &Alarm) {
+async fn see_to(tenants: &TenantDirectory, alarm: &Alarm, fetch_files: &impl Fn(TenantScope)) {
     let done = async {
         let scope = tenants.enter_for_alarm(alarm).await?;
+        fetch_files(scope.clone());
         wake(&mut scope.conn().await?).await?;
         schedule::send_due(&scope).await?;
         tenants.end_alarm(alarm).await

@@ -3,17 +3,18 @@
 
 use std::marker::PhantomData;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{self, Array, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use futures_util::FutureExt as _;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::amendment::{self, Amendment};
 use super::change::{log_changes, moved};
+use super::media::{self, Announced};
 use super::message::{Direction, Location, MessageType, may_go_on};
 use super::opening::{self, Beginning};
 use super::receipt::{self, Receipt};
@@ -121,18 +122,33 @@ pub struct InboundFile {
     pub name: String,
     /// What the sender says that it is, or empty.
     pub content_type: String,
+    /// By what the HTML of its mail shows it.
+    pub content_id: Option<String>,
     /// Where it is.
     pub source: FileSource,
 }
 
+impl InboundFile {
+    /// A file of a name and a type that the sender tells.
+    pub fn new(name: String, content_type: String, source: FileSource) -> Self {
+        Self {
+            name,
+            content_type,
+            content_id: None,
+            source,
+        }
+    }
+}
+
 /// Where a file is that a provider told of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileSource {
     /// At an address, which ends some time.
     Url(String),
     /// With the provider, under an id.
     Media(String),
+    /// In the delivery itself.
+    Inline(Bytes),
 }
 
 /// A customer, as a provider knows them.
@@ -286,10 +302,12 @@ async fn record_message(
     if let Some(conversation) = conversation
         && message.thread.after.is_empty()
         && message.thread.opening.is_none()
+        && message.files.is_empty()
         && !is_new
         && is_named
         && message.direction == Direction::Inbound
-        && let Some(effect) = receive(conn, origin, conversation, message).await?
+        && let Some(effect) =
+            receive(conn, origin, conversation, message, &Announced::of(message)).await?
     {
         return Ok(effect);
     }
@@ -304,10 +322,11 @@ async fn record_message(
             }
         }
         let conversation = conversation_of(conn, origin, message).await?;
-        let received = match receive(conn, origin, conversation, message).await? {
+        let announced = Announced::of(message);
+        let received = match receive(conn, origin, conversation, message, &announced).await? {
             None => {
                 let successor = opening::successor(conn, conversation).await?;
-                receive(conn, origin, successor, message).await?
+                receive(conn, origin, successor, message, &announced).await?
             }
             received => received,
         };
@@ -315,6 +334,7 @@ async fn record_message(
             // Nobody and nothing may be left of the attempt; the next one sees it.
             None | Some(Effect::Known) => Err(Error::Aborted(Conflict::Transaction)),
             Some(effect) => {
+                media::announce(conn, origin.into(), &announced).await?;
                 receipt::unpark(conn, origin, &message.provider_id).await?;
                 if message.direction == Direction::Outbound {
                     watermark::catch_up(conn, origin, &message.provider_id).await?;
@@ -448,6 +468,7 @@ statement! {
         location_address: Option<&'a str> => Nullable<Text>,
         reply_to: Option<&'a str> => Nullable<Text>,
         metadata: &'a Value => Jsonb,
+        attachments: Option<&'a Value> => Nullable<Jsonb>,
         quiet: bool => Bool,
         provider_at: Option<DateTime<Utc>> => Nullable<Timestamptz>,
         actor_kind: &'a str => Text,
@@ -500,7 +521,7 @@ statement! {
             INSERT INTO inbox_messages (id, conversation_id, sequence, direction, type, text,
                 latitude, longitude, location_name, location_address, status, reply_to_message_id,
                 reply_to_provider_id, actor_kind, actor_id, caller, correlation_id, metadata,
-                version, created_at, updated_at, sent_at, provider_at)
+                attachments, version, created_at, updated_at, sent_at, provider_at)
             SELECT input.id, bumped.id, bumped.last_sequence, input.direction, input.type_,
                 input.text, input.latitude, input.longitude, input.location_name,
                 input.location_address, CASE input.direction WHEN 'outbound' THEN 'sent' END,
@@ -514,7 +535,11 @@ statement! {
                         AND e.kind = 'message' AND i.contact_id = own.contact_id
                 ),
                 input.reply_to, input.actor_kind, input.actor_id, input.caller, input.correlation_id,
-                input.metadata, 1, bumped.updated_at, bumped.updated_at,
+                input.metadata, (
+                    SELECT jsonb_agg(file || jsonb_build_object('message_id', input.id,
+                        'created_at', bumped.updated_at) ORDER BY place)
+                    FROM jsonb_array_elements(input.attachments) WITH ORDINALITY AS a (file, place)
+                ), 1, bumped.updated_at, bumped.updated_at,
                 CASE input.direction WHEN 'outbound' THEN coalesce(input.provider_at, bumped.updated_at) END,
                 input.provider_at
             FROM bumped, input
@@ -542,11 +567,13 @@ async fn receive(
     origin: Origin,
     conversation_id: ConversationId,
     message: &InboundMessage,
+    announced: &Announced,
 ) -> Result<Option<Effect>, Error> {
     let facts = conn.facts().clone();
     let location = message.location.as_ref();
+    let attachments = announced.described();
     let statement = Receive {
-        id: MessageId::new(),
+        id: announced.message_id,
         conversation_id,
         account: origin.account,
         delivery_id: origin.delivery,
@@ -561,6 +588,7 @@ async fn receive(
         location_address: location.map(|location| location.address.as_str()),
         reply_to: message.reply_to.as_deref(),
         metadata: &message.metadata,
+        attachments: attachments.as_ref(),
         quiet: message.automatic || message.direction == Direction::Internal,
         provider_at: message.at,
         actor_kind: facts.actor.kind(),

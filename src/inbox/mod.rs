@@ -16,13 +16,14 @@ mod contact_export;
 mod contact_identity;
 mod contact_merge;
 mod contact_words;
-mod content_type;
+pub mod content_type;
 mod conversation;
 mod conversation_search;
 mod deletion;
 mod due;
 mod inbound;
 mod listing;
+pub mod media;
 mod merge;
 mod message;
 mod message_batch;
@@ -47,7 +48,7 @@ mod watermark;
 mod wire;
 
 pub use amendment::{Amendment, AmendmentKind};
-pub use attachment::Attachment;
+pub use attachment::{Attachment, FetchFailure};
 pub use attachment_owner::give as give_attachments;
 pub use due::work;
 pub use inbound::{

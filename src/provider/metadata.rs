@@ -19,23 +19,23 @@ impl Metadata {
     }
 
     /// Adds an object of the provider's, if it is there; one that is too large is told of by a
-    /// mark.
-    pub fn keep(&mut self, key: &str, value: Option<&Value>) {
+    /// mark. Returns whether nothing of it is lost.
+    pub fn keep(&mut self, key: &str, value: Option<&Value>) -> bool {
         let Some(value) = value.filter(|value| !value.is_null()) else {
-            return;
+            return true;
         };
-        if value.to_string().len() > MAX_RAW_BYTES {
-            self.0.insert(format!("{key}_cut"), Value::Bool(true));
-        } else {
+        let fits = value.to_string().len() <= MAX_RAW_BYTES;
+        if fits {
             self.0.insert(key.to_owned(), without_nul(value.clone()));
+        } else {
+            self.0.insert(format!("{key}_cut"), Value::Bool(true));
         }
+        fits
     }
 
-    /// Adds a text of the provider's, if it is not empty.
-    pub fn keep_text(&mut self, key: &str, text: &str) {
-        if !text.is_empty() {
-            self.keep(key, Some(&Value::from(text)));
-        }
+    /// Adds a text of the provider's, if it is not empty. Returns whether nothing of it is lost.
+    pub fn keep_text(&mut self, key: &str, text: &str) -> bool {
+        text.is_empty() || self.keep(key, Some(&Value::from(text)))
     }
 
     /// The metadata; of what is too much or too deep as a whole only a mark is left.

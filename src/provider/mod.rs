@@ -3,6 +3,7 @@
 pub mod email;
 pub mod form;
 pub mod lenient;
+pub mod media;
 pub mod messenger;
 pub mod metadata;
 pub mod personal_whatsapp;

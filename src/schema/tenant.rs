@@ -27,6 +27,8 @@ diesel::table! {
         correlation_id -> Text,
         created_at -> Timestamptz,
         quick_reply_id -> Nullable<Uuid>,
+        failure -> Nullable<Text>,
+        content_id -> Nullable<Text>,
     }
 }
 
@@ -413,6 +415,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    media_fetches (attachment_id) {
+        attachment_id -> Uuid,
+        channel_account_id -> Uuid,
+        delivery_id -> Uuid,
+        source -> Jsonb,
+        attempts -> Int4,
+        due_at -> Timestamptz,
+        lease -> Nullable<Uuid>,
+    }
+}
+
+diesel::table! {
     mentions (chat_entry_id, user_id) {
         chat_entry_id -> Uuid,
         user_id -> Text,
@@ -624,6 +638,8 @@ diesel::joinable!(inbox_messages -> inbox_conversations (conversation_id));
 diesel::joinable!(inbox_quick_reply_uses -> inbox_conversations (conversation_id));
 diesel::joinable!(inbox_quick_reply_uses -> inbox_messages (message_id));
 diesel::joinable!(inbox_quick_reply_uses -> inbox_quick_replies (quick_reply_id));
+diesel::joinable!(media_fetches -> attachments (attachment_id));
+diesel::joinable!(media_fetches -> channel_accounts (channel_account_id));
 diesel::joinable!(mentions -> chat_entries (chat_entry_id));
 diesel::joinable!(message_amendments -> channel_accounts (channel_account_id));
 diesel::joinable!(message_attempts -> inbox_messages (message_id));
@@ -661,6 +677,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     inbox_messages,
     inbox_quick_replies,
     inbox_quick_reply_uses,
+    media_fetches,
     mentions,
     message_amendments,
     message_attempts,

@@ -40,6 +40,7 @@ use crate::file_store::FileStore;
 use crate::guarded_client::{self, GuardedClient};
 use crate::inbox;
 use crate::master_key::MasterKey;
+use crate::provider::media::Interfaces;
 use crate::rest::Gateway;
 use crate::sidecar::{self, Sidecar};
 use crate::telemetry::start_metrics;
@@ -131,7 +132,14 @@ impl Server {
             days: config.delivery_days,
             quarantine_days: config.quarantine_days,
             public_url: config.public_url.clone(),
-            client: Arc::new(GuardedClient::new(guarded_client::Options::default())),
+            client: Arc::new(GuardedClient::new(guarded_client::Options {
+                trusted_hosts: config.trusted_hosts.clone(),
+                ..guarded_client::Options::default()
+            })),
+            interfaces: Interfaces {
+                meta: config.meta_url.clone(),
+                twilio: config.twilio_url.clone(),
+            },
         });
         Ok(Self {
             config,
@@ -261,7 +269,12 @@ impl Server {
             let webhooks = self.webhooks.clone();
             async move { webhooks.work().await }
         });
-        let waking = tokio::spawn(inbox::work(self.tenants.clone()));
+        let waking = tokio::spawn({
+            let webhooks = self.webhooks.clone();
+            inbox::work(self.tenants.clone(), move |scope| {
+                webhooks.fetch_files(scope);
+            })
+        });
         let counting = tokio::spawn(inbox::keep_statistics(self.tenants.clone()));
         let (stopping, stopped) = watch::channel(false);
         let serving = async {

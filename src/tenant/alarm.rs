@@ -3,6 +3,8 @@
 //! An alarm is set before what is due is stored. A crash in between leaves an alarm too many, which
 //! finds nothing to do; there is never one too few.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{self, BigInt, Double, Text, Timestamptz};
@@ -20,6 +22,24 @@ const LATEST_SECONDS: f64 = 120.0;
 const LEASE_SECONDS: f64 = 60.0;
 /// How long until an alarm is heard again of whose tenant nothing could be done, in seconds.
 const LATER_SECONDS: f64 = 60.0;
+
+/// Sets an alarm for the time that an expression gives.
+macro_rules! set_alarm {
+    ($at:literal) => {
+        concat!(
+            "WITH wanted AS (SELECT ",
+            $at,
+            " AS at)
+            INSERT INTO directory.alarms (tenant_id, due_at)
+            SELECT $1, to_timestamp(ceil(extract(epoch FROM due)))
+            FROM wanted, unnest(ARRAY[at,
+                CASE WHEN at < directory.now() + make_interval(secs => $2)
+                    THEN directory.now() + make_interval(secs => $2) END]) AS due
+            WHERE due IS NOT NULL
+            ON CONFLICT DO NOTHING"
+        )
+    };
+}
 
 /// Something is due in a tenant.
 #[derive(Debug, QueryableByName)]
@@ -39,19 +59,20 @@ impl TenantDirectory {
     /// Sets an alarm for something that the caller is about to store, to the next full second: many
     /// that are due together are one.
     pub async fn set_alarm(&self, scope: &TenantScope, at: DateTime<Utc>) -> Result<(), Error> {
-        diesel::sql_query(
-            "INSERT INTO directory.alarms (tenant_id, due_at)
-            SELECT $1, to_timestamp(ceil(extract(epoch FROM due))) FROM unnest(ARRAY[$2,
-                CASE WHEN $2 < directory.now() + make_interval(secs => $3)
-                    THEN directory.now() + make_interval(secs => $3) END]) AS due
-            WHERE due IS NOT NULL
-            ON CONFLICT DO NOTHING",
-        )
-        .bind::<sql_types::Uuid, _>(scope.tenant_id())
-        .bind::<Timestamptz, _>(at)
-        .bind::<Double, _>(LATEST_SECONDS)
-        .execute(&mut self.directory_conn().await?)
-        .await?;
+        let set = diesel::sql_query(set_alarm!("$3")).bind::<sql_types::Uuid, _>(scope.tenant_id());
+        let set = set.bind::<Double, _>(LATEST_SECONDS);
+        let set = set.bind::<Timestamptz, _>(at);
+        set.execute(&mut self.directory_conn().await?).await?;
+        Ok(())
+    }
+
+    /// Sets an alarm like [`set_alarm`](Self::set_alarm), for so much later.
+    pub async fn set_alarm_in(&self, scope: &TenantScope, wait: Duration) -> Result<(), Error> {
+        let at = set_alarm!("directory.now() + make_interval(secs => $3)");
+        let set = diesel::sql_query(at).bind::<sql_types::Uuid, _>(scope.tenant_id());
+        let set = set.bind::<Double, _>(LATEST_SECONDS);
+        let set = set.bind::<Double, _>(wait.as_secs_f64());
+        set.execute(&mut self.directory_conn().await?).await?;
         Ok(())
     }
 

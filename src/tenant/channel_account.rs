@@ -155,6 +155,49 @@ pub async fn settings(conn: &mut PooledConn, id: ChannelAccountId) -> Result<Set
     serde_json::from_value(settings).map_err(Error::internal)
 }
 
+/// What lets us ask the provider of an account.
+pub struct AccountAccess {
+    /// What is particular to its channel.
+    pub settings: Settings,
+    /// The token that it was given.
+    pub access_token: String,
+    /// The secret of its app.
+    pub app_secret: String,
+}
+
+/// Returns what lets us ask the provider of an account.
+pub async fn access(
+    conn: &mut PooledConn,
+    sealers: &AccountSealers,
+    id: ChannelAccountId,
+) -> Result<AccountAccess, Error> {
+    let (settings, tenant, app, account_sealed, app_sealed): (
+        Value,
+        TenantId,
+        AppId,
+        Vec<u8>,
+        Vec<u8>,
+    ) = channel_accounts::table
+        .inner_join(provider_apps::table)
+        .filter(channel_accounts::id.eq(id))
+        .select((
+            channel_accounts::settings,
+            channel_accounts::tenant_id,
+            provider_apps::id,
+            channel_accounts::secrets,
+            provider_apps::secrets,
+        ))
+        .first(conn)
+        .await?;
+    let of_account: AccountSecrets = open(&sealers.accounts.of(tenant)?, id.0, &account_sealed)?;
+    let of_app: AppSecrets = open(&sealers.apps, app.0, &app_sealed)?;
+    Ok(AccountAccess {
+        settings: serde_json::from_value(settings).map_err(Error::internal)?,
+        access_token: of_account.access_token,
+        app_secret: of_app.app_secret,
+    })
+}
+
 /// The longest word of a provider for the state of an account, in characters.
 const MAX_STATE: usize = 100;
 

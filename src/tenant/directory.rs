@@ -13,7 +13,9 @@ use uuid::Uuid;
 use super::alarm::Alarm;
 use super::backlog::Backlog;
 use super::budget::Budget;
-use super::channel_account::{self, AccountSealers, ChannelAccount, NewAccount, Route};
+use super::channel_account::{
+    self, AccountAccess, AccountSealers, ChannelAccount, NewAccount, Route,
+};
 use super::channel_settings::{Provider, Settings};
 use super::conn::PooledConn;
 use super::installation::{Installation, session_options};
@@ -390,6 +392,12 @@ impl TenantDirectory {
     /// Returns what is particular to an account.
     pub async fn account_settings(&self, account: ChannelAccountId) -> Result<Settings, Error> {
         channel_account::settings(&mut self.directory_conn().await?, account).await
+    }
+
+    /// Returns what lets us ask the provider of an account.
+    pub async fn account_access(&self, account: ChannelAccountId) -> Result<AccountAccess, Error> {
+        let mut conn = self.directory_conn().await?;
+        channel_account::access(&mut conn, &self.0.account_sealers, account).await
     }
 
     /// Notes what a provider said of an account, unless it has said something newer.

@@ -54,8 +54,14 @@ impl Provisioner {
     ) -> Result<(), Error> {
         mark(&mut self.conn().await?, schema).await?;
         loop {
-            let marked =
-                format!("SELECT id FROM {schema}.attachments WHERE state = 'deleted' LIMIT {STEP}");
+            // Whoever fetches one removes it in the end, or ends.
+            let marked = format!(
+                "SELECT id FROM {schema}.attachments a WHERE state = 'deleted' AND NOT EXISTS (
+                     SELECT FROM {schema}.media_fetches f
+                     WHERE f.attachment_id = a.id AND f.lease IS NOT NULL
+                         AND f.due_at > directory.now()
+                 ) LIMIT {STEP}"
+            );
             let marked: Vec<Marked> = diesel::sql_query(marked)
                 .load(&mut self.conn().await?)
                 .await?;

@@ -26,8 +26,10 @@ mod wire;
 
 pub use alarm::Alarm;
 pub use backlog::Due;
-pub use channel_account::{AccountSealers, Route};
-pub use channel_settings::{Provider, Settings as ChannelSettings, TwilioCallSettings};
+pub use channel_account::{AccountAccess, AccountSealers, Route};
+pub use channel_settings::{Gateway, Provider, Settings as ChannelSettings, TwilioCallSettings};
+#[cfg(test)]
+pub use channel_settings::{PersonalWhatsappSettings, TwilioWhatsappSettings, WhatsappSettings};
 pub use conn::PooledConn as DirectoryConn;
 pub use directory::{DirectoryOptions, FEWEST_CONNECTIONS, InTenant, TenantDirectory};
 pub use installation::{InstallationError, prepare};

@@ -7,6 +7,7 @@ mod erasure;
 #[cfg(test)]
 mod fuzz;
 mod lane;
+mod media;
 mod quarantine;
 mod service;
 mod verified;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::amazon::Amazon;
 use super::delivery::{self, NewDelivery};
 use super::lane::Lanes;
+use super::media::Fetchers;
 use super::quarantine::{self, QuarantineFilter, Quarantined};
 use super::worker::{ROOM, read, room};
 use crate::channel::Channel;
@@ -20,6 +21,7 @@ use crate::guarded_client::GuardedClient;
 use crate::ids::DeliveryId;
 use crate::master_key::Sealer;
 use crate::page::PageSize;
+use crate::provider::media::Interfaces;
 use crate::provider::signature::sns;
 use crate::provider::twilio;
 use crate::tenant::{App, ChannelSettings, Provider, TenantDirectory};
@@ -50,6 +52,8 @@ pub(super) struct Inner {
     apps: Cache<(Channel, Option<Uuid>), ReadApps>,
     tokens: Cache<String, [u8; 32]>,
     pub(super) amazon: Amazon,
+    pub(super) client: Arc<GuardedClient>,
+    pub(super) fetchers: Fetchers,
 }
 
 /// Apps, and when they were read.
@@ -69,6 +73,8 @@ pub struct WebhooksOptions {
     pub public_url: Option<String>,
     /// Fetches from addresses that strangers chose.
     pub client: Arc<GuardedClient>,
+    /// Where the providers' own interfaces are.
+    pub interfaces: Interfaces,
 }
 
 impl Webhooks {
@@ -86,7 +92,9 @@ impl Webhooks {
             tasks: TaskTracker::new(),
             apps: Cache::new(APPS),
             tokens: Cache::new(TOKENS),
-            amazon: Amazon::new(options.client),
+            amazon: Amazon::new(options.client.clone()),
+            client: options.client,
+            fetchers: Fetchers::new(options.interfaces),
         }))
     }
 

@@ -33,6 +33,9 @@ const DROPPED: i64 = 500;
 /// and at most.
 const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
+/// When files are fetched at the latest that nobody has begun to fetch.
+const FILES_LATER: Duration = Duration::from_secs(20);
+
 /// An item of a delivery.
 #[derive(Debug, PartialEq)]
 pub struct Item {
@@ -182,7 +185,7 @@ impl Webhooks {
                     error = why,
                     "a delivery waits"
                 );
-                self.put_back(delivery, back_off(delivery.attempts), &why)
+                self.put_back(delivery, back_off(delivery.attempts, WAITS), &why)
                     .await
             }
         }
@@ -293,7 +296,7 @@ impl Webhooks {
                         channel,
                         delivery: delivery.id,
                     };
-                    match apply_one(scope, origin, inbound).await {
+                    match apply_one(self, scope, origin, inbound).await {
                         Applied::Done(effect) => {
                             count(channel, effect.as_str());
                             match effect {
@@ -421,7 +424,18 @@ enum Applied {
     Failed(Error),
 }
 
+/// Tells whether something may have files that are to be fetched: a message, or a recording of a
+/// call, which may have waited for its call.
+fn brings_files(channel: Channel, inbound: &Inbound) -> bool {
+    match inbound {
+        Inbound::Message(message) => channel == Channel::TwilioCall || !message.files.is_empty(),
+        Inbound::Amendment(_) => channel == Channel::TwilioCall,
+        _ => false,
+    }
+}
+
 async fn apply_one(
+    webhooks: &Webhooks,
     scope: &Result<TenantScope, Error>,
     origin: Origin,
     inbound: &Inbound,
@@ -432,7 +446,17 @@ async fn apply_one(
             // Whatever keeps the tenant from being entered keeps it from everybody, and ends.
             Err(error) => return Err(Error::Unavailable(Chain(error).to_string().into())),
         };
-        record(&mut scope.conn().await?, origin, inbound).await
+        let brings_files = brings_files(origin.channel, inbound);
+        if brings_files {
+            // Should this node end before they are fetched, another hears of them.
+            let later = FILES_LATER;
+            webhooks.0.tenants.set_alarm_in(scope, later).await?;
+        }
+        let effect = record(&mut scope.conn().await?, origin, inbound).await?;
+        if brings_files && effect == Effect::Applied {
+            webhooks.fetch_files(scope.clone());
+        }
+        Ok(effect)
     };
     match AssertUnwindSafe(applying).catch_unwind().await {
         Ok(Ok(effect)) => Applied::Done(effect),
@@ -470,8 +494,7 @@ fn may_pass(error: &Error) -> bool {
 }
 
 /// Doubles with each attempt, and spreads what failed together.
-fn back_off(attempts: i32) -> Duration {
-    let (first, most) = WAITS;
+pub(super) fn back_off(attempts: i32, (first, most): (Duration, Duration)) -> Duration {
     let doublings = u32::try_from(attempts.saturating_sub(1))
         .unwrap_or(0)
         .min(16);

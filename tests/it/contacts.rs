@@ -1090,6 +1090,7 @@ async fn every_table_is_known_to_the_erasure() {
         "receipt_watermarks",
         "events",
         "attachments",
+        "media_fetches",
         "inbox_quick_replies",
         "inbox_quick_reply_uses",
         "channels",

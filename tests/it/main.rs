@@ -30,6 +30,7 @@ mod isolation;
 mod janitor;
 mod key_server;
 mod limits;
+mod media;
 mod migration;
 mod model;
 mod plans;

@@ -7,7 +7,7 @@ use crate::codec::broken_off;
 use crate::error::Error;
 use crate::field::{Fields, Most};
 use crate::ids::AttachmentId;
-use crate::inbox::attachment::{Attachment, NewAttachment, Reading};
+use crate::inbox::attachment::{Attachment, FetchFailure, NewAttachment, Reading, State};
 use crate::inbox::content_type;
 use crate::pb;
 use crate::request_id::RequestId;
@@ -141,16 +141,26 @@ impl TryFrom<pb::DownloadAttachmentRequest> for Reading {
 
 impl From<Attachment> for pb::Attachment {
     fn from(attachment: Attachment) -> Self {
-        let state = match (attachment.message_id, attachment.quick_reply_id) {
-            (None, None) => pb::AttachmentState::Ready,
+        let is_free = attachment.message_id.is_none() && attachment.quick_reply_id.is_none();
+        let state = match attachment.state {
+            State::Pending => pb::AttachmentState::Pending,
+            State::Failed => pb::AttachmentState::Failed,
+            _ if is_free => pb::AttachmentState::Ready,
             _ => pb::AttachmentState::Attached,
         };
+        let failure = attachment.failure.map(|failure| match failure {
+            FetchFailure::Gone => pb::AttachmentFailure::Gone,
+            FetchFailure::TooLarge => pb::AttachmentFailure::TooLarge,
+            FetchFailure::Refused => pb::AttachmentFailure::Refused,
+            FetchFailure::Unauthorized => pb::AttachmentFailure::Unauthorized,
+            FetchFailure::Expired => pb::AttachmentFailure::Expired,
+        });
         Self {
             id: attachment.id.into(),
             file_name: attachment.file_name,
             content_type: attachment.content_type,
-            size_bytes: attachment.size_bytes,
-            sha256: attachment.sha256,
+            size_bytes: attachment.size_bytes.unwrap_or_default(),
+            sha256: attachment.sha256.unwrap_or_default(),
             create_time: Some(to_timestamp(attachment.created_at)),
             state: state.into(),
             message_id: attachment.message_id.map(Into::into).unwrap_or_default(),
@@ -158,6 +168,8 @@ impl From<Attachment> for pb::Attachment {
                 .quick_reply_id
                 .map(Into::into)
                 .unwrap_or_default(),
+            failure: failure.unwrap_or_default().into(),
+            content_id: attachment.content_id.unwrap_or_default(),
         }
     }
 }

@@ -283,6 +283,6 @@ pub fn part(file_name: &str, content_type: &str, content_id: &str, content: Vec<
         file_name,
         content_type,
         content_id: lenient::identifier(&content_id),
-        content,
+        content: content.into(),
     }
 }

@@ -4,12 +4,13 @@ use serde_json::{Value, json};
 
 use super::{Address, Arrival, Mail, Outcome, Report, Verdict};
 use crate::inbox::{
-    Direction, Inbound, InboundMessage, MessageStatus, MessageType, Person, Receipt, Thread,
+    Direction, FileSource, Inbound, InboundFile, InboundMessage, MessageStatus, MessageType,
+    Person, Receipt, Thread,
 };
 use crate::provider::MAX_NAME_BYTES;
 use crate::provider::lenient::{cut, identifier};
 use crate::provider::metadata::Metadata;
-use crate::provider::words::said;
+use crate::provider::words::{MAX_TEXT_BYTES, said, written};
 use crate::webhook::{Content, Item};
 
 /// How many messages are looked for that a mail may go on from.
@@ -70,7 +71,23 @@ fn message(mail: &Mail, recipient: &str) -> Content {
     } else if words.trim().is_empty() {
         mail.subject.trim().clone_into(&mut words);
     }
-    let words = said(words, message_type, &mut metadata);
+    let parts = mail.parts.iter().map(|part| InboundFile {
+        name: part.file_name.clone(),
+        content_type: part.content_type.clone(),
+        content_id: part.content_id.clone().filter(|_| part.inline),
+        source: FileSource::Inline(part.content.clone()),
+    });
+    let mut files: Vec<_> = parts.collect();
+    // What the metadata cannot hold is a file.
+    let html = mail.html.as_deref().unwrap_or_default();
+    if !metadata.keep_text("html", html) {
+        files.push(written("message.html", "text/html", html.to_owned()));
+    }
+    let has_more = mail.text != mail.visible && words.len() <= MAX_TEXT_BYTES;
+    if has_more && !metadata.keep_text("full_text", &mail.text) {
+        files.push(written("message.txt", "text/plain", mail.text.clone()));
+    }
+    let words = said(words, message_type, &mut metadata, &mut files);
     metadata.set("from", address_of(&mail.from));
     for (key, people) in [("to", &mail.to), ("cc", &mail.cc)] {
         let people: Vec<Value> = people.iter().map(address_of).collect();
@@ -79,10 +96,6 @@ fn message(mail: &Mail, recipient: &str) -> Content {
         }
     }
     metadata.keep_text("subject", &mail.subject);
-    if mail.text != mail.visible {
-        metadata.keep_text("full_text", &mail.text);
-    }
-    metadata.keep_text("html", mail.html.as_deref().unwrap_or_default());
     if let Some(why) = mail.automatic {
         metadata.set("automatic", why);
     }
@@ -94,22 +107,6 @@ fn message(mail: &Mail, recipient: &str) -> Content {
     }
     if mail.verdicts.virus == Verdict::Fail {
         metadata.set("virus", true);
-    }
-    let parts: Vec<Value> = mail
-        .parts
-        .iter()
-        .map(|part| {
-            json!({
-                "file_name": part.file_name,
-                "content_type": part.content_type,
-                "content_id": part.content_id,
-                "inline": part.inline,
-                "size_bytes": part.content.len(),
-            })
-        })
-        .collect();
-    if !parts.is_empty() {
-        metadata.keep("files", Some(&Value::from(parts)));
     }
     let mut name = mail.from.name.clone();
     cut(&mut name, MAX_NAME_BYTES);
@@ -128,7 +125,7 @@ fn message(mail: &Mail, recipient: &str) -> Content {
         reply_to: mail.in_reply_to.first().and_then(|id| identifier(id)),
         at: mail.date,
         metadata: metadata.finish(),
-        files: Vec::new(),
+        files,
         thread: Thread {
             key: identifier(&mail.message_id).unwrap_or_default(),
             subject,

@@ -1,5 +1,6 @@
 //! What a provider delivered, whichever road it took.
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 /// One thing that arrived.
@@ -82,7 +83,7 @@ pub struct Part {
     /// Whether it is shown within the words.
     pub inline: bool,
     /// Its bytes.
-    pub content: Vec<u8>,
+    pub content: Bytes,
 }
 
 /// What was said to the provider's server, and what the provider thinks.

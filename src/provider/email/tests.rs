@@ -400,7 +400,7 @@ fn parts_of_all_kinds_find_their_place() {
         ]
     );
     assert!(mail.parts[1].content.ends_with(b"--i--"));
-    assert_eq!(mail.parts[3].content, b"file\0");
+    assert_eq!(mail.parts[3].content[..], *b"file\0");
     assert!(mail.message_id.starts_with("sha256:") && mail.message_id.ends_with("@derived"));
     assert_eq!(mail.message_id.len(), 7 + 64 + 8);
 }

@@ -179,7 +179,9 @@ impl Event<'_> {
             let told = attachments.iter().map(told).filter(|told| !told.is_empty());
             words = told.collect::<Vec<_>>().join("\n");
         }
-        let words = said(words, message_type, &mut metadata);
+        let files = attached.iter().filter_map(|attached| attached.file.clone());
+        let mut files: Vec<_> = files.collect();
+        let words = said(words, message_type, &mut metadata, &mut files);
         if kind != message_type.as_str() {
             metadata.set("raw_kind", kind);
         } else if flag(message, "/is_unsupported") {
@@ -202,10 +204,6 @@ impl Event<'_> {
             metadata.keep(key, message.get(key));
         }
         metadata.keep("story", message.pointer("/reply_to/story"));
-        let files = attached
-            .into_iter()
-            .filter_map(|attached| attached.file)
-            .collect();
         Content::Inbound(Inbound::Message(Box::new(InboundMessage {
             provider_id,
             direction,
@@ -382,6 +380,7 @@ impl Attached {
         let file = (is_file && !url.is_empty()).then(|| InboundFile {
             name: String::new(),
             content_type: String::new(),
+            content_id: None,
             source: FileSource::Url(url),
         });
         Self {

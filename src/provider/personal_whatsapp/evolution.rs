@@ -8,6 +8,7 @@ use crate::inbox::{
     Amendment, AmendmentKind, Direction, FileSource, Inbound, InboundFile, InboundMessage,
     Location, MessageStatus, MessageType, Person, Receipt, Thread,
 };
+use crate::provider::email::transfer;
 use crate::provider::lenient::{self, cut, flag, id, instant, list, text};
 use crate::provider::metadata::Metadata;
 use crate::provider::place::{Paths, place};
@@ -139,7 +140,8 @@ fn message(data: &Value) -> Content {
     };
     let body = Body::of(message);
     let mut metadata = Metadata::default();
-    let words = said(body.words, body.message_type, &mut metadata);
+    let mut files: Vec<_> = file(data, message, &body).into_iter().collect();
+    let words = said(body.words, body.message_type, &mut metadata, &mut files);
     if body.kind != "conversation" && body.kind != "extendedTextMessage" {
         metadata.set("raw_kind", body.kind.as_str());
         metadata.keep(&body.kind, message.get(&body.kind));
@@ -157,13 +159,6 @@ fn message(data: &Value) -> Content {
         _ => String::new(),
     };
     cut(&mut name, MAX_NAME_BYTES);
-    let url = id(data, "/mediaUrl").or_else(|| id(message, "/mediaUrl"));
-    let is_file = !matches!(body.message_type, MessageType::Text | MessageType::Location);
-    let file = url.filter(|_| is_file).map(|url| InboundFile {
-        name: body.file_name,
-        content_type: body.content_type,
-        source: FileSource::Url(url),
-    });
     Content::Inbound(Inbound::Message(Box::new(InboundMessage {
         provider_id,
         direction,
@@ -174,10 +169,29 @@ fn message(data: &Value) -> Content {
         reply_to: context.and_then(|context| id_at(context, "/stanzaId")),
         at: time(data),
         metadata: metadata.finish(),
-        files: file.into_iter().collect(),
+        files,
         thread: Thread::default(),
         automatic: false,
     })))
+}
+
+/// The file of a message: in clear beside it, or where the gateway has stored it. What WhatsApp itself
+/// tells of is encrypted.
+fn file(data: &Value, message: &Value, body: &Body) -> Option<InboundFile> {
+    if matches!(body.message_type, MessageType::Text | MessageType::Location) {
+        return None;
+    }
+    let beside = |path: &str| {
+        let places = [message, data, data.get("message")?];
+        let mut found = places.iter().map(|place| text(place, path));
+        found.find(|found| !found.is_empty())
+    };
+    let source = match beside("/base64") {
+        Some(base64) => FileSource::Inline(transfer::base64(base64.as_bytes()).into()),
+        None => FileSource::Url(beside("/mediaUrl")?),
+    };
+    let (name, content_type) = (body.file_name.clone(), body.content_type.clone());
+    Some(InboundFile::new(name, content_type, source))
 }
 
 /// What a message says.

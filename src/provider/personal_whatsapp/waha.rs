@@ -81,10 +81,10 @@ fn message(payload: &Value) -> Content {
         Direction::Inbound
     };
     let location = place(payload, &PLACE);
-    let file = file(payload);
+    let mut files: Vec<_> = file(payload).into_iter().collect();
     let cards = list(payload, "/vCards");
     let has_media = flag(payload, "/hasMedia");
-    let message_type = match &file {
+    let message_type = match files.first() {
         Some(file) => type_of(&file.content_type),
         None if location.is_some() => MessageType::Location,
         None => MessageType::Text,
@@ -97,9 +97,10 @@ fn message(payload: &Value) -> Content {
         metadata.set("raw_kind", "contacts");
         metadata.keep("contacts", payload.get("vCards"));
     }
-    let words = said(words, message_type, &mut metadata);
+    let has_file = !files.is_empty();
+    let words = said(words, message_type, &mut metadata, &mut files);
     metadata.set("unofficial", true);
-    if has_media && file.is_none() {
+    if has_media && !has_file {
         metadata.set("media_missing", true);
     }
     if direction == Direction::Outbound {
@@ -128,7 +129,7 @@ fn message(payload: &Value) -> Content {
         reply_to: id_at(payload, "/replyTo/id"),
         at: instant(payload, "/timestamp"),
         metadata: metadata.finish(),
-        files: file.into_iter().collect(),
+        files,
         thread: Thread::default(),
         automatic: false,
     })))
@@ -161,10 +162,11 @@ fn type_of(content_type: &str) -> MessageType {
 }
 
 fn file(payload: &Value) -> Option<InboundFile> {
-    let url = id(payload, "/media/url")?;
-    Some(InboundFile {
+    let url = text(payload, "/media/url");
+    (!url.is_empty()).then(|| InboundFile {
         name: text(payload, "/media/filename"),
         content_type: text(payload, "/media/mimetype"),
+        content_id: None,
         source: FileSource::Url(url),
     })
 }

@@ -108,7 +108,7 @@ fn message(fields: &Fields, received_at: DateTime<Utc>) -> Content {
         }));
     }
     let location = location(fields);
-    let files = files(fields);
+    let mut files = files(fields);
     let message_type = type_of(kind, location.is_some(), &files);
     let mut metadata = Metadata::default();
     let words = ["Body", "ButtonText", "ListTitle"]
@@ -116,7 +116,7 @@ fn message(fields: &Fields, received_at: DateTime<Utc>) -> Content {
         .find_map(|name| fields.given(name))
         .unwrap_or_default()
         .to_owned();
-    let words = said(words, message_type, &mut metadata);
+    let words = said(words, message_type, &mut metadata, &mut files);
     if !kind.is_empty() && kind != message_type.as_str() {
         metadata.set("raw_kind", kind);
     }
@@ -211,6 +211,7 @@ fn files(fields: &Fields) -> Vec<InboundFile> {
                     String::new()
                 },
                 content_type: fields.get(&format!("MediaContentType{number}")).to_owned(),
+                content_id: None,
                 source: FileSource::Url(url.to_owned()),
             })
         })

@@ -212,6 +212,7 @@ fn file_of(message_type: MessageType, body: &Value) -> Option<InboundFile> {
     Some(InboundFile {
         name: text(body, "/filename"),
         content_type: text(body, "/mime_type"),
+        content_id: None,
         source: FileSource::Media(media),
     })
 }
@@ -324,7 +325,8 @@ fn content_of(
         }
         (message_type, _) => message_type,
     };
-    let words = said(words, message_type, &mut metadata);
+    let mut files: Vec<_> = file_of(message_type, body).into_iter().collect();
+    let words = said(words, message_type, &mut metadata, &mut files);
     if kind != message_type.as_str() {
         metadata.set("raw_kind", kind);
     }
@@ -350,7 +352,7 @@ fn content_of(
         reply_to: id(message, "/context/id"),
         at: seconds(message, "/timestamp"),
         metadata: metadata.finish(),
-        files: file_of(message_type, body).into_iter().collect(),
+        files,
         thread: Thread::default(),
         automatic: false,
     })))

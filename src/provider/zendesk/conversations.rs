@@ -86,7 +86,7 @@ fn message(payload: &Value, conversation: String) -> Content {
     let body = message.get("content").unwrap_or(&none);
     let kind = text(body, "/type");
     let content_type = text(body, "/mediaType");
-    let url = id(body, "/mediaUrl");
+    let url = Some(text(body, "/mediaUrl")).filter(|url| !url.is_empty());
     let location = (kind == "location").then(|| place(body, &PLACE)).flatten();
     let message_type = match (kind.as_str(), content_type.split('/').next(), &url) {
         ("image", _, Some(_)) => MessageType::Image,
@@ -106,7 +106,13 @@ fn message(payload: &Value, conversation: String) -> Content {
     if kind == "formResponse" && words.is_empty() {
         words = form(body);
     }
-    let words = said(words, message_type, &mut metadata);
+    let is_file = !matches!(message_type, MessageType::Text | MessageType::Location);
+    let file = url.filter(|_| is_file).map(|url| {
+        let name = text(body, "/altText");
+        InboundFile::new(name, content_type, FileSource::Url(url))
+    });
+    let mut files: Vec<_> = file.into_iter().collect();
+    let words = said(words, message_type, &mut metadata, &mut files);
     if kind != message_type.as_str() {
         metadata.set("raw_kind", kind.as_str());
     }
@@ -123,12 +129,6 @@ fn message(payload: &Value, conversation: String) -> Content {
         name.clear();
     }
     cut(&mut name, MAX_NAME_BYTES);
-    let is_file = !matches!(message_type, MessageType::Text | MessageType::Location);
-    let file = url.filter(|_| is_file).map(|url| InboundFile {
-        name: text(body, "/altText"),
-        content_type,
-        source: FileSource::Url(url),
-    });
     Content::Inbound(Inbound::Message(Box::new(InboundMessage {
         provider_id,
         direction: if is_business {
@@ -144,7 +144,7 @@ fn message(payload: &Value, conversation: String) -> Content {
             .or_else(|| id(message, "/quotedMessage/id")),
         at: time(message, "/received"),
         metadata: metadata.finish(),
-        files: file.into_iter().collect(),
+        files,
         thread: Thread {
             key: conversation,
             ..Thread::default()

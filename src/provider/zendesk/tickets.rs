@@ -191,7 +191,8 @@ struct Comment<'a> {
 
 fn message(comment: Comment<'_>) -> Content {
     let mut metadata = comment.metadata;
-    let words = said(comment.words, MessageType::Text, &mut metadata);
+    let mut files = Vec::new();
+    let words = said(comment.words, MessageType::Text, &mut metadata, &mut files);
     if comment.direction == Direction::Outbound {
         metadata.set("source", "external");
     }
@@ -207,7 +208,7 @@ fn message(comment: Comment<'_>) -> Content {
         reply_to: None,
         at: comment.at,
         metadata: metadata.finish(),
-        files: Vec::new(),
+        files,
         thread: Thread {
             key: comment.ticket.to_owned(),
             subject,

@@ -4,6 +4,7 @@ mod calls;
 mod certificates;
 mod credentials;
 mod dynamic;
+mod file_host;
 mod postgres;
 mod provider;
 mod refusal;
@@ -18,15 +19,16 @@ pub use calls::{Filled, Named, method};
 pub use certificates::Certificates;
 pub use credentials::{Keys, bearer, ed_header, now};
 pub use dynamic::{Field, Method, call_raw};
+pub use file_host::{FileHost, Told};
 pub use postgres::{admin, connect, content, database_url, folder};
-pub use provider::{PUBLIC_URL, Provider, sign_at, sign_inside};
+pub use provider::{PUBLIC_URL, Provider, SECRET, sign_at, sign_inside};
 pub use refusal::Refusal;
 pub use rest::{Binding, camel, canonical, short};
 pub use server::{Answer, TestServer, exchange, http, http_get};
 pub use service::{Folder, Service, durable};
 pub use tables::Tables;
 pub use tenant::TestTenant;
-pub use whatsapp::{APP_SECRET, Whatsapp, sample, sign, unsupported};
+pub use whatsapp::{ACCESS_TOKEN, APP_SECRET, Whatsapp, sample, sign, unsupported};
 
 use std::time::{Duration, Instant};
 

@@ -19,7 +19,7 @@ use communication_service::pb::{
 };
 use uuid::Uuid;
 
-use super::{Tables, TestServer, TestTenant, eventually, now, sign};
+use super::{ACCESS_TOKEN, Tables, TestServer, TestTenant, eventually, now, sign};
 
 /// Where the tests' providers reach the service.
 pub const PUBLIC_URL: &str = "https://hooks.inbox.example";
@@ -119,6 +119,12 @@ impl Provider {
 
     /// A personal number behind a gateway.
     pub async fn personal_whatsapp(server: &TestServer, gateway: Gateway) -> Self {
+        let base_url = format!("http://{}:3000/", Uuid::now_v7().simple());
+        Self::behind(server, gateway, base_url).await
+    }
+
+    /// A personal number behind a gateway at an address.
+    pub async fn behind(server: &TestServer, gateway: Gateway, base_url: String) -> Self {
         let signs = match gateway {
             Gateway::Evolution => Signs::Evolution,
             _ => Signs::Waha,
@@ -126,7 +132,7 @@ impl Provider {
         let session = "sales-01".to_owned();
         let settings = Settings::PersonalWhatsapp(PersonalWhatsappSettings {
             gateway: gateway.into(),
-            base_url: format!("http://{}:3000/", Uuid::now_v7().simple()),
+            base_url,
             session: session.clone(),
         });
         let renamed = (session.clone(), session);
@@ -195,14 +201,14 @@ impl Provider {
                 request.meta_secrets = Some(MetaSecrets {
                     app_secret: secret,
                     verify_token: "a-token".to_owned(),
-                    access_token: String::new(),
+                    access_token: ACCESS_TOKEN.to_owned(),
                 });
             }
             Signs::Twilio => request.twilio_secrets = Some(TwilioSecrets { auth_token: secret }),
             Signs::Waha | Signs::Evolution => {
                 request.gateway_secrets = Some(GatewaySecrets {
                     signing_key: secret,
-                    api_key: String::new(),
+                    api_key: ACCESS_TOKEN.to_owned(),
                 });
             }
             Signs::Postmark | Signs::Mailgun => {
@@ -218,7 +224,7 @@ impl Provider {
             Signs::Zendesk | Signs::Conversations => {
                 request.zendesk_secrets = Some(ZendeskSecrets {
                     signing_secret: secret,
-                    api_token: String::new(),
+                    api_token: ACCESS_TOKEN.to_owned(),
                 });
             }
         }
@@ -440,12 +446,18 @@ impl Provider {
 
     /// How much of everything there is, and all messages.
     pub async fn state(&self) -> String {
+        let tables = Tables::of(&self.tenant).await;
+        let in_flight = "SELECT count(*) FROM {schema}.media_fetches
+            WHERE attempts = 0 OR lease IS NOT NULL";
+        eventually("no file is being fetched", async || {
+            tables.count(in_flight).await == 0
+        })
+        .await;
         let mut state = String::new();
         for conversation in self.conversations().await {
             let messages = self.tenant.messages(&conversation).await;
             state.push_str(&format!("{conversation:?}\n{messages:?}\n"));
         }
-        let tables = Tables::of(&self.tenant).await;
         for table in [
             "events",
             "contacts",

@@ -77,6 +77,9 @@ impl TestServer {
         config.metrics_port = 0;
         config.db_connections = 20;
         config.public_url = Some(PUBLIC_URL.to_owned());
+        // Nobody is there: a test that wants somebody says so.
+        config.meta_url = "http://127.0.0.1:9".to_owned();
+        config.twilio_url = "http://127.0.0.1:9".to_owned();
         change(&mut config);
         let server = match Server::start(config).await {
             Ok(server) => server,

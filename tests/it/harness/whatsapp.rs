@@ -17,6 +17,8 @@ use super::{TestServer, TestTenant, http};
 
 /// The secret that the recorded signatures were made with.
 pub const APP_SECRET: &str = "b6f1c2a94e7d4b0f8a3c5d1e9f70812a";
+/// By which the tests' accounts ask their provider.
+pub const ACCESS_TOKEN: &str = "a-token-of-the-tests";
 /// The number that the recorded webhooks are for.
 const RECORDED_NUMBER: &str = "418203377100456";
 
@@ -91,7 +93,7 @@ impl Whatsapp {
             whatsapp_secrets: Some(WhatsappSecrets {
                 app_secret: APP_SECRET.to_owned(),
                 verify_token: "vt-samples-7Qm2".to_owned(),
-                access_token: String::new(),
+                access_token: ACCESS_TOKEN.to_owned(),
             }),
             ..Default::default()
         }

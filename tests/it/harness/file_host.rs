@@ -1,0 +1,132 @@
+//! Plays a provider that serves files, and behaves badly on purpose.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What is answered once.
+#[derive(Debug, Clone)]
+pub enum Told {
+    /// A file, of a type.
+    File(&'static str, Vec<u8>),
+    /// A status, with another header.
+    Status(u16, &'static str),
+    /// To look elsewhere.
+    Redirect(String),
+    /// The beginning of a file, and no more.
+    Broken(Vec<u8>),
+    /// Nothing, for as long as anybody waits.
+    Nothing,
+}
+
+/// A request as it came: its path, and its header fields in small letters.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The path with its query.
+    pub path: String,
+    /// The header.
+    pub header: HashMap<String, String>,
+}
+
+/// A host of files.
+#[derive(Clone)]
+pub struct FileHost {
+    /// Where it is.
+    pub address: SocketAddr,
+    answers: Arc<Mutex<HashMap<String, VecDeque<Told>>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl FileHost {
+    /// Opens a host on a port of its own.
+    pub async fn open() -> Self {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = Self {
+            address: socket.local_addr().unwrap(),
+            answers: Arc::default(),
+            asked: Arc::default(),
+        };
+        let answering = host.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = socket.accept().await {
+                let host = answering.clone();
+                tokio::spawn(async move { host.answer(stream).await });
+            }
+        });
+        host
+    }
+
+    /// Its address, with a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Answers requests for a path in this way, one after the other; the last answer stays.
+    pub fn tells(&self, path: &str, answers: impl IntoIterator<Item = Told>) {
+        let answers = answers.into_iter().collect();
+        self.answers
+            .lock()
+            .unwrap()
+            .insert(path.to_owned(), answers);
+    }
+
+    /// The requests for a path so far.
+    pub fn asked(&self, path: &str) -> Vec<Asked> {
+        let asked = self.asked.lock().unwrap();
+        let of_path = asked.iter().filter(|asked| asked.path == path);
+        of_path.cloned().collect()
+    }
+
+    async fn answer(&self, mut stream: TcpStream) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let Ok(byte) = stream.read_u8().await else {
+                return;
+            };
+            head.push(byte);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let mut lines = head.lines();
+        let path = lines.next().unwrap().split(' ').nth(1).unwrap().to_owned();
+        let header = lines.filter_map(|line| line.split_once(": "));
+        let header = header.map(|(name, value)| (name.to_lowercase(), value.to_owned()));
+        self.asked.lock().unwrap().push(Asked {
+            path: path.clone(),
+            header: header.collect(),
+        });
+        let told = {
+            let mut answers = self.answers.lock().unwrap();
+            match answers.get_mut(&path) {
+                Some(answers) if answers.len() > 1 => answers.pop_front().unwrap(),
+                Some(answers) => answers[0].clone(),
+                None => Told::Status(404, ""),
+            }
+        };
+        let answer = match told {
+            Told::File(content_type, content) => {
+                let length = content.len();
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
+                );
+                [head.into_bytes(), content].concat()
+            }
+            Told::Status(status, header) => {
+                format!("HTTP/1.1 {status} Told\r\n{header}Content-Length: 0\r\n\r\n").into_bytes()
+            }
+            Told::Redirect(to) => {
+                format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")
+                    .into_bytes()
+            }
+            Told::Broken(content) => {
+                let head = "HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n";
+                [head.as_bytes().to_vec(), content].concat()
+            }
+            Told::Nothing => std::future::pending().await,
+        };
+        let _ = stream.write_all(&answer).await;
+        let _ = stream.shutdown().await;
+    }
+}
