@@ -197,6 +197,18 @@ pub struct Config {
     #[arg(long, env = "COMM_TWILIO_URL", default_value = "https://api.twilio.com", value_parser = public_url, value_name = "URL")]
     pub twilio_url: String,
 
+    /// Where Gmail's API is
+    #[arg(long, env = "COMM_GMAIL_URL", default_value = "https://gmail.googleapis.com", value_parser = public_url, value_name = "URL")]
+    pub gmail_url: String,
+
+    /// Where Google gives access tokens for refresh tokens
+    #[arg(long, env = "COMM_GOOGLE_TOKEN_URL", default_value = "https://oauth2.googleapis.com/token", value_parser = public_url, value_name = "URL")]
+    pub google_token_url: String,
+
+    /// Where Google shows the keys by which it signs what it pushes
+    #[arg(long, env = "COMM_GOOGLE_KEYS_URL", default_value = "https://www.googleapis.com/oauth2/v3/certs", value_parser = public_url, value_name = "URL")]
+    pub google_keys_url: String,
+
     /// The operator's own hosts that files may be fetched from by plain http or in a private network, such as the gateway of a personal number: `waha:3000`, with the port, separated by commas
     #[arg(
         long,

@@ -1,4 +1,5 @@
-//! Fetches media of customers' messages: the one door to addresses that a stranger chose.
+//! Fetches media of customers' messages: the one door to addresses that a stranger chose. Providers'
+//! own interfaces are called by it, too.
 //!
 //! A host is resolved once, all its addresses are checked, and the connection goes to one of these;
 //! there is no second look-up, no proxy, no cookie and no connection that is used again. Redirects
@@ -18,11 +19,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use http::{HeaderMap, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body::Body as _;
-use http_body_util::Empty;
+use http_body_util::Full;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -86,6 +88,22 @@ pub struct GuardedClient {
     tls: TlsConnector,
 }
 
+/// What is asked of an interface.
+#[derive(Debug, Clone, Default)]
+pub struct Question {
+    /// What is sent, and what it is, if anything is.
+    pub content: Option<(&'static str, Bytes)>,
+}
+
+/// What an interface answered, whatever it was.
+#[derive(Debug)]
+pub struct Reply {
+    /// Its status.
+    pub status: StatusCode,
+    /// What it says.
+    pub body: Vec<u8>,
+}
+
 /// Media that has begun to come.
 pub struct Fetched {
     /// What the server says that it is, which need not be true.
@@ -134,6 +152,40 @@ impl GuardedClient {
         self.read(&target, answer, max_bytes, end)
     }
 
+    /// Calls an interface, and returns its answer, also if that is a refusal. It is not followed
+    /// where it redirects to. With content it is a POST, and a GET without.
+    ///
+    /// # Errors
+    /// The address may not be asked, does not answer, or answers with more than `max_bytes`.
+    pub async fn call(
+        &self,
+        url: &str,
+        allowed_hosts: &[HostRule],
+        credentials: Option<&Credentials>,
+        question: Question,
+        max_bytes: u64,
+    ) -> Result<Reply, FetchError> {
+        let end = Instant::now() + self.options.timeout;
+        let policy = Policy {
+            allowed: allowed_hosts,
+            trusted: &self.options.trusted_hosts,
+        };
+        let calling = async {
+            let target = Target::new(url, policy)?;
+            let answer = self.ask(&target, credentials, question).await?;
+            let status = answer.response.status();
+            if is_compressed(answer.response.headers()) {
+                return Err(FetchError::Compressed);
+            }
+            let reading = Reading::new(answer, max_bytes, self.options.patience, end);
+            let pieces: Vec<_> = reading.into_stream().try_collect().await?;
+            let body = pieces.concat();
+            Ok(Reply { status, body })
+        };
+        let called = tokio::time::timeout_at(end, calling).await;
+        called.map_err(|_| Outage::TooSlow)?
+    }
+
     /// Asks, and asks where the answer redirects to.
     async fn follow(
         &self,
@@ -144,7 +196,7 @@ impl GuardedClient {
         let mut target = Target::new(url, policy)?;
         let mut redirects = 0;
         loop {
-            let answer = self.ask(&target, credentials).await?;
+            let answer = self.ask(&target, credentials, Question::default()).await?;
             let Some(location) = location(&answer)? else {
                 return Ok((target, answer));
             };
@@ -165,8 +217,9 @@ impl GuardedClient {
         &self,
         target: &Target,
         credentials: Option<&Credentials>,
+        question: Question,
     ) -> Result<Answer, FetchError> {
-        let request = request(target, credentials)?;
+        let request = request(target, credentials, question)?;
         let connecting = async {
             let sockets = target.sockets(&self.resolve(target.host()).await?)?;
             let tls = target.server_name()?.map(|name| (&self.tls, name));
@@ -228,9 +281,14 @@ fn connector(roots: RootCertStore) -> TlsConnector {
 fn request(
     target: &Target,
     credentials: Option<&Credentials>,
-) -> Result<Request<Empty<Bytes>>, FetchError> {
+    question: Question,
+) -> Result<Request<Full<Bytes>>, FetchError> {
     let host = target.authority().parse().map_err(|_| TargetError::Url)?;
-    let mut request = Request::new(Empty::new());
+    let (content_type, content) = question.content.unzip();
+    let mut request = Request::new(Full::new(content.unwrap_or_default()));
+    if content_type.is_some() {
+        *request.method_mut() = Method::POST;
+    }
     *request.uri_mut() = target.path().clone().into();
     let headers = request.headers_mut();
     headers.insert(header::HOST, host);
@@ -240,7 +298,8 @@ fn request(
         (header::CONNECTION, "close"),
         (header::USER_AGENT, USER_AGENT),
     ];
-    for (name, value) in fixed {
+    let content_type = content_type.map(|value| (header::CONTENT_TYPE, value));
+    for (name, value) in fixed.into_iter().chain(content_type) {
         headers.insert(name, header::HeaderValue::from_static(value));
     }
     if let Some(credentials) = credentials {

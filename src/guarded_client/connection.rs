@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -31,7 +31,7 @@ const MAX_BUFFERED_BYTES: usize = 64 * 1024;
 
 /// An open connection.
 pub struct Connection {
-    sender: SendRequest<Empty<Bytes>>,
+    sender: SendRequest<Full<Bytes>>,
     _driver: Driver,
 }
 
@@ -106,7 +106,7 @@ impl Connection {
     ///
     /// # Errors
     /// The answer is not HTTP, or its head is too long.
-    pub async fn ask(mut self, request: Request<Empty<Bytes>>) -> Result<Answer, Outage> {
+    pub async fn ask(mut self, request: Request<Full<Bytes>>) -> Result<Answer, Outage> {
         let response = self.sender.send_request(request).await?;
         Ok(Answer {
             response,

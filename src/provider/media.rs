@@ -39,6 +39,12 @@ pub struct Interfaces {
     pub meta: String,
     /// Twilio's REST API, without a slash at the end.
     pub twilio: String,
+    /// Gmail's API, without a slash at the end.
+    pub gmail: String,
+    /// Where Google gives access tokens.
+    pub google_token: String,
+    /// Where Google shows the keys that sign.
+    pub google_keys: String,
 }
 
 /// How a file is fetched.
@@ -186,6 +192,9 @@ mod tests {
         Interfaces {
             meta: "https://graph.facebook.com/v23.0".to_owned(),
             twilio: "https://api.twilio.com".to_owned(),
+            gmail: "https://gmail.googleapis.com".to_owned(),
+            google_token: String::new(),
+            google_keys: String::new(),
         }
     }
 

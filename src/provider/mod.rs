@@ -2,6 +2,7 @@
 
 pub mod email;
 pub mod form;
+pub mod gmail;
 pub mod lenient;
 pub mod media;
 pub mod messenger;

@@ -61,6 +61,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    directory.mailboxes (account_id) {
+        account_id -> Uuid,
+        cursor -> Nullable<Int8>,
+        watched_at -> Nullable<Timestamptz>,
+        due_at -> Timestamptz,
+        lease -> Nullable<Uuid>,
+        leased_until -> Nullable<Timestamptz>,
+        failures -> Int4,
+    }
+}
+
+diesel::table! {
     directory.provider_apps (id) {
         id -> Uuid,
         provider -> Text,
@@ -121,6 +133,7 @@ diesel::joinable!(alarms -> tenants (tenant_id));
 diesel::joinable!(channel_accounts -> provider_apps (app_id));
 diesel::joinable!(channel_accounts -> tenants (tenant_id));
 diesel::joinable!(deliveries -> provider_apps (app_id));
+diesel::joinable!(mailboxes -> channel_accounts (account_id));
 diesel::joinable!(provider_apps -> tenants (tenant_id));
 diesel::joinable!(quarantine -> deliveries (delivery_id));
 diesel::joinable!(quarantine -> tenants (tenant_id));
@@ -130,6 +143,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     channel_accounts,
     deliveries,
     installation,
+    mailboxes,
     provider_apps,
     purged_files,
     quarantine,

@@ -639,7 +639,6 @@ diesel::joinable!(inbox_quick_reply_uses -> inbox_conversations (conversation_id
 diesel::joinable!(inbox_quick_reply_uses -> inbox_messages (message_id));
 diesel::joinable!(inbox_quick_reply_uses -> inbox_quick_replies (quick_reply_id));
 diesel::joinable!(media_fetches -> attachments (attachment_id));
-diesel::joinable!(media_fetches -> channel_accounts (channel_account_id));
 diesel::joinable!(mentions -> chat_entries (chat_entry_id));
 diesel::joinable!(message_amendments -> channel_accounts (channel_account_id));
 diesel::joinable!(message_attempts -> inbox_messages (message_id));

@@ -139,6 +139,9 @@ impl Server {
             interfaces: Interfaces {
                 meta: config.meta_url.clone(),
                 twilio: config.twilio_url.clone(),
+                gmail: config.gmail_url.clone(),
+                google_token: config.google_token_url.clone(),
+                google_keys: config.google_keys_url.clone(),
             },
         });
         Ok(Self {
@@ -269,6 +272,10 @@ impl Server {
             let webhooks = self.webhooks.clone();
             async move { webhooks.work().await }
         });
+        let reading = tokio::spawn({
+            let webhooks = self.webhooks.clone();
+            async move { webhooks.read_mailboxes().await }
+        });
         let waking = tokio::spawn({
             let webhooks = self.webhooks.clone();
             inbox::work(self.tenants.clone(), move |scope| {
@@ -304,6 +311,7 @@ impl Server {
             tokio::join!(grpc, admin, http, metrics);
             // What is left of the deliveries is taken up at the next start, or by another node.
             working.abort();
+            reading.abort();
             waking.abort();
             counting.abort();
             self.webhooks.drain().await;

@@ -18,7 +18,7 @@ use crate::error::{Conflict, Error, Existing};
 use crate::ids::{AppId, ChannelAccountId, TenantId};
 use crate::master_key::{Sealer, TenantSealers, place};
 use crate::page::PageSize;
-use crate::schema::directory::{channel_accounts, provider_apps, tenants};
+use crate::schema::directory::{channel_accounts, mailboxes, provider_apps, tenants};
 use crate::schema::tenant::channel_accounts as own_accounts;
 
 /// Seals what providers entrust to accounts and apps.
@@ -381,6 +381,19 @@ pub async fn connect(
             // Connected by somebody else a moment earlier: trying again finds out by whom.
             return Err(Error::Aborted(Conflict::Transaction));
         }
+    }
+    if channel == Channel::Gmail {
+        // Whatever kept it from being read may be mended.
+        diesel::insert_into(mailboxes::table)
+            .values((
+                mailboxes::account_id.eq(id),
+                mailboxes::due_at.eq(sql::<Timestamptz>("directory.now()")),
+            ))
+            .on_conflict(mailboxes::account_id)
+            .do_update()
+            .set(mailboxes::due_at.eq(sql::<Timestamptz>("directory.now()")))
+            .execute(conn)
+            .await?;
     }
     diesel::insert_into(own_accounts::table)
         .values((

@@ -20,6 +20,8 @@ stored_enum! {
         Sendgrid = "sendgrid",
         /// Amazon SES, through SNS: e-mail.
         Ses = "ses",
+        /// Google: Gmail, through Pub/Sub.
+        Google = "google",
         /// Zendesk: tickets.
         Zendesk = "zendesk",
         /// Zendesk: the Conversations API.
@@ -40,7 +42,8 @@ impl Provider {
             Channel::Email => &[Self::Postmark, Self::Mailgun, Self::Sendgrid, Self::Ses],
             Channel::PersonalWhatsapp => &[Self::Waha, Self::Evolution],
             Channel::Zendesk => &[Self::Zendesk, Self::Sunshine],
-            Channel::Web | Channel::Gmail => &[],
+            Channel::Gmail => &[Self::Google],
+            Channel::Web => &[],
         }
     }
 
@@ -81,6 +84,8 @@ pub enum Settings {
     Zendesk(ZendeskSettings),
     /// An e-mail address.
     Email(EmailSettings),
+    /// A mailbox at Gmail.
+    Gmail(GmailSettings),
 }
 
 impl Settings {
@@ -95,6 +100,7 @@ impl Settings {
             Self::PersonalWhatsapp(_) => Channel::PersonalWhatsapp,
             Self::Zendesk(_) => Channel::Zendesk,
             Self::Email(_) => Channel::Email,
+            Self::Gmail(_) => Channel::Gmail,
         }
     }
 
@@ -115,6 +121,7 @@ impl Settings {
             }
             Self::Zendesk(settings) => settings.external_id.clone(),
             Self::Email(settings) => settings.address.clone(),
+            Self::Gmail(settings) => settings.address.clone(),
         }
     }
 
@@ -145,6 +152,7 @@ impl Settings {
                 }
             },
             Self::Email(of) => name(of.provider.into(), &of.provider_account, of.own_app),
+            Self::Gmail(of) => name(Provider::Google, &of.service_account, of.own_app),
         }
     }
 }
@@ -298,5 +306,20 @@ pub struct EmailSettings {
     /// What tells the webhook's owner apart at the service.
     pub provider_account: String,
     /// Whether that is the tenant's own.
+    pub own_app: bool,
+}
+
+/// A mailbox at Gmail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GmailSettings {
+    /// The address, in small letters.
+    pub address: String,
+    /// The service account as which Pub/Sub pushes.
+    pub service_account: String,
+    /// Google's id of the OAuth client.
+    pub client_id: String,
+    /// The Pub/Sub topic that changes are told to.
+    pub topic: String,
+    /// Whether the client is the tenant's own.
     pub own_app: bool,
 }

@@ -13,6 +13,7 @@ mod files;
 mod installation;
 mod janitor;
 mod life;
+mod mailbox;
 mod migration;
 mod pool;
 mod provider_app;
@@ -33,6 +34,7 @@ pub use channel_settings::{PersonalWhatsappSettings, TwilioWhatsappSettings, Wha
 pub use conn::PooledConn as DirectoryConn;
 pub use directory::{DirectoryOptions, FEWEST_CONNECTIONS, InTenant, TenantDirectory};
 pub use installation::{InstallationError, prepare};
+pub use mailbox::DueMailbox;
 pub use provider_app::App;
 pub use scope::{TenantConn, TenantScope};
 pub use service::TenantAdmin;

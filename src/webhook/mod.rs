@@ -6,7 +6,9 @@ mod delivery;
 mod erasure;
 #[cfg(test)]
 mod fuzz;
+mod google;
 mod lane;
+mod mailbox;
 mod media;
 mod quarantine;
 mod service;

@@ -252,11 +252,16 @@ async fn take(
     }
     let body = read(webhooks, &parts.headers, body, most_bytes(channel)).await?;
     let certificate = in_time(webhooks.certificate(&apps, &body)).await?;
+    let now = i64::try_from(clock::since_epoch().as_secs()).unwrap_or(i64::MAX);
+    let urls = webhooks.urls(&parts.uri);
+    let keys = webhooks.0.google.keys(&apps, &urls, &parts.headers, now);
+    let keys = in_time(keys).await?;
     let sent = Unverified {
-        urls: &webhooks.urls(&parts.uri),
+        urls: &urls,
         headers: &parts.headers,
         body,
-        now: i64::try_from(clock::since_epoch().as_secs()).unwrap_or(i64::MAX),
+        now,
+        keys: keys.as_deref(),
         certificate: certificate.as_deref().map(Vec::as_slice),
     };
     let proved = verify(&apps, sent).ok_or(Refusal::Forbidden)?;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::ids::AppId;
+use crate::provider::signature::google::{Keys, Proof, Pusher, proof};
 use crate::provider::signature::{
     basic, gateway, header, mailgun, meta, sendgrid, sns, twilio, zendesk,
 };
@@ -45,6 +46,8 @@ pub struct Unverified<'a> {
     pub now: i64,
     /// The certificate that it names, where it names one that may sign.
     pub certificate: Option<&'a [u8]>,
+    /// Google's keys, where one of them may sign.
+    pub keys: Option<&'a Keys>,
 }
 
 /// Tells whether what has such headers can be signed by an app: a stranger's body is not even read.
@@ -60,7 +63,7 @@ pub fn may_be_signed(app: &App, headers: &HeaderMap) -> bool {
             secrets.any(|secret| zendesk::has_api_key(secret, headers))
         }
         Provider::Waha => gateway::signature(headers).is_some(),
-        Provider::Evolution => header::credentials(headers, "Bearer").is_some(),
+        Provider::Evolution | Provider::Google => header::credentials(headers, "Bearer").is_some(),
         // They sign in their bodies.
         Provider::Mailgun | Provider::Ses => true,
     }
@@ -110,6 +113,15 @@ fn is_signed_by(app: &App, sent: &Unverified<'_>, token: &mut Option<String>) ->
         let certificate = sent.certificate.filter(|_| is_of_topic);
         return certificate.is_some_and(|certificate| sns::is_signed_by(certificate, body));
     }
+    // Neither has Google, whose keys sign for a service account.
+    if app.provider == Provider::Google {
+        let pusher = Pusher {
+            audiences: sent.urls,
+            service_account: &app.external_id,
+        };
+        let proved = sent.keys.map(|keys| proof(keys, &pusher, now, headers));
+        return proved == Some(Proof::Given);
+    }
     if app.provider == Provider::Zendesk {
         return is_zendesks(app, app.in_setup, sent);
     }
@@ -126,7 +138,7 @@ fn is_signed_by(app: &App, sent: &Unverified<'_>, token: &mut Option<String>) ->
         Provider::Sunshine => zendesk::has_api_key(secret, headers),
         Provider::Waha => gateway::is_signed_by(secret, headers, body),
         Provider::Evolution => gateway::is_sent_by(secret, now, headers),
-        Provider::Ses | Provider::Zendesk => false,
+        Provider::Ses | Provider::Google | Provider::Zendesk => false,
     })
 }
 
@@ -168,6 +180,11 @@ fn without_key(body: Bytes) -> Bytes {
 fn has_credentials(app: &App, headers: &HeaderMap) -> bool {
     let mut secrets = app.signing_secrets();
     secrets.any(|password| basic::has_credentials(&app.external_id, password, headers))
+}
+
+/// Takes what a provider answered when it was asked for an app.
+pub fn asked_for(app: AppId, body: Bytes) -> Verified<Bytes> {
+    Verified { content: body, app }
 }
 
 /// Takes a body out of our own keeping, where only verified ones are put.

@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 use super::amazon::Amazon;
 use super::delivery::{self, NewDelivery};
+use super::google::Google;
 use super::lane::Lanes;
+use super::mailbox::Mailboxes;
 use super::media::Fetchers;
 use super::quarantine::{self, QuarantineFilter, Quarantined};
 use super::worker::{ROOM, read, room};
@@ -54,6 +56,8 @@ pub(super) struct Inner {
     pub(super) amazon: Amazon,
     pub(super) client: Arc<GuardedClient>,
     pub(super) fetchers: Fetchers,
+    pub(super) google: Google,
+    pub(super) mailboxes: Mailboxes,
 }
 
 /// Apps, and when they were read.
@@ -93,6 +97,14 @@ impl Webhooks {
             apps: Cache::new(APPS),
             tokens: Cache::new(TOKENS),
             amazon: Amazon::new(options.client.clone()),
+            google: Google::new(
+                options.client.clone(),
+                options.interfaces.google_keys.clone(),
+            ),
+            mailboxes: Mailboxes::new(
+                options.interfaces.gmail.clone(),
+                options.interfaces.google_token.clone(),
+            ),
             client: options.client,
             fetchers: Fetchers::new(options.interfaces),
         }))
@@ -259,6 +271,7 @@ impl Webhooks {
     /// tenant is active again.
     pub fn replay_soon(&self) {
         self.0.apps.clear();
+        self.0.mailboxes.look();
         let webhooks = self.clone();
         self.0
             .tasks

@@ -16,7 +16,7 @@ use crate::channel::Channel;
 use crate::error::{Chain, Error};
 use crate::inbox::{Effect, Inbound, Origin, record};
 use crate::provider::messenger::{self, Product};
-use crate::provider::{email, personal_whatsapp, twilio, whatsapp, zendesk};
+use crate::provider::{email, gmail, personal_whatsapp, twilio, whatsapp, zendesk};
 use crate::tenant::{Provider, Route, TenantScope, TenantState};
 
 /// How many deliveries are taken up from the queue in one step.
@@ -52,6 +52,8 @@ pub enum Content {
     Inbound(Inbound),
     /// That a topic is to be subscribed to, at an address.
     Subscription(String),
+    /// That there is something new in the account's mailbox.
+    MailboxChanged,
     /// What the provider says of the account, in its own word.
     AccountState(String),
     /// Nothing that we act on; the word says what, for the count.
@@ -272,6 +274,13 @@ impl Webhooks {
                 (_, Some(route)) if route.disabled_at.is_some() => {
                     (Reason::UnknownAccount, "the account is disabled".to_owned())
                 }
+                (Content::MailboxChanged, Some(route)) => {
+                    self.read_mailbox(route.account).await?;
+                    count(channel, "mailbox_changed");
+                    // It says nothing but that.
+                    outcome.known = true;
+                    continue;
+                }
                 (Content::AccountState(state), Some(route)) => {
                     let at = delivery.received_at();
                     self.0.tenants.note_state(route.account, state, at).await?;
@@ -397,6 +406,7 @@ pub(super) fn read(delivery: &Delivery) -> Items {
         Channel::Zendesk if delivery.provider == Provider::Sunshine => zendesk::conversations(body),
         Channel::Zendesk => zendesk::tickets(body),
         Channel::Email => arrivals(delivery).map(email::items),
+        Channel::Gmail => gmail::items(content_type, body),
         other => Err(format!("webhooks of `{}` are not read yet", other.as_str())),
     });
     std::panic::catch_unwind(reading).unwrap_or_else(|_| {

@@ -21,6 +21,7 @@ mod cors;
 mod durability;
 mod event_order;
 mod faults;
+mod gmail;
 mod harness;
 mod health;
 mod import;

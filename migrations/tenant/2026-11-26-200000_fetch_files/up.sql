@@ -17,8 +17,7 @@ CREATE TABLE media_fetches (
     due_at timestamptz NOT NULL,
     lease uuid,
     CONSTRAINT media_fetches_pkey PRIMARY KEY (attachment_id),
-    CONSTRAINT media_fetches_attachment_id_fkey FOREIGN KEY (attachment_id) REFERENCES attachments (id) ON DELETE CASCADE,
-    CONSTRAINT media_fetches_channel_account_id_fkey FOREIGN KEY (channel_account_id) REFERENCES channel_accounts (id)
+    CONSTRAINT media_fetches_attachment_id_fkey FOREIGN KEY (attachment_id) REFERENCES attachments (id) ON DELETE CASCADE
 );
 COMMENT ON TABLE media_fetches IS 'Files that are to be fetched from providers. A row goes when its file is there, cannot be had or is not wanted any more.';
 COMMENT ON COLUMN media_fetches.delivery_id IS 'The webhook that told of it, in directory.deliveries for as long as that is kept.';

@@ -50,7 +50,8 @@ fn items_of_mail(mail: &Mail) -> Vec<Item> {
     mail.recipients.iter().map(item).collect()
 }
 
-fn message(mail: &Mail, recipient: &str) -> Content {
+/// A mail, as it is for one of those that it was delivered to.
+pub fn message(mail: &Mail, recipient: &str) -> Content {
     let envelope = mail.envelope_from.as_deref().unwrap_or_default();
     let from = match mail.from.address.as_str() {
         "" => envelope,

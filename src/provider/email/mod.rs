@@ -26,7 +26,5 @@ mod tests;
 mod tidy;
 pub mod transfer;
 
-pub use inbound::items;
-#[cfg(test)]
-pub use mail::Envelope;
-pub use mail::{Address, Arrival, Mail, Outcome, Report, Verdict};
+pub use inbound::{items, message};
+pub use mail::{Address, Arrival, Envelope, Mail, Outcome, Report, Verdict};

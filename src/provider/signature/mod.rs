@@ -3,6 +3,7 @@
 pub mod basic;
 pub mod digest;
 pub mod gateway;
+pub mod google;
 pub mod header;
 pub mod mailgun;
 pub mod meta;

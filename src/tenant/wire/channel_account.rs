@@ -10,7 +10,7 @@ use crate::pb::channel_account::Settings as Shown;
 use crate::pb::connect_channel_account_request::Settings as Asked;
 use crate::tenant::channel_account::{AccountSecrets, ChannelAccount, NewAccount};
 use crate::tenant::channel_settings::{
-    EmailProvider, EmailSettings, Gateway, InstagramSettings, MessengerSettings,
+    EmailProvider, EmailSettings, Gateway, GmailSettings, InstagramSettings, MessengerSettings,
     PersonalWhatsappSettings, Settings, TwilioCallSettings, TwilioWhatsappSettings,
     WhatsappSettings, ZendeskIntegration, ZendeskSettings,
 };
@@ -169,6 +169,13 @@ fn read_settings(fields: &mut Fields, asked: Asked) -> Settings {
                 own_app: asked.own_app,
             })
         }
+        Asked::Gmail(asked) => Settings::Gmail(GmailSettings {
+            address: address(fields, "gmail.address", &asked.address),
+            service_account: address(fields, "gmail.service_account", &asked.service_account),
+            client_id: visible(fields, "gmail.client_id", asked.client_id, 1..=255, true),
+            topic: topic(fields, "gmail.topic", asked.topic),
+            own_app: asked.own_app,
+        }),
     }
 }
 
@@ -242,6 +249,15 @@ fn read_secrets(
             let none = ("", String::new());
             (field, given.signing_key, none.clone(), none)
         }
+        Settings::Gmail(_) => {
+            let given = request.gmail_secrets.unwrap_or_default();
+            (
+                "gmail_secrets.client_secret",
+                given.client_secret,
+                ("", String::new()),
+                ("gmail_secrets.refresh_token", given.refresh_token),
+            )
+        }
     };
     Secrets {
         app: AppSecrets {
@@ -292,6 +308,12 @@ fn refuse_others(
     });
     let email = request.email_secrets.iter();
     let email = email.map(|given| ("email_secrets.signing_key", &given.signing_key));
+    let gmail = request.gmail_secrets.iter().flat_map(|given| {
+        [
+            ("gmail_secrets.client_secret", &given.client_secret),
+            ("gmail_secrets.refresh_token", &given.refresh_token),
+        ]
+    });
     let own = match settings {
         Settings::Whatsapp(_) => "whatsapp_secrets.",
         Settings::Messenger(_) | Settings::Instagram(_) => "meta_secrets.",
@@ -299,9 +321,10 @@ fn refuse_others(
         Settings::PersonalWhatsapp(_) => "gateway_secrets.",
         Settings::Zendesk(_) => "zendesk_secrets.",
         Settings::Email(_) => "email_secrets.",
+        Settings::Gmail(_) => "gmail_secrets.",
     };
     let given = whatsapp.chain(meta).chain(twilio).chain(gateway);
-    for (field, secret) in given.chain(zendesk).chain(email) {
+    for (field, secret) in given.chain(zendesk).chain(email).chain(gmail) {
         if !secret.is_empty() && !field.starts_with(own) {
             fields.refuse(field, "must be empty: it is of another kind of account");
         }
@@ -382,6 +405,21 @@ fn word(fields: &mut Fields, field: &str, word: String, most: usize) -> String {
         fields.refuse(field, words);
     }
     word
+}
+
+/// Reads the name of a Pub/Sub topic.
+fn topic(fields: &mut Fields, field: &str, topic: String) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~+%:".contains(&byte);
+    let parts: Vec<&str> = topic.split('/').collect();
+    let is_topic = matches!(parts.as_slice(), ["projects", project, "topics", name]
+        if [project, name].iter().all(|part| !part.is_empty() && part.bytes().all(is_plain)));
+    if !is_topic || topic.len() > 512 {
+        fields.refuse(
+            field,
+            "must be a topic such as `projects/acme/topics/gmail`",
+        );
+    }
+    topic
 }
 
 /// Reads Twilio's id of an account.
@@ -539,6 +577,13 @@ fn shown(settings: Settings) -> Shown {
             }
             .into(),
             provider_account: of.provider_account,
+            own_app: of.own_app,
+        }),
+        Settings::Gmail(of) => Shown::Gmail(pb::GmailSettings {
+            address: of.address,
+            service_account: of.service_account,
+            client_id: of.client_id,
+            topic: of.topic,
             own_app: of.own_app,
         }),
     }

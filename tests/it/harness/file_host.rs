@@ -12,6 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum Told {
     /// A file, of a type.
     File(&'static str, Vec<u8>),
+    /// A status, with words.
+    Answer(u16, &'static str),
     /// A status, with another header.
     Status(u16, &'static str),
     /// To look elsewhere.
@@ -89,6 +91,15 @@ impl FileHost {
             head.push(byte);
         }
         let head = String::from_utf8(head).unwrap();
+        // Who is still sending hears no answer.
+        let length = head.lines().find_map(|line| {
+            let line = line.to_lowercase();
+            line.strip_prefix("content-length: ")?.parse().ok()
+        });
+        let mut content = vec![0; length.unwrap_or(0)];
+        if stream.read_exact(&mut content).await.is_err() {
+            return;
+        }
         let mut lines = head.lines();
         let path = lines.next().unwrap().split(' ').nth(1).unwrap().to_owned();
         let header = lines.filter_map(|line| line.split_once(": "));
@@ -112,6 +123,11 @@ impl FileHost {
                     "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
                 );
                 [head.into_bytes(), content].concat()
+            }
+            Told::Answer(status, words) => {
+                let length = words.len();
+                format!("HTTP/1.1 {status} Told\r\nContent-Length: {length}\r\n\r\n{words}")
+                    .into_bytes()
             }
             Told::Status(status, header) => {
                 format!("HTTP/1.1 {status} Told\r\n{header}Content-Length: 0\r\n\r\n").into_bytes()

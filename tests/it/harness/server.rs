@@ -80,6 +80,9 @@ impl TestServer {
         // Nobody is there: a test that wants somebody says so.
         config.meta_url = "http://127.0.0.1:9".to_owned();
         config.twilio_url = "http://127.0.0.1:9".to_owned();
+        config.gmail_url = "http://127.0.0.1:9".to_owned();
+        config.google_token_url = "http://127.0.0.1:9".to_owned();
+        config.google_keys_url = "http://127.0.0.1:9".to_owned();
         change(&mut config);
         let server = match Server::start(config).await {
             Ok(server) => server,
