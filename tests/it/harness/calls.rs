@@ -387,7 +387,8 @@ impl Filled {
                 | "messenger.app_id"
                 | "instagram.instagram_account_id"
                 | "instagram.app_id"
-                | "zendesk.external_id",
+                | "zendesk.external_id"
+                | "gmail.client_id",
             ) => Named::Stranger,
             (_, "page_token") => Named::Page(self.page_tokens[method.name()].clone()),
             (
