@@ -248,6 +248,19 @@ pub struct Config {
     #[arg(long, env = "COMM_CORS_ORIGINS", value_delimiter = ',', value_parser = origin, value_name = "ORIGINS")]
     pub cors_origins: Vec<HeaderValue>,
 
+    /// How many proxies stand in front of the HTTP port, each of which adds to `X-Forwarded-For` whom it talks to; 0: the peer itself is who calls. Limits for an address need it to be right
+    #[arg(
+        long,
+        env = "COMM_TRUSTED_PROXIES",
+        default_value_t = 0,
+        value_name = "NUMBER"
+    )]
+    pub trusted_proxies: u8,
+
+    /// What visitors of the chat widget may do
+    #[command(flatten)]
+    pub widget: WidgetConfig,
+
     /// The most connections that each port has at once; at the limit, one that rests has to go
     #[arg(long, env = "COMM_CONNECTIONS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..), value_name = "NUMBER")]
     pub connections: u32,
@@ -295,6 +308,42 @@ pub struct Config {
         value_name = "NAME"
     )]
     pub otel_service_name: String,
+}
+
+/// What visitors of the chat widget may do.
+#[derive(Debug, Clone, Args)]
+pub struct WidgetConfig {
+    /// How long a session of the chat widget lasts before it has to be refreshed, in seconds
+    #[arg(long = "widget-session-seconds", env = "COMM_WIDGET_SESSION_SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(60..=86_400), value_name = "SECONDS")]
+    pub session_seconds: u64,
+
+    /// The most that one file of a visitor may have, in bytes, if `COMM_ATTACHMENT_BYTES` is not less
+    #[arg(long = "widget-upload-bytes", env = "COMM_WIDGET_UPLOAD_BYTES", default_value_t = 10 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1..=1024 * 1024 * 1024), value_name = "BYTES")]
+    pub upload_bytes: u64,
+
+    /// How many sessions an address may open in a minute
+    #[arg(long = "widget-sessions", env = "COMM_WIDGET_SESSIONS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "NUMBER")]
+    pub sessions: u32,
+
+    /// How often an address may identify somebody in a minute
+    #[arg(long = "widget-identifications", env = "COMM_WIDGET_IDENTIFICATIONS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "NUMBER")]
+    pub identifications: u32,
+
+    /// How many messages a visitor may post in a minute
+    #[arg(long = "widget-messages", env = "COMM_WIDGET_MESSAGES", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "NUMBER")]
+    pub messages: u32,
+
+    /// How many messages may come from an address in a minute
+    #[arg(long = "widget-address-messages", env = "COMM_WIDGET_ADDRESS_MESSAGES", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "NUMBER")]
+    pub address_messages: u32,
+
+    /// How many files a visitor may upload in an hour
+    #[arg(long = "widget-uploads", env = "COMM_WIDGET_UPLOADS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "NUMBER")]
+    pub uploads: u32,
+
+    /// How often a visitor may read in a minute: messages, files, and that they were seen
+    #[arg(long = "widget-reads", env = "COMM_WIDGET_READS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "NUMBER")]
+    pub reads: u32,
 }
 
 impl Config {

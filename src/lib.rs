@@ -36,3 +36,4 @@ mod tenant;
 mod time;
 mod trace;
 mod webhook;
+mod widget;

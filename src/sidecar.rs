@@ -28,8 +28,8 @@ pub struct Sidecar {
     pub authenticator: Arc<Authenticator>,
 }
 
-/// The routes, the webhooks' among them.
-pub fn routes(sidecar: Sidecar, metrics: Metrics, webhooks: Router) -> Router {
+/// The routes, those of webhooks and of the widget among them.
+pub fn routes(sidecar: Sidecar, metrics: Metrics, others: Router) -> Router {
     let routes = Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready));
@@ -38,7 +38,7 @@ pub fn routes(sidecar: Sidecar, metrics: Metrics, webhooks: Router) -> Router {
         Metrics::WithToken => routes.route("/metrics", get(guarded_metrics)),
         Metrics::Loopback => routes,
     };
-    limited(routes.with_state(sidecar).merge(webhooks))
+    limited(routes.with_state(sidecar).merge(others))
 }
 
 /// The metrics, where the sidecar must not show them.

@@ -8,6 +8,7 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 
 use super::contact::{self, Profile, log, now};
+use super::visitor::USER;
 use super::{channel_account, contact_words};
 use crate::channel::Channel;
 use crate::error::{Conflict, Error, Existing, Precondition};
@@ -45,6 +46,8 @@ impl IdentityKind {
         let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         match channel {
             Channel::Email | Channel::Gmail => Self::Email,
+            // An id of the page's own, whatever it looks like.
+            Channel::Web if value.starts_with(USER) => Self::Other,
             Channel::Web | Channel::Zendesk if is_email(value) => Self::Email,
             Channel::Web => Self::Visitor,
             _ if value.starts_with('@') => Self::Username,
@@ -374,7 +377,8 @@ pub async fn touch(conn: &mut TenantConn, contact: ContactId) -> Result<i64, Err
 
 type Identity = (ContactIdentityId, ContactId, String);
 
-async fn find(
+/// Finds and locks identities of an account.
+pub(super) async fn find(
     conn: &mut TenantConn,
     account: ChannelAccountId,
     identifiers: &[String],
@@ -470,6 +474,7 @@ mod tests {
             (Instagram, "dana.w", Username),
             (Web, "0198-visitor", Visitor),
             (Web, "jane@example.com", IdentityKind::Email),
+            (Web, "user:jane@example.com", IdentityKind::Other),
             (Zendesk, "4417", ScopedId),
         ];
         for (channel, value, kind) in cases {

@@ -11,6 +11,7 @@ use diesel::sql_types::{self, Array, Bool, Double, Integer, Jsonb, Nullable, Tex
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use futures_util::FutureExt as _;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::amendment::{self, Amendment};
 use super::change::{log_changes, moved};
@@ -21,12 +22,12 @@ use super::receipt::{self, Receipt};
 use super::referral::{self, Referral};
 use super::thread_state::{self, ThreadState};
 use super::watermark::{self, Watermark};
-use super::{contact_identity, conversation, reply};
+use super::{contact_identity, conversation, reply, upload};
 use crate::channel::Channel;
 use crate::database::statement::statement;
 use crate::error::{Conflict, Error};
 use crate::event::log::append_events;
-use crate::ids::{ChannelAccountId, ConversationId, DeliveryId, MessageId};
+use crate::ids::{AttachmentId, ChannelAccountId, ConversationId, DeliveryId, MessageId};
 use crate::schema::tenant::{contact_identities, provider_events};
 use crate::search;
 use crate::search::index::index_messages;
@@ -149,6 +150,8 @@ pub enum FileSource {
     Media(String),
     /// In the delivery itself.
     Inline(Bytes),
+    /// With us: the sender has uploaded it.
+    Upload(AttachmentId),
 }
 
 /// A customer, as a provider knows them.
@@ -180,6 +183,17 @@ pub struct Origin {
     pub channel: Channel,
     /// The delivery.
     pub delivery: DeliveryId,
+}
+
+impl Origin {
+    /// A visitor of the web chat, who calls us: the nil id stands for the delivery that there is not.
+    pub fn visitor(account: ChannelAccountId) -> Self {
+        Self {
+            account,
+            channel: Channel::Web,
+            delivery: DeliveryId(Uuid::nil()),
+        }
+    }
 }
 
 /// What came of a thing.
@@ -335,6 +349,7 @@ async fn record_message(
             None | Some(Effect::Known) => Err(Error::Aborted(Conflict::Transaction)),
             Some(effect) => {
                 media::announce(conn, origin.into(), &announced).await?;
+                upload::attach(conn, origin, message).await?;
                 receipt::unpark(conn, origin, &message.provider_id).await?;
                 if message.direction == Direction::Outbound {
                     watermark::catch_up(conn, origin, &message.provider_id).await?;

@@ -63,17 +63,23 @@ pub enum Source {
 impl Announced {
     /// A message that comes in.
     pub fn of(message: &InboundMessage) -> Self {
-        let files = message.files.iter().enumerate().map(|(place, file)| {
-            let source = match &file.source {
-                FileSource::Url(url) => Source::Url(url.clone()),
-                FileSource::Media(media) => Source::Media(media.clone()),
-                FileSource::Inline(_) => Source::Inline {
-                    message: message.provider_id.clone(),
-                    place,
-                },
-            };
-            AnnouncedFile::new(file, message.message_type, source)
-        });
+        let files = message
+            .files
+            .iter()
+            .enumerate()
+            .filter_map(|(place, file)| {
+                let source = match &file.source {
+                    FileSource::Url(url) => Source::Url(url.clone()),
+                    FileSource::Media(media) => Source::Media(media.clone()),
+                    FileSource::Inline(_) => Source::Inline {
+                        message: message.provider_id.clone(),
+                        place,
+                    },
+                    // It is there.
+                    FileSource::Upload(_) => return None,
+                };
+                Some(AnnouncedFile::new(file, message.message_type, source))
+            });
         Self {
             message_id: MessageId::new(),
             files: files.collect(),

@@ -44,18 +44,23 @@ mod search;
 mod service;
 mod statistics;
 mod thread_state;
+pub mod upload;
+pub mod visitor;
 mod watermark;
 mod wire;
 
 pub use amendment::{Amendment, AmendmentKind};
-pub use attachment::{Attachment, FetchFailure};
+pub use attachment::{
+    Attachment, FetchFailure, NewAttachment, Reading, open as open_attachment,
+    store as store_attachment,
+};
 pub use attachment_owner::give as give_attachments;
 pub use due::work;
 pub use inbound::{
     Effect, FileSource, Inbound, InboundFile, InboundMessage, NewIdentity, Origin, Person, Thread,
     record,
 };
-pub use message::{Direction, Location, MessageType};
+pub use message::{Direction, Location, Message, MessageType};
 pub use message_status::MessageStatus;
 pub use receipt::Receipt;
 pub use referral::Referral;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::extract::ConnectInfo;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::{Bytes, Incoming};
@@ -78,7 +79,7 @@ impl Listener {
         let mut sweep = tokio::time::interval(SWEEP);
         let builder = Arc::new(self.protocols.builder());
         loop {
-            let stream = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 () = told(&mut stopped) => break,
                 () = &mut follow => continue,
                 _ = sweep.tick() => {
@@ -86,7 +87,7 @@ impl Listener {
                     continue;
                 }
                 accepted = self.socket.accept() => match accepted {
-                    Ok((stream, _)) => stream,
+                    Ok(accepted) => accepted,
                     Err(error) => {
                         refused(self.name, &error, &connections).await;
                         continue;
@@ -100,6 +101,7 @@ impl Listener {
             let service = Counted {
                 service: service.clone(),
                 connection: connection.clone(),
+                peer,
             };
             let builder = builder.clone();
             let tls = self.tls.clone();
@@ -260,11 +262,12 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Heard<I> {
     }
 }
 
-/// A service whose connection knows what is under way.
+/// A service whose connection knows what is under way, and that knows whose it is.
 #[derive(Clone)]
 struct Counted<S> {
     service: S,
     connection: Arc<Connection>,
+    peer: SocketAddr,
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Counted<S>
@@ -275,7 +278,8 @@ where
     type Error = Infallible;
     type Future = Answer<Oneshot<S, Request<Incoming>>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(ConnectInfo(self.peer));
         Answer {
             // Whoever only asks how we are makes room for others when there is none.
             under_way: (!is_health(&request)).then(|| self.connection.begin()),

@@ -47,6 +47,7 @@ use crate::telemetry::start_metrics;
 use crate::tenant::{AccountSealers, DirectoryOptions, Isolation, TenantDirectory, prepare};
 use crate::trace::CallTraces;
 use crate::webhook::{self, Webhooks, WebhooksOptions};
+use crate::widget::{self, Widgets, WidgetsOptions};
 
 /// A server that listens but does not serve yet.
 pub struct Server {
@@ -58,6 +59,7 @@ pub struct Server {
     private: Option<PrivateServer>,
     tenants: TenantDirectory,
     webhooks: Webhooks,
+    widgets: Widgets,
     authenticator: Arc<Authenticator>,
 }
 
@@ -144,6 +146,13 @@ impl Server {
                 google_keys: config.google_keys_url.clone(),
             },
         });
+        let widgets = Widgets::new(WidgetsOptions {
+            tenants: tenants.clone(),
+            key: &key,
+            config: &config.widget,
+            attachment_bytes: config.attachment_bytes,
+            proxies: config.trusted_proxies,
+        })?;
         Ok(Self {
             config,
             exposure,
@@ -153,6 +162,7 @@ impl Server {
             private,
             tenants,
             webhooks,
+            widgets,
             authenticator,
         })
     }
@@ -297,7 +307,7 @@ impl Server {
             let http = sidecar::routes(
                 sidecar.clone(),
                 self.exposure.metrics,
-                webhook::routes(self.webhooks.clone()),
+                webhook::routes(self.webhooks.clone()).merge(widget::routes(self.widgets.clone())),
             );
             // Its calls have the limits of calls.
             let http = http.merge(rest_here);

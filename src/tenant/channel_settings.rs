@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::allowed_origin::AllowedOrigin;
 use crate::channel::Channel;
 use crate::stored_enum::stored_enum;
 
@@ -30,6 +31,8 @@ stored_enum! {
         Waha = "waha",
         /// Evolution API: a gateway to personal numbers.
         Evolution = "evolution",
+        /// Ourselves: the chat widget, whose page proves its users.
+        Widget = "web",
     }
 }
 
@@ -43,8 +46,15 @@ impl Provider {
             Channel::PersonalWhatsapp => &[Self::Waha, Self::Evolution],
             Channel::Zendesk => &[Self::Zendesk, Self::Sunshine],
             Channel::Gmail => &[Self::Google],
+            // Nobody sends webhooks for the widget: its visitors call us.
             Channel::Web => &[],
         }
+    }
+
+    /// Whether an account needs a secret of it.
+    pub fn needs_secret(self) -> bool {
+        // Amazon's certificate signs, and a widget need not identify anybody.
+        !matches!(self, Self::Ses | Self::Widget)
     }
 
     /// Whether its bodies name an account by what is unique for the app alone.
@@ -86,6 +96,8 @@ pub enum Settings {
     Email(EmailSettings),
     /// A mailbox at Gmail.
     Gmail(GmailSettings),
+    /// A chat widget.
+    Web(WebSettings),
 }
 
 impl Settings {
@@ -101,6 +113,7 @@ impl Settings {
             Self::Zendesk(_) => Channel::Zendesk,
             Self::Email(_) => Channel::Email,
             Self::Gmail(_) => Channel::Gmail,
+            Self::Web(_) => Channel::Web,
         }
     }
 
@@ -122,6 +135,7 @@ impl Settings {
             Self::Zendesk(settings) => settings.external_id.clone(),
             Self::Email(settings) => settings.address.clone(),
             Self::Gmail(settings) => settings.address.clone(),
+            Self::Web(settings) => settings.widget_token.clone(),
         }
     }
 
@@ -153,6 +167,7 @@ impl Settings {
             },
             Self::Email(of) => name(of.provider.into(), &of.provider_account, of.own_app),
             Self::Gmail(of) => name(Provider::Google, &of.service_account, of.own_app),
+            Self::Web(of) => name(Provider::Widget, &of.widget_token, true),
         }
     }
 }
@@ -322,4 +337,17 @@ pub struct GmailSettings {
     pub topic: String,
     /// Whether the client is the tenant's own.
     pub own_app: bool,
+}
+
+/// A chat widget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebSettings {
+    /// What it calls itself by; empty while nobody has made it up.
+    pub widget_token: String,
+    /// The origins of the pages that have it.
+    pub allowed_origins: Vec<AllowedOrigin>,
+    /// Whether visitors write only after it is proved who they are.
+    pub identity_required: bool,
+    /// What it shows first.
+    pub greeting: String,
 }

@@ -27,6 +27,7 @@ use super::provision::{CONNECTIONS, Provisioner};
 use super::schema_name::{SchemaName, Slug};
 use super::scope::TenantScope;
 use super::tenant::{self, Isolation, State, Tenant};
+use super::widget::{self, Widget};
 use crate::access::{Actor, Call, CallContext, Caller, Facts, Scope, admit};
 use crate::channel::Channel;
 use crate::codec::broken_off;
@@ -420,6 +421,17 @@ impl TenantDirectory {
     ) -> Result<Option<Route>, Error> {
         let mut conn = self.directory_conn().await?;
         channel_account::route_without_key(&mut conn, channel, app, account).await
+    }
+
+    /// Finds the connected widget of a token.
+    pub async fn widget(&self, token: &str) -> Result<Option<Widget>, Error> {
+        let mut conn = self.directory_conn().await?;
+        widget::find(&mut conn, &self.0.account_sealers.apps, token).await
+    }
+
+    /// Tells whether an origin is that of a page of any connected widget.
+    pub async fn is_widget_origin(&self, origin: &str) -> Result<bool, Error> {
+        widget::is_origin_of_any(&mut self.directory_conn().await?, origin).await
     }
 
     /// Returns where the items of some accounts go.

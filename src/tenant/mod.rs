@@ -2,6 +2,7 @@
 
 mod administration;
 mod alarm;
+mod allowed_origin;
 mod backfill;
 mod backlog;
 mod budget;
@@ -23,6 +24,7 @@ mod scope;
 mod service;
 #[expect(clippy::module_inception, reason = "the noun of this folder")]
 mod tenant;
+mod widget;
 mod wire;
 
 pub use alarm::Alarm;
@@ -39,3 +41,4 @@ pub use provider_app::App;
 pub use scope::{TenantConn, TenantScope};
 pub use service::TenantAdmin;
 pub use tenant::{Isolation, State as TenantState};
+pub use widget::Widget;

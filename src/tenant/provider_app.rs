@@ -171,7 +171,7 @@ pub async fn app_of(
         if !may_change {
             return Err(denied());
         }
-        if given.app_secret.is_empty() && name.provider != Provider::Ses {
+        if given.app_secret.is_empty() && name.provider.needs_secret() {
             return Err(Error::invalid(
                 new.secret_field,
                 "is required for an app that is new",

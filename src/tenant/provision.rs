@@ -17,6 +17,7 @@ use super::installation::{create_role, new_password};
 use super::provider_app::{self, Rotation};
 use super::schema_name::{SchemaName, Slug};
 use super::tenant::{Isolation, State, Tenant, Unclean};
+use super::widget;
 use crate::database::dial::Dialer;
 use crate::database::migration;
 use crate::error::{Chain, Conflict, Error, Existing, Precondition};
@@ -191,9 +192,10 @@ impl Provisioner {
         &self,
         tenant: &Tenant,
         sealers: &AccountSealers,
-        new: NewAccount,
+        mut new: NewAccount,
     ) -> Result<(ChannelAccountId, bool), Error> {
         let mut conn = self.begin_in(tenant).await?;
+        widget::settle(&mut conn, tenant, &mut new).await?;
         let connected = channel_account::connect(&mut conn, sealers, tenant, new).await?;
         Transactions::commit_transaction(&mut conn).await?;
         Ok(connected)

@@ -297,7 +297,7 @@ fn content_of(items: &Items, message: &str, place: usize) -> Option<Bytes> {
     let found = messages.find(|inbound| inbound.provider_id == message)?;
     match &found.files.get(place)?.source {
         FileSource::Inline(content) => Some(content.clone()),
-        FileSource::Url(_) | FileSource::Media(_) => None,
+        FileSource::Url(_) | FileSource::Media(_) | FileSource::Upload(_) => None,
     }
 }
 

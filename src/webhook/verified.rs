@@ -66,6 +66,8 @@ pub fn may_be_signed(app: &App, headers: &HeaderMap) -> bool {
         Provider::Evolution | Provider::Google => header::credentials(headers, "Bearer").is_some(),
         // They sign in their bodies.
         Provider::Mailgun | Provider::Ses => true,
+        // There are no webhooks of it.
+        Provider::Widget => false,
     }
 }
 
@@ -138,7 +140,7 @@ fn is_signed_by(app: &App, sent: &Unverified<'_>, token: &mut Option<String>) ->
         Provider::Sunshine => zendesk::has_api_key(secret, headers),
         Provider::Waha => gateway::is_signed_by(secret, headers, body),
         Provider::Evolution => gateway::is_sent_by(secret, now, headers),
-        Provider::Ses | Provider::Google | Provider::Zendesk => false,
+        Provider::Ses | Provider::Google | Provider::Zendesk | Provider::Widget => false,
     })
 }
 

@@ -50,4 +50,5 @@ mod tenant_admin;
 mod tenant_life;
 mod tls;
 mod traces;
+mod web;
 mod webhook;

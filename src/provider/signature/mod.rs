@@ -10,6 +10,7 @@ pub mod meta;
 pub mod sendgrid;
 pub mod sns;
 pub mod twilio;
+pub mod widget;
 pub mod zendesk;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::Path;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::{gateway, mailgun, meta, sendgrid, sns, twilio, zendesk};
+use super::{gateway, mailgun, meta, sendgrid, sns, twilio, widget, zendesk};
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples");
 
@@ -139,6 +139,10 @@ fn is_believed(vector: &Value) -> bool {
         "zendesk-hmac" => is_zendesks(vector, false),
         "waha-hmac-sha512" => gateway::is_signed_by(secret(), &headers(vector), &body(vector)),
         "evolution-jwt-hs256" => gateway::is_sent_by(secret(), now(vector), &headers(vector)),
+        "widget-identity-hmac" => {
+            let (user_id, hash) = (text(vector, "signed"), text(vector, "expected"));
+            widget::is_proved_by(secret(), user_id, hash)
+        }
         other => panic!("nobody checks {other}"),
     }
 }
@@ -149,12 +153,8 @@ fn every_sample_is_judged_as_it_should_be() {
     let mut counts = BTreeMap::new();
     for vector in document["vectors"].as_array().unwrap() {
         let (scheme, id) = (text(vector, "scheme"), text(vector, "id"));
-        // What we sign, and what Gmail and the web chat come with.
-        let later = [
-            "standard-webhooks-v1",
-            "google-oidc",
-            "widget-identity-hmac",
-        ];
+        // What we sign, and what Gmail comes with.
+        let later = ["standard-webhooks-v1", "google-oidc"];
         if later.contains(&scheme) {
             continue;
         }
@@ -181,6 +181,7 @@ fn every_sample_is_judged_as_it_should_be() {
         ("sns-v2", 3),
         ("twilio-sha1", 31),
         ("waha-hmac-sha512", 4),
+        ("widget-identity-hmac", 2),
         ("zendesk-hmac", 6),
     ];
     assert_eq!(counts, BTreeMap::from(expected));

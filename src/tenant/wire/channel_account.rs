@@ -8,10 +8,11 @@ use crate::ids::ChannelAccountId;
 use crate::pb;
 use crate::pb::channel_account::Settings as Shown;
 use crate::pb::connect_channel_account_request::Settings as Asked;
+use crate::tenant::allowed_origin::AllowedOrigin;
 use crate::tenant::channel_account::{AccountSecrets, ChannelAccount, NewAccount};
 use crate::tenant::channel_settings::{
     EmailProvider, EmailSettings, Gateway, GmailSettings, InstagramSettings, MessengerSettings,
-    PersonalWhatsappSettings, Settings, TwilioCallSettings, TwilioWhatsappSettings,
+    PersonalWhatsappSettings, Settings, TwilioCallSettings, TwilioWhatsappSettings, WebSettings,
     WhatsappSettings, ZendeskIntegration, ZendeskSettings,
 };
 use crate::tenant::provider_app::{AppSecrets, DEFAULT_OVERLAP_SECONDS, Rotation};
@@ -24,6 +25,8 @@ const META_ID: usize = 32;
 const SIGNING_SECRET: RangeInclusive<usize> = 8..=256;
 /// How long a token by which we call a provider can be, in bytes.
 const TOKEN: RangeInclusive<usize> = 1..=4096;
+/// The most origins that a widget can be called from.
+const MOST_ORIGINS: usize = 50;
 const GREETING: Most = Most::Characters(1000);
 
 impl TryFrom<pb::ConnectChannelAccountRequest> for NewAccount {
@@ -176,7 +179,40 @@ fn read_settings(fields: &mut Fields, asked: Asked) -> Settings {
             topic: topic(fields, "gmail.topic", asked.topic),
             own_app: asked.own_app,
         }),
+        Asked::Web(asked) => Settings::Web(WebSettings {
+            widget_token: visible(
+                fields,
+                "web.widget_token",
+                asked.widget_token,
+                1..=64,
+                false,
+            ),
+            allowed_origins: allowed_origins(fields, &asked.allowed_origins),
+            identity_required: asked.identity_required,
+            greeting: fields.text("web.greeting", asked.greeting, GREETING),
+        }),
     }
+}
+
+/// Reads the origins of pages.
+fn allowed_origins(fields: &mut Fields, asked: &[String]) -> Vec<AllowedOrigin> {
+    let field = "web.allowed_origins";
+    if !(1..=MOST_ORIGINS).contains(&asked.len()) {
+        fields.refuse(field, format!("must have 1 to {MOST_ORIGINS} values"));
+        return Vec::new();
+    }
+    let mut origins = Vec::with_capacity(asked.len());
+    for (index, text) in asked.iter().enumerate() {
+        match AllowedOrigin::parse(text).filter(|_| text.len() <= 255) {
+            Some(origin) if origins.contains(&origin) => {}
+            Some(origin) => origins.push(origin),
+            None => fields.refuse(
+                format!("{field}[{index}]"),
+                "must be an origin as browsers send it, such as `https://shop.example`, `https://*.shop.example` or `http://localhost:3000`, of at most 255 bytes, or `app`",
+            ),
+        }
+    }
+    origins
 }
 
 /// The secrets that a request gives.
@@ -258,6 +294,12 @@ fn read_secrets(
                 ("gmail_secrets.refresh_token", given.refresh_token),
             )
         }
+        Settings::Web(_) => {
+            let given = request.web_secrets.unwrap_or_default();
+            let none = ("", String::new());
+            let field = "web_secrets.identity_secret";
+            (field, given.identity_secret, none.clone(), none)
+        }
     };
     Secrets {
         app: AppSecrets {
@@ -314,6 +356,8 @@ fn refuse_others(
             ("gmail_secrets.refresh_token", &given.refresh_token),
         ]
     });
+    let web = request.web_secrets.iter();
+    let web = web.map(|given| ("web_secrets.identity_secret", &given.identity_secret));
     let own = match settings {
         Settings::Whatsapp(_) => "whatsapp_secrets.",
         Settings::Messenger(_) | Settings::Instagram(_) => "meta_secrets.",
@@ -322,9 +366,11 @@ fn refuse_others(
         Settings::Zendesk(_) => "zendesk_secrets.",
         Settings::Email(_) => "email_secrets.",
         Settings::Gmail(_) => "gmail_secrets.",
+        Settings::Web(_) => "web_secrets.",
     };
     let given = whatsapp.chain(meta).chain(twilio).chain(gateway);
-    for (field, secret) in given.chain(zendesk).chain(email).chain(gmail) {
+    let given = given.chain(zendesk).chain(email).chain(gmail);
+    for (field, secret) in given.chain(web) {
         if !secret.is_empty() && !field.starts_with(own) {
             fields.refuse(field, "must be empty: it is of another kind of account");
         }
@@ -492,18 +538,19 @@ impl TryFrom<ChannelAccount> for pb::ChannelAccount {
 
     fn try_from(account: ChannelAccount) -> Result<Self, Error> {
         let settings = serde_json::from_value(account.settings).map_err(Error::internal)?;
-        // The address of a call names the number: not all that Twilio tells of a call does.
-        let key = match settings {
-            Settings::TwilioCall(_) => account.id.to_string(),
-            _ => account.app_id.to_string(),
-        };
         let channel = account.channel.as_str();
+        let webhook_path = match settings {
+            Settings::Web(_) => "/widget/v1".to_owned(),
+            // The address of a call names the number: not all that Twilio tells of a call does.
+            Settings::TwilioCall(_) => format!("/webhooks/{channel}/{}", account.id),
+            _ => format!("/webhooks/{channel}/{}", account.app_id),
+        };
         Ok(Self {
             id: account.id.to_string(),
             tenant: account.tenant,
             channel: pb::Channel::from(account.channel).into(),
             name: account.name,
-            webhook_path: format!("/webhooks/{channel}/{key}"),
+            webhook_path,
             settings: Some(shown(settings)),
             create_time: Some(to_timestamp(account.created_at)),
             update_time: Some(to_timestamp(account.updated_at)),
@@ -585,6 +632,14 @@ fn shown(settings: Settings) -> Shown {
             client_id: of.client_id,
             topic: of.topic,
             own_app: of.own_app,
+        }),
+        Settings::Web(of) => Shown::Web(pb::WebSettings {
+            widget_token: of.widget_token,
+            allowed_origins: (of.allowed_origins.iter())
+                .map(|origin| origin.as_str().to_owned())
+                .collect(),
+            identity_required: of.identity_required,
+            greeting: of.greeting,
         }),
     }
 }

@@ -14,6 +14,7 @@ mod service;
 mod tables;
 mod tenant;
 mod whatsapp;
+mod widget;
 
 pub use calls::{Filled, Named, method};
 pub use certificates::Certificates;
@@ -29,6 +30,9 @@ pub use service::{Folder, Service, durable};
 pub use tables::Tables;
 pub use tenant::TestTenant;
 pub use whatsapp::{ACCESS_TOKEN, APP_SECRET, Whatsapp, sample, sign, unsupported};
+pub use widget::{
+    IDENTITY_SECRET, ORIGIN, Widget, parsed, patient_server, refused, text, user_hash, web_sample,
+};
 
 use std::time::{Duration, Instant};
 

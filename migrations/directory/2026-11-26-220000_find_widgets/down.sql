@@ -1,0 +1,1 @@
+DROP INDEX directory.channel_accounts_allowed_origins_idx;

@@ -1,0 +1,121 @@
+//! How often visitors may do things.
+//!
+//! A limit lets its whole number through at once, and then one more each time that its share of the
+//! period has passed (the generic cell rate algorithm). What is remembered of each caller is one
+//! time; of the callers, those that were heard of last.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use quick_cache::sync::Cache;
+
+use crate::config::WidgetConfig;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+/// How many callers are remembered.
+const CALLERS: usize = 16_384;
+
+/// Lets a number through in each period, for each caller.
+pub struct Limit {
+    began: Instant,
+    /// What each caller has used up, as the time since the beginning when all of it is back.
+    used: Cache<u128, Arc<Mutex<Duration>>>,
+    number: u32,
+    period: Duration,
+}
+
+impl Limit {
+    fn new(number: u32, period: Duration) -> Self {
+        Self {
+            began: Instant::now(),
+            used: Cache::new(CALLERS),
+            number,
+            period,
+        }
+    }
+
+    /// Takes one of what a caller has; else says after how long there is one.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn take(&self, caller: u128) -> Result<(), Duration> {
+        self.take_at(caller, self.began.elapsed())
+    }
+
+    fn take_at(&self, caller: u128, now: Duration) -> Result<(), Duration> {
+        let none = || Ok::<_, std::convert::Infallible>(Arc::default());
+        let Ok(used) = self.used.get_or_insert_with(&caller, none);
+        let mut used = used.lock().unwrap_or_else(PoisonError::into_inner);
+        let all_back = (*used).max(now) + self.period / self.number.max(1);
+        let wait = all_back.saturating_sub(now + self.period);
+        if wait.is_zero() {
+            *used = all_back;
+            return Ok(());
+        }
+        Err(wait)
+    }
+}
+
+/// All limits of visitors.
+pub struct Limits {
+    /// Of an address that opens sessions.
+    pub sessions: Limit,
+    /// Of an address that identifies somebody.
+    pub identifications: Limit,
+    /// Of a visitor who posts messages.
+    pub messages: Limit,
+    /// Of an address that messages come from.
+    pub address_messages: Limit,
+    /// Of a visitor who uploads files.
+    pub uploads: Limit,
+    /// Of a visitor who reads.
+    pub reads: Limit,
+}
+
+impl Limits {
+    /// The limits that are configured.
+    pub fn new(config: &WidgetConfig) -> Self {
+        Self {
+            sessions: Limit::new(config.sessions, MINUTE),
+            identifications: Limit::new(config.identifications, MINUTE),
+            messages: Limit::new(config.messages, MINUTE),
+            address_messages: Limit::new(config.address_messages, MINUTE),
+            uploads: Limit::new(config.uploads, HOUR),
+            reads: Limit::new(config.reads, MINUTE),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_number_passes_at_once_and_then_its_share() {
+        let limit = Limit::new(10, MINUTE);
+        let second = Duration::from_secs;
+        for _ in 0..10 {
+            assert_eq!(limit.take_at(1, second(5)), Ok(()));
+        }
+        assert_eq!(limit.take_at(1, second(5)), Err(second(6)));
+        // Asking costs nothing, and others are not held up.
+        assert_eq!(limit.take_at(1, second(7)), Err(second(4)));
+        assert_eq!(limit.take_at(2, second(7)), Ok(()));
+        assert_eq!(limit.take_at(1, second(11)), Ok(()));
+        assert_eq!(limit.take_at(1, second(11)), Err(second(6)));
+        for _ in 0..10 {
+            assert_eq!(limit.take_at(1, second(200)), Ok(()));
+        }
+        assert!(limit.take_at(1, second(200)).is_err());
+    }
+
+    #[test]
+    fn callers_without_end_take_no_memory_without_end() {
+        let limit = Limit::new(1, HOUR);
+        for caller in 0..100_000 {
+            let _ = limit.take(caller);
+        }
+        assert!(limit.used.len() <= CALLERS);
+    }
+}
