@@ -159,6 +159,8 @@ pub enum Existing {
 /// Which state is in the way.
 #[derive(Debug)]
 pub enum Precondition {
+    /// The channel account is disconnected.
+    ChannelAccountDisconnected(String),
     /// The tenant is still being made.
     TenantNotReady(String),
     /// The tenant's schema is not at the version of this server.

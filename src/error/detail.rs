@@ -175,7 +175,7 @@ impl Existing {
             .with("schema_name", schema_name.clone()),
             Self::ChannelAccount { channel, key } => Detail::new(
                 ErrorReason::ChannelAccountTaken,
-                format!("`{channel}` account `{key}` is connected to another tenant, disconnect it there first"),
+                format!("`{channel}` account `{key}` is another tenant's: `TransferChannelAccount` moves it"),
             )
             .with("channel", *channel)
             .with("key", key.clone()),
@@ -212,6 +212,11 @@ impl Existing {
 impl Precondition {
     fn detail(&self) -> Detail {
         match self {
+            Self::ChannelAccountDisconnected(account) => Detail::new(
+                ErrorReason::ChannelAccountDisconnected,
+                format!("channel account `{account}` is disconnected, connect it again first"),
+            )
+            .with("channel_account", account.clone()),
             Self::TenantNotReady(slug) => Detail::new(
                 ErrorReason::TenantNotReady,
                 format!("tenant `{slug}` is still being made, call `InitializeTenant`"),

@@ -86,14 +86,7 @@ impl Way {
             }
             (ChannelSettings::PersonalWhatsapp(settings), Source::Url(url)) => {
                 // Only the gateway itself: whatever else it names, strangers may have chosen.
-                let header = match settings.gateway {
-                    Gateway::Waha => "x-api-key",
-                    Gateway::Evolution => "apikey",
-                };
-                let key = (!access.access_token.is_empty()).then(|| {
-                    let key = access.access_token.clone();
-                    Credentials::Header(HeaderName::from_static(header), key)
-                });
+                let key = gateway_key(settings.gateway, &access.access_token);
                 Some(Self::plain(url, with(&[], host(&settings.base_url)), key))
             }
             (ChannelSettings::Zendesk(settings), Source::Url(url)) => {
@@ -152,8 +145,18 @@ fn twilio(url: &str, account_sid: &str, access: &AccountAccess, interfaces: &Int
     Way::plain(url, with(&TWILIO, api), credentials)
 }
 
+/// The key of a gateway.
+pub(super) fn gateway_key(gateway: Gateway, key: &str) -> Option<Credentials> {
+    let header = match gateway {
+        Gateway::Waha => "x-api-key",
+        Gateway::Evolution => "apikey",
+    };
+    let header = HeaderName::from_static(header);
+    (!key.is_empty()).then(|| Credentials::Header(header, key.to_owned()))
+}
+
 /// An OAuth token, or the user and the password of a key.
-fn zendesk(token: &str) -> Option<Credentials> {
+pub(super) fn zendesk(token: &str) -> Option<Credentials> {
     match token.split_once(':') {
         Some((user, password)) => Some(Credentials::Basic {
             user: user.to_owned(),
@@ -163,16 +166,16 @@ fn zendesk(token: &str) -> Option<Credentials> {
     }
 }
 
-fn bearer(token: &str) -> Option<Credentials> {
+pub(super) fn bearer(token: &str) -> Option<Credentials> {
     (!token.is_empty()).then(|| Credentials::Bearer(token.to_owned()))
 }
 
-fn with(rules: &[HostRule], host: Option<String>) -> Vec<HostRule> {
+pub(super) fn with(rules: &[HostRule], host: Option<String>) -> Vec<HostRule> {
     let own = host.map(|host| HostRule::Exact(host.into()));
     rules.iter().cloned().chain(own).collect()
 }
 
-fn host(url: &str) -> Option<String> {
+pub(super) fn host(url: &str) -> Option<String> {
     let url: Uri = url.parse().ok()?;
     url.host().map(str::to_ascii_lowercase)
 }
@@ -200,6 +203,7 @@ mod tests {
 
     fn way(settings: ChannelSettings, source: Source) -> Option<Way> {
         let access = AccountAccess {
+            tenant_id: crate::ids::TenantId::new(),
             settings,
             access_token: "token".to_owned(),
             app_secret: "secret".to_owned(),

@@ -3,6 +3,7 @@
 pub mod email;
 pub mod form;
 pub mod gmail;
+pub mod inquiry;
 pub mod lenient;
 pub mod media;
 pub mod messenger;

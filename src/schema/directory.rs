@@ -25,6 +25,7 @@ diesel::table! {
         disabled_at -> Nullable<Timestamptz>,
         provider_state -> Text,
         provider_state_at -> Nullable<Timestamptz>,
+        proved_at -> Nullable<Timestamptz>,
     }
 }
 

@@ -1,9 +1,9 @@
 //! Channel accounts: which account of a provider is whose, and the apps that sign for them.
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::sql;
+use diesel::dsl::{IsNull, sql};
 use diesel::prelude::*;
-use diesel::sql_types::Timestamptz;
+use diesel::sql_types::{Nullable, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,7 +14,7 @@ use super::conn::PooledConn;
 use super::provider_app::{AppSecrets, app_of};
 use super::tenant::{State, Tenant};
 use crate::channel::Channel;
-use crate::error::{Conflict, Error, Existing};
+use crate::error::{Conflict, Error, Existing, Precondition};
 use crate::ids::{AppId, ChannelAccountId, TenantId};
 use crate::master_key::{Sealer, TenantSealers, place};
 use crate::page::PageSize;
@@ -51,10 +51,14 @@ pub struct ChannelAccount {
     pub created_at: DateTime<Utc>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
+    /// Goes up with every change.
+    pub version: i64,
     /// When it was disconnected.
     pub disconnected_at: Option<DateTime<Utc>>,
     /// Since when it is disabled.
     pub disabled_at: Option<DateTime<Utc>>,
+    /// When its provider first proved that it is this one.
+    pub proved_at: Option<DateTime<Utc>>,
     /// What the provider last said of it.
     pub provider_state: String,
     /// When it said so.
@@ -62,6 +66,13 @@ pub struct ChannelAccount {
     /// Until when the secret before is valid.
     #[diesel(select_expression = provider_apps::previous_expires_at)]
     pub previous_secret_expires_at: Option<DateTime<Utc>>,
+}
+
+impl ChannelAccount {
+    /// What stands for it as it is.
+    pub fn etag(&self) -> String {
+        format!("\"{}\"", self.version)
+    }
 }
 
 /// An account to connect.
@@ -79,6 +90,17 @@ pub struct NewAccount {
     pub secrets: AccountSecrets,
     /// Whether it is connected by who may do so for all tenants, and so what is the deployment's.
     pub for_all: bool,
+}
+
+/// A change of a connected account.
+#[derive(Debug)]
+pub struct AccountChange {
+    /// The account.
+    pub account: ChannelAccountId,
+    /// The version that was read before.
+    pub version: i64,
+    /// What it is to be.
+    pub new: NewAccount,
 }
 
 /// What an account and its provider share.
@@ -111,6 +133,10 @@ pub struct Route {
     pub state: State,
     /// Since when the account is disabled.
     pub disabled_at: Option<DateTime<Utc>>,
+    /// When its provider first proved that it is this one.
+    pub proved_at: Option<DateTime<Utc>>,
+    /// Whether the app is the deployment's: whoever has one of their own can sign what they like.
+    pub app_is_shared: bool,
 }
 
 /// Returns where the items of some accounts go.
@@ -157,6 +183,8 @@ pub async fn settings(conn: &mut PooledConn, id: ChannelAccountId) -> Result<Set
 
 /// What lets us ask the provider of an account.
 pub struct AccountAccess {
+    /// Whose it is.
+    pub tenant_id: TenantId,
     /// What is particular to its channel.
     pub settings: Settings,
     /// The token that it was given.
@@ -192,6 +220,7 @@ pub async fn access(
     let of_account: AccountSecrets = open(&sealers.accounts.of(tenant)?, id.0, &account_sealed)?;
     let of_app: AppSecrets = open(&sealers.apps, app.0, &app_sealed)?;
     Ok(AccountAccess {
+        tenant_id: tenant,
         settings: serde_json::from_value(settings).map_err(Error::internal)?,
         access_token: of_account.access_token,
         app_secret: of_app.app_secret,
@@ -223,6 +252,17 @@ pub async fn note_state(
     Ok(())
 }
 
+/// Notes that the provider of some accounts has proved that they are these.
+pub async fn note_proved(conn: &mut PooledConn, ids: &[ChannelAccountId]) -> Result<(), Error> {
+    diesel::update(channel_accounts::table)
+        .filter(channel_accounts::id.eq_any(ids))
+        .filter(channel_accounts::proved_at.is_null())
+        .set(channel_accounts::proved_at.eq(sql::<Nullable<Timestamptz>>("directory.now()")))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// The routes of all connected accounts.
 #[diesel::dsl::auto_type(no_type_alias)]
 fn connected() -> _ {
@@ -234,9 +274,12 @@ fn connected() -> _ {
         tenants::slug,
         tenants::state,
         channel_accounts::disabled_at,
+        channel_accounts::proved_at,
+        provider_apps::tenant_id.is_null(),
     );
     channel_accounts::table
         .inner_join(tenants::table)
+        .inner_join(provider_apps::table)
         .filter(channel_accounts::disconnected_at.is_null())
         .select(columns)
 }
@@ -249,6 +292,8 @@ type RouteColumns = (
     tenants::slug,
     tenants::state,
     channel_accounts::disabled_at,
+    channel_accounts::proved_at,
+    IsNull<provider_apps::tenant_id>,
 );
 
 /// Finds an account of a tenant.
@@ -308,33 +353,26 @@ pub async fn connect(
     let of_key = channel_accounts::table
         .filter(channel_accounts::channel.eq(channel))
         .filter(channel_accounts::route_key.eq(&route_key));
-    let connected: Option<(ChannelAccountId, TenantId)> = of_key
-        .filter(channel_accounts::disconnected_at.is_null())
-        .select((channel_accounts::id, channel_accounts::tenant_id))
+    let held = channel_accounts::disconnected_at
+        .is_null()
+        .or(channel_accounts::proved_at.is_not_null());
+    let known: Option<(ChannelAccountId, TenantId, Option<DateTime<Utc>>)> = of_key
+        .filter(held.or(channel_accounts::tenant_id.eq(tenant.id)))
+        .select((
+            channel_accounts::id,
+            channel_accounts::tenant_id,
+            channel_accounts::disconnected_at,
+        ))
+        // Whoever has it comes before what the tenant itself once had.
+        .order((held.desc(), channel_accounts::id.desc()))
         .for_no_key_update()
         .first(conn)
         .await
         .optional()?;
-    let (known, connecting) = match connected {
-        Some((id, owner)) if owner == tenant.id => (Some(id), false),
-        Some(_) => {
-            return Err(Error::AlreadyExists(Existing::ChannelAccount {
-                channel: channel.as_str(),
-                key: route_key,
-            }));
-        }
-        None => {
-            // The one that it was: its contacts and conversations hang on its id.
-            let before = of_key
-                .filter(channel_accounts::tenant_id.eq(tenant.id))
-                .select(channel_accounts::id)
-                .order(channel_accounts::id.desc())
-                .for_no_key_update()
-                .first(conn)
-                .await
-                .optional()?;
-            (before, true)
-        }
+    let (known, connecting) = match known {
+        Some((id, owner, disconnected)) if owner == tenant.id => (Some(id), disconnected.is_some()),
+        Some(_) => return Err(taken(channel, route_key)),
+        None => (None, true),
     };
     let id = known.unwrap_or_default();
     let settings = serde_json::to_value(&new.settings).map_err(Error::internal)?;
@@ -366,12 +404,18 @@ pub async fn connect(
             .execute(conn)
             .await?;
     } else {
+        // The name of a widget is of our own making.
+        let proved_at = match channel {
+            Channel::Web => "directory.now()",
+            _ => "NULL",
+        };
         let made = diesel::insert_into(channel_accounts::table)
             .values((
                 channel_accounts::id.eq(id),
                 channel_accounts::tenant_id.eq(tenant.id),
                 channel_accounts::channel.eq(channel),
                 channel_accounts::route_key.eq(&route_key),
+                channel_accounts::proved_at.eq(sql::<Nullable<Timestamptz>>(proved_at)),
                 values,
             ))
             .on_conflict_do_nothing()
@@ -382,6 +426,22 @@ pub async fn connect(
             return Err(Error::Aborted(Conflict::Transaction));
         }
     }
+    put_in_tenant(conn, id, channel, &new.name).await?;
+    Ok((id, connecting))
+}
+
+pub(super) fn taken(channel: Channel, key: String) -> Error {
+    let channel = channel.as_str();
+    Error::AlreadyExists(Existing::ChannelAccount { channel, key })
+}
+
+/// Takes an account into use in the tenant whose schema is the search path.
+pub(super) async fn put_in_tenant(
+    conn: &mut AsyncPgConnection,
+    id: ChannelAccountId,
+    channel: Channel,
+    name: &str,
+) -> Result<(), Error> {
     if channel == Channel::Gmail {
         // Whatever kept it from being read may be mended.
         diesel::insert_into(mailboxes::table)
@@ -399,20 +459,83 @@ pub async fn connect(
         .values((
             own_accounts::id.eq(id),
             own_accounts::channel.eq(channel),
-            own_accounts::name.eq(&new.name),
+            own_accounts::name.eq(name),
             own_accounts::is_default.eq(false),
         ))
         .on_conflict(own_accounts::id)
         .do_update()
         .set((
-            own_accounts::name.eq(&new.name),
+            own_accounts::name.eq(name),
             own_accounts::version.eq(own_accounts::version + 1),
             own_accounts::updated_at.eq(sql::<Timestamptz>("directory.now()")),
             own_accounts::deleted_at.eq(None::<DateTime<Utc>>),
         ))
         .execute(conn)
         .await?;
-    Ok((id, connecting))
+    Ok(())
+}
+
+/// Takes an account out of use in the tenant whose schema is the search path.
+pub(super) async fn retire_in_tenant(
+    conn: &mut AsyncPgConnection,
+    id: ChannelAccountId,
+) -> Result<(), Error> {
+    diesel::update(own_accounts::table.find(id))
+        .filter(own_accounts::deleted_at.is_null())
+        .set((
+            own_accounts::version.eq(own_accounts::version + 1),
+            own_accounts::updated_at.eq(sql::<Timestamptz>("directory.now()")),
+            own_accounts::deleted_at.eq(sql("directory.now()")),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Refuses a change that does not fit a connected account, and locks the account.
+///
+/// # Errors
+/// The tenant has no such account, it is disconnected or has changed since, or would become another.
+pub async fn check(
+    conn: &mut AsyncPgConnection,
+    tenant: &Tenant,
+    change: &AccountChange,
+) -> Result<(), Error> {
+    let id = change.account;
+    let found: Option<(i64, String, Value, Option<DateTime<Utc>>)> = channel_accounts::table
+        .find(id)
+        .filter(channel_accounts::tenant_id.eq(tenant.id))
+        .select((
+            channel_accounts::version,
+            channel_accounts::route_key,
+            channel_accounts::settings,
+            channel_accounts::disconnected_at,
+        ))
+        .for_no_key_update()
+        .first(conn)
+        .await
+        .optional()?;
+    let not_found = || Error::not_found("channel_account", id);
+    let (version, route_key, settings, disconnected_at) = found.ok_or_else(not_found)?;
+    if disconnected_at.is_some() {
+        let why = Precondition::ChannelAccountDisconnected(id.to_string());
+        return Err(Error::FailedPrecondition(why));
+    }
+    if version != change.version {
+        return Err(Error::Aborted(Conflict::Transaction));
+    }
+    let known: Settings = serde_json::from_value(settings).map_err(Error::internal)?;
+    let wanted = &change.new.settings;
+    let is_same = wanted.channel() == known.channel()
+        && wanted.route_key() == route_key
+        && wanted.app() == known.app();
+    if is_same {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        wanted.channel().as_str(),
+        "names another account or app: connect that one",
+    ))
 }
 
 /// Locks an account of a tenant; tells since when it is disconnected and disabled.
@@ -482,15 +605,7 @@ pub async fn disconnect(
         ))
         .execute(conn)
         .await?;
-    diesel::update(own_accounts::table.find(id))
-        .set((
-            own_accounts::version.eq(own_accounts::version + 1),
-            own_accounts::updated_at.eq(sql::<Timestamptz>("directory.now()")),
-            own_accounts::deleted_at.eq(sql("directory.now()")),
-        ))
-        .execute(conn)
-        .await?;
-    Ok(())
+    retire_in_tenant(conn, id).await
 }
 
 pub(super) fn seal<T: Serialize>(sealer: &Sealer, row: Uuid, plain: &T) -> Result<Vec<u8>, Error> {

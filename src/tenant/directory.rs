@@ -1,6 +1,5 @@
 //! Knows the tenants and owns their pools: the one way to a `TenantScope`.
 
-use chrono::{DateTime, Utc};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,30 +12,24 @@ use uuid::Uuid;
 use super::alarm::Alarm;
 use super::backlog::Backlog;
 use super::budget::Budget;
-use super::channel_account::{
-    self, AccountAccess, AccountSealers, ChannelAccount, NewAccount, Route,
-};
-use super::channel_settings::{Provider, Settings};
+use super::channel_account::{AccountSealers, Route};
 use super::conn::PooledConn;
 use super::installation::{Installation, session_options};
 use super::janitor;
 use super::migration;
 use super::pool::TenantPool;
-use super::provider_app::{self, App, Rotation};
 use super::provision::{CONNECTIONS, Provisioner};
 use super::schema_name::{SchemaName, Slug};
 use super::scope::TenantScope;
 use super::tenant::{self, Isolation, State, Tenant};
-use super::widget::{self, Widget};
 use crate::access::{Actor, Call, CallContext, Caller, Facts, Scope, admit};
 use crate::channel::Channel;
 use crate::codec::broken_off;
 use crate::database::dial::Dialer;
 use crate::error::{Chain, Error, InvalidRequest, Precondition};
 use crate::file_store::{FileStore, TenantFiles};
-use crate::ids::{AppId, ChannelAccountId, TenantId};
+use crate::ids::TenantId;
 use crate::master_key::Sealer;
-use crate::page::PageSize;
 use crate::pb;
 
 /// How many connections read and write the directory.
@@ -85,7 +78,7 @@ struct Inner {
 /// A tenant and its connections.
 #[derive(Clone)]
 pub(super) struct Known {
-    tenant: Arc<Tenant>,
+    pub(super) tenant: Arc<Tenant>,
     pool: Arc<TenantPool>,
     files: TenantFiles,
     pub(super) backlog: Arc<Backlog>,
@@ -285,160 +278,6 @@ impl TenantDirectory {
         Ok(known.scope(facts))
     }
 
-    /// Connects an account of a tenant; tells whether it was not connected before.
-    ///
-    /// # Errors
-    /// The tenant is unknown or not ready, the account is another tenant's, or the app is known by
-    /// another secret.
-    pub async fn connect_account(
-        &self,
-        slug: &str,
-        new: NewAccount,
-    ) -> Result<(ChannelAccount, bool), Error> {
-        let tenant = self.known(slug).await?.tenant;
-        let provisioner = &self.0.provisioner;
-        let sealers = &self.0.account_sealers;
-        let (id, connected) = provisioner.connect_account(&tenant, sealers, new).await?;
-        let account = self.find_account(slug, id).await?;
-        let account = account.ok_or_else(|| Error::not_found("channel_account", id))?;
-        Ok((account, connected))
-    }
-
-    /// Disconnects an account of a tenant.
-    ///
-    /// # Errors
-    /// The tenant is unknown or not ready, or has no such account.
-    pub async fn disconnect_account(
-        &self,
-        slug: &str,
-        id: ChannelAccountId,
-    ) -> Result<ChannelAccount, Error> {
-        let tenant = self.known(slug).await?.tenant;
-        self.0.provisioner.disconnect_account(&tenant, id).await?;
-        let account = self.find_account(slug, id).await?;
-        account.ok_or_else(|| Error::not_found("channel_account", id))
-    }
-
-    /// Disables an account of a tenant, or enables it again.
-    ///
-    /// # Errors
-    /// The tenant is unknown or not ready, or has no such account.
-    pub async fn disable_account(
-        &self,
-        slug: &str,
-        id: ChannelAccountId,
-        disables: bool,
-    ) -> Result<ChannelAccount, Error> {
-        let tenant = self.known(slug).await?.tenant;
-        let provisioner = &self.0.provisioner;
-        provisioner.disable_account(&tenant, id, disables).await?;
-        let account = self.find_account(slug, id).await?;
-        account.ok_or_else(|| Error::not_found("channel_account", id))
-    }
-
-    /// Gives the app of an account another secret.
-    ///
-    /// # Errors
-    /// The tenant is unknown or not ready, has no such account, or its app is not for the caller to
-    /// change.
-    pub async fn rotate_secret(
-        &self,
-        slug: &str,
-        rotation: Rotation,
-    ) -> Result<ChannelAccount, Error> {
-        let tenant = self.known(slug).await?.tenant;
-        let sealer = &self.0.account_sealers.apps;
-        let provisioner = &self.0.provisioner;
-        provisioner
-            .rotate_secret(&tenant, sealer, &rotation)
-            .await?;
-        let id = rotation.account;
-        let account = self.find_account(slug, id).await?;
-        account.ok_or_else(|| Error::not_found("channel_account", id))
-    }
-
-    /// Finds an account of a tenant.
-    pub async fn find_account(
-        &self,
-        slug: &str,
-        id: ChannelAccountId,
-    ) -> Result<Option<ChannelAccount>, Error> {
-        channel_account::find(&mut self.directory_conn().await?, slug, id).await
-    }
-
-    /// Lists the accounts of a tenant, the oldest first.
-    ///
-    /// # Errors
-    /// The tenant is unknown or not ready.
-    pub async fn list_accounts(
-        &self,
-        slug: &str,
-        disconnected: bool,
-        size: PageSize,
-        after: Option<ChannelAccountId>,
-    ) -> Result<Vec<ChannelAccount>, Error> {
-        self.known(slug).await?;
-        let mut conn = self.directory_conn().await?;
-        channel_account::list(&mut conn, slug, disconnected, size, after).await
-    }
-
-    /// Returns the apps that a webhook may be signed by: the one that has that key or whose account
-    /// has it, or those of the deployment.
-    pub async fn apps(&self, channel: Channel, key: Option<Uuid>) -> Result<Vec<App>, Error> {
-        let mut conn = self.directory_conn().await?;
-        let sealer = &self.0.account_sealers.apps;
-        provider_app::apps(&mut conn, sealer, Provider::of(channel), key).await
-    }
-
-    /// Returns what is particular to an account.
-    pub async fn account_settings(&self, account: ChannelAccountId) -> Result<Settings, Error> {
-        channel_account::settings(&mut self.directory_conn().await?, account).await
-    }
-
-    /// Returns what lets us ask the provider of an account.
-    pub async fn account_access(&self, account: ChannelAccountId) -> Result<AccountAccess, Error> {
-        let mut conn = self.directory_conn().await?;
-        channel_account::access(&mut conn, &self.0.account_sealers, account).await
-    }
-
-    /// Notes what a provider said of an account, unless it has said something newer.
-    pub async fn note_state(
-        &self,
-        account: ChannelAccountId,
-        state: &str,
-        at: DateTime<Utc>,
-    ) -> Result<(), Error> {
-        let mut conn = self.directory_conn().await?;
-        channel_account::note_state(&mut conn, account, state, at).await
-    }
-
-    /// Returns where the items go that name no account.
-    pub async fn route_without_key(
-        &self,
-        channel: Channel,
-        app: AppId,
-        account: Option<ChannelAccountId>,
-    ) -> Result<Option<Route>, Error> {
-        let mut conn = self.directory_conn().await?;
-        channel_account::route_without_key(&mut conn, channel, app, account).await
-    }
-
-    /// Finds the connected widget of a token.
-    pub async fn widget(&self, token: &str) -> Result<Option<Widget>, Error> {
-        let mut conn = self.directory_conn().await?;
-        widget::find(&mut conn, &self.0.account_sealers.apps, token).await
-    }
-
-    /// Tells whether an origin is that of a page of any connected widget.
-    pub async fn is_widget_origin(&self, origin: &str) -> Result<bool, Error> {
-        widget::is_origin_of_any(&mut self.directory_conn().await?, origin).await
-    }
-
-    /// Returns where the items of some accounts go.
-    pub async fn routes(&self, channel: Channel, keys: &[&str]) -> Result<Vec<Route>, Error> {
-        channel_account::routes(&mut self.directory_conn().await?, channel, keys).await
-    }
-
     /// Finds a tenant by slug.
     pub async fn find(&self, slug: &Slug) -> Result<Option<Tenant>, Error> {
         tenant::find(&mut self.directory_conn().await?, slug.as_str()).await
@@ -477,6 +316,11 @@ impl TenantDirectory {
     /// Where the tenants' files are.
     pub(super) fn files(&self) -> &FileStore {
         &self.0.files
+    }
+
+    /// Seals what providers entrust to accounts and apps.
+    pub(super) fn account_sealers(&self) -> &AccountSealers {
+        &self.0.account_sealers
     }
 
     /// Makes and changes tenants.

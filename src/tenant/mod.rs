@@ -1,5 +1,7 @@
 //! Tenants: who they are, the one door to each one's data, and their life.
 
+mod account_transfer;
+mod accounts;
 mod administration;
 mod alarm;
 mod allowed_origin;
@@ -29,7 +31,7 @@ mod wire;
 
 pub use alarm::Alarm;
 pub use backlog::Due;
-pub use channel_account::{AccountAccess, AccountSealers, Route};
+pub use channel_account::{AccountAccess, AccountSealers, ChannelAccount, Route};
 pub use channel_settings::{Gateway, Provider, Settings as ChannelSettings, TwilioCallSettings};
 #[cfg(test)]
 pub use channel_settings::{PersonalWhatsappSettings, TwilioWhatsappSettings, WhatsappSettings};

@@ -12,16 +12,13 @@ use diesel_async::{
 use tokio::sync::Semaphore;
 
 use super::backfill;
-use super::channel_account::{self, AccountSealers, NewAccount};
 use super::installation::{create_role, new_password};
-use super::provider_app::{self, Rotation};
 use super::schema_name::{SchemaName, Slug};
 use super::tenant::{Isolation, State, Tenant, Unclean};
-use super::widget;
 use crate::database::dial::Dialer;
 use crate::database::migration;
 use crate::error::{Chain, Conflict, Error, Existing, Precondition};
-use crate::ids::{ChannelAccountId, TenantId};
+use crate::ids::TenantId;
 use crate::master_key::{Sealer, place};
 use crate::schema::directory::{installation, tenants};
 
@@ -183,73 +180,11 @@ impl Provisioner {
             .ok_or_else(|| Error::internal("the password of a tenant's role cannot be opened"))
     }
 
-    /// Connects an account of a tenant; tells whether it was not connected before. The directory's
-    /// row and the tenant's commit together.
-    ///
-    /// # Errors
-    /// The account is another tenant's, or the app is known by another secret.
-    pub async fn connect_account(
-        &self,
-        tenant: &Tenant,
-        sealers: &AccountSealers,
-        mut new: NewAccount,
-    ) -> Result<(ChannelAccountId, bool), Error> {
-        let mut conn = self.begin_in(tenant).await?;
-        widget::settle(&mut conn, tenant, &mut new).await?;
-        let connected = channel_account::connect(&mut conn, sealers, tenant, new).await?;
-        Transactions::commit_transaction(&mut conn).await?;
-        Ok(connected)
-    }
-
-    /// Disconnects an account of a tenant.
-    ///
-    /// # Errors
-    /// The tenant has no such account.
-    pub async fn disconnect_account(
-        &self,
-        tenant: &Tenant,
-        id: ChannelAccountId,
-    ) -> Result<(), Error> {
-        let mut conn = self.begin_in(tenant).await?;
-        channel_account::disconnect(&mut conn, tenant.id, id).await?;
-        Transactions::commit_transaction(&mut conn).await?;
-        Ok(())
-    }
-
-    /// Disables an account of a tenant, or enables it again.
-    ///
-    /// # Errors
-    /// The tenant has no such account.
-    pub async fn disable_account(
-        &self,
-        tenant: &Tenant,
-        id: ChannelAccountId,
-        disables: bool,
-    ) -> Result<(), Error> {
-        let mut conn = self.begin_in(tenant).await?;
-        channel_account::disable(&mut conn, tenant.id, id, disables).await?;
-        Transactions::commit_transaction(&mut conn).await?;
-        Ok(())
-    }
-
-    /// Gives the app of an account another secret.
-    ///
-    /// # Errors
-    /// The tenant has no such account, or its app is not for the caller to change.
-    pub async fn rotate_secret(
-        &self,
-        tenant: &Tenant,
-        sealer: &Sealer,
-        rotation: &Rotation,
-    ) -> Result<(), Error> {
-        let mut conn = self.begin_in(tenant).await?;
-        provider_app::rotate(&mut conn, sealer, tenant.id, rotation).await?;
-        Transactions::commit_transaction(&mut conn).await?;
-        Ok(())
-    }
-
     /// Begins a transaction in the schema of a tenant.
-    async fn begin_in(&self, tenant: &Tenant) -> Result<AsyncPgConnection, Error> {
+    ///
+    /// # Errors
+    /// The tenant is not what it was when it was read.
+    pub async fn begin_in(&self, tenant: &Tenant) -> Result<AsyncPgConnection, Error> {
         let schema = SchemaName::parse("schema_name", &tenant.schema_name)?;
         let mut conn = self.conn().await?;
         begin(&mut conn, LOCK_TIMEOUT).await?;

@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
-use super::channel_account::NewAccount;
+use super::channel_account::{AccountChange, NewAccount};
 use super::directory::TenantDirectory;
 use super::life::{Change, Grace};
 use super::migration;
@@ -209,8 +209,7 @@ impl TenantAdminService for TenantAdmin {
         context.caller.check_tenant(&request.tenant)?;
         let slug = Slug::parse("tenant", &request.tenant)?;
         let id = account_id(&request.channel_account_id)?;
-        let account = self.tenants.find_account(slug.as_str(), id).await?;
-        let account = account.ok_or_else(|| Error::not_found("channel_account", id))?;
+        let account = self.tenants.account(slug.as_str(), id).await?;
         Ok(Response::new(pb::GetChannelAccountResponse {
             channel_account: Some(account.try_into()?),
         }))
@@ -252,6 +251,58 @@ impl TenantAdminService for TenantAdmin {
         let id = account_id(&request.channel_account_id)?;
         let account = self.tenants.disconnect_account(slug.as_str(), id).await?;
         Ok(Response::new(pb::DisconnectChannelAccountResponse {
+            channel_account: Some(account.try_into()?),
+        }))
+    }
+
+    async fn update_channel_account(
+        &self,
+        request: Request<pb::UpdateChannelAccountRequest>,
+    ) -> Result<Response<pb::UpdateChannelAccountResponse>, Status> {
+        let (context, request) = admit(request)?;
+        context.caller.check_tenant(&request.tenant)?;
+        let slug = Slug::parse("tenant", &request.tenant)?;
+        let id = account_id(&request.channel_account_id)?;
+        let known = self.tenants.account(slug.as_str(), id).await?;
+        let mut change = AccountChange::new(known, request)?;
+        change.new.for_all = context.caller.check_all_tenants().is_ok();
+        let account = self.tenants.update_account(slug.as_str(), change).await?;
+        self.webhooks.forget_apps();
+        Ok(Response::new(pb::UpdateChannelAccountResponse {
+            channel_account: Some(account.try_into()?),
+        }))
+    }
+
+    async fn check_channel_account(
+        &self,
+        request: Request<pb::CheckChannelAccountRequest>,
+    ) -> Result<Response<pb::CheckChannelAccountResponse>, Status> {
+        let (context, request) = admit(request)?;
+        context.caller.check_tenant(&request.tenant)?;
+        let slug = Slug::parse("tenant", &request.tenant)?;
+        let id = account_id(&request.channel_account_id)?;
+        let known = self.tenants.account(slug.as_str(), id).await?;
+        let checks = self.webhooks.check_account(&known).await?;
+        let account = self.tenants.account(slug.as_str(), id).await?;
+        Ok(Response::new(pb::CheckChannelAccountResponse {
+            channel_account: Some(account.try_into()?),
+            checks: checks.into_iter().map(Into::into).collect(),
+        }))
+    }
+
+    async fn transfer_channel_account(
+        &self,
+        request: Request<pb::TransferChannelAccountRequest>,
+    ) -> Result<Response<pb::TransferChannelAccountResponse>, Status> {
+        let (context, request) = admit(request)?;
+        context.caller.check_tenant(&request.tenant)?;
+        context.caller.check_tenant(&request.target_tenant)?;
+        let slug = Slug::parse("tenant", &request.tenant)?;
+        let target = Slug::parse("target_tenant", &request.target_tenant)?;
+        let id = account_id(&request.channel_account_id)?;
+        let account = self.tenants.transfer_account(&slug, id, &target).await?;
+        self.webhooks.replay_soon();
+        Ok(Response::new(pb::TransferChannelAccountResponse {
             channel_account: Some(account.try_into()?),
         }))
     }

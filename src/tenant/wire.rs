@@ -1,6 +1,8 @@
 //! Tenants on the wire.
 
+mod account_secrets;
 mod channel_account;
+mod check;
 
 use std::time::Duration;
 

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use url::form_urlencoded;
 use uuid::Uuid;
 
+use super::check::Finding;
 use super::delivery::NewDelivery;
 use super::google::host;
 use super::verified::asked_for;
@@ -372,20 +373,31 @@ impl Webhooks {
             return Ok(known.access_token);
         }
         *is_new = true;
-        let ChannelSettings::Gmail(settings) = &reading.access.settings else {
+        let asked_at = Instant::now();
+        let token = self.new_token(&reading.access).await?;
+        let known = Known {
+            access_token: token.access_token.clone(),
+            until: asked_at + token.expires_in.saturating_sub(HEAD_START),
+        };
+        self.0.mailboxes.tokens.insert(account, known);
+        Ok(token.access_token)
+    }
+
+    /// Asks Google for a token.
+    async fn new_token(&self, access: &AccountAccess) -> Result<token::Token, Obstacle> {
+        let ChannelSettings::Gmail(settings) = &access.settings else {
             return Err(Error::internal("a mailbox of another kind").into());
         };
         let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("grant_type", "refresh_token")
             .append_pair("client_id", &settings.client_id)
-            .append_pair("client_secret", &reading.access.app_secret)
-            .append_pair("refresh_token", &reading.access.access_token)
+            .append_pair("client_secret", &access.app_secret)
+            .append_pair("refresh_token", &access.access_token)
             .finish();
         let content = Some(("application/x-www-form-urlencoded", Bytes::from(form)));
         let url = &self.0.mailboxes.token;
         let hosts: Vec<_> = host(url).into_iter().collect();
         let most = u64::try_from(MAX_ANSWER_BYTES).map_err(Error::internal)?;
-        let asked_at = Instant::now();
         let asked = self
             .0
             .client
@@ -397,13 +409,45 @@ impl Webhooks {
                 &reply.body,
             )));
         }
-        let token = token::read(&reply.body)?;
-        let known = Known {
-            access_token: token.access_token.clone(),
-            until: asked_at + token.expires_in.saturating_sub(HEAD_START),
+        Ok(token::read(&reply.body)?)
+    }
+
+    /// Finds out whether Google lets us read a mailbox.
+    pub(super) async fn check_mailbox(&self, access: &AccountAccess) -> Finding {
+        let profile = async {
+            let token = self.new_token(access).await?.access_token;
+            let gmail = &self.0.mailboxes.gmail;
+            let url = format!("{gmail}/gmail/v1/users/me/profile");
+            let hosts: Vec<_> = host(gmail).into_iter().collect();
+            let most = u64::try_from(MAX_ANSWER_BYTES).map_err(Error::internal)?;
+            let token = Credentials::Bearer(token);
+            let question = Question::default();
+            let asked = self
+                .0
+                .client
+                .call(&url, &hosts, Some(&token), question, most);
+            let reply = asked.await.map_err(|error| Chain(&error).to_string())?;
+            if reply.status != StatusCode::OK {
+                let failure = Failure::of(reply.status, &reply.body, seconds());
+                return Err(Obstacle::Google(failure));
+            }
+            Ok(history::profile(&reply.body)?)
         };
-        self.0.mailboxes.tokens.insert(account, known);
-        Ok(token.access_token)
+        let ChannelSettings::Gmail(settings) = &access.settings else {
+            return Finding::Unknown("it is no mailbox at Gmail".to_owned());
+        };
+        match profile.await {
+            Ok(profile) => match profile.mailbox {
+                Some(mailbox) if mailbox != settings.address => {
+                    Finding::Failed(format!("the refresh token is of `{mailbox}`"))
+                }
+                _ => Finding::Passed("Google lets the mailbox be read".to_owned()),
+            },
+            Err(obstacle @ (Obstacle::Other(_) | Obstacle::Google(Failure::Later { .. }))) => {
+                Finding::Unknown(obstacle.words())
+            }
+            Err(obstacle) => Finding::Failed(obstacle.words()),
+        }
     }
 }
 

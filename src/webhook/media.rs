@@ -41,7 +41,7 @@ const BEGINNING: usize = 8192;
 /// Who fetches.
 pub(super) struct Fetchers {
     /// Where the providers' own interfaces are.
-    interfaces: Interfaces,
+    pub(super) interfaces: Interfaces,
     places: Semaphore,
     /// The tenants whose files are being fetched, and whether somebody has asked for more.
     busy: Mutex<HashMap<TenantId, bool>>,
@@ -178,7 +178,12 @@ impl Webhooks {
             .tenants
             .account_access(due.channel_account_id)
             .await?;
-        let fetched = self.bring(scope, &due, &source, &access).await;
+        let fetched = if access.tenant_id == scope.tenant_id() {
+            self.bring(scope, &due, &source, &access).await
+        } else {
+            let why = "the account is another tenant's by now".to_owned();
+            Err(Obstacle::Never(why, FetchFailure::Refused))
+        };
         let lifetime = lifetime(&source, &access.settings);
         self.settle(scope, &due, lifetime, fetched).await
     }

@@ -2,6 +2,7 @@
 //! item.
 
 mod amazon;
+mod check;
 mod delivery;
 mod erasure;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod verified;
 mod webhooks;
 mod worker;
 
+pub use check::{Aspect, Check, Finding};
 pub use erasure::{Erased, Traces};
 pub use quarantine::{QuarantineFilter, Quarantined, Reason};
 pub use service::routes;

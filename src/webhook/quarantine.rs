@@ -110,6 +110,37 @@ pub async fn put(conn: &mut DirectoryConn, new: NewQuarantined<'_>) -> Result<()
     Ok(())
 }
 
+/// The most items that are counted.
+const MOST_COUNTED: i64 = 1_000;
+
+/// Counts, up to a thousand, what waits for an account of a tenant's.
+pub async fn count(
+    conn: &mut DirectoryConn,
+    tenant: TenantId,
+    (channel, route_key): (Channel, &str),
+) -> Result<i64, Error> {
+    let waiting = || {
+        quarantine::table
+            .filter(quarantine::replayed_at.is_null())
+            .filter(quarantine::channel.eq(channel))
+            .filter(quarantine::route_key.eq(route_key.to_owned()))
+            .select(quarantine::delivery_id)
+            .limit(MOST_COUNTED)
+    };
+    let known: Vec<DeliveryId> = waiting()
+        .filter(quarantine::tenant_id.eq(tenant))
+        .load(conn)
+        .await?;
+    // What came before the account was connected is nobody's yet.
+    let unknown: Vec<DeliveryId> = waiting()
+        .filter(quarantine::reason.eq(Reason::UnknownAccount))
+        .filter(quarantine::tenant_id.is_null())
+        .load(conn)
+        .await?;
+    let found = i64::try_from(known.len() + unknown.len()).unwrap_or(i64::MAX);
+    Ok(found.min(MOST_COUNTED))
+}
+
 /// Takes note that an item was replayed.
 pub async fn release(
     conn: &mut DirectoryConn,

@@ -46,7 +46,7 @@ pub(super) struct Inner {
     pub(super) sealer: Sealer,
     pub(super) days: u32,
     pub(super) quarantine_days: u32,
-    public_url: Option<String>,
+    pub(super) public_url: Option<String>,
     pub(super) room: Arc<Semaphore>,
     reading: Arc<Semaphore>,
     pub(super) lanes: Lanes,

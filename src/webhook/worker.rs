@@ -218,6 +218,7 @@ impl Webhooks {
             }
         };
         let routes = self.routes(delivery, items).await?;
+        self.note_proved(delivery, &routes).await?;
         let mut scopes: HashMap<Uuid, Result<TenantScope, Error>> = HashMap::new();
         let mut waiting = HashSet::new();
         let mut held_since = delivery.taken_at;
@@ -333,6 +334,20 @@ impl Webhooks {
             self.quarantine(delivery, place, reason, &detail).await?;
         }
         Ok(outcome)
+    }
+
+    /// An app of the deployment that signs for an account proves, once, that it is this account.
+    async fn note_proved(&self, delivery: &Delivery, routes: &Routes) -> Result<(), Error> {
+        let all = routes.by_key.iter().chain(&routes.without_key);
+        let unproved: Vec<_> = all
+            .filter(|route| route.app_is_shared && route.proved_at.is_none())
+            .filter(|route| route.app == delivery.body.app())
+            .map(|route| route.account)
+            .collect();
+        if unproved.is_empty() {
+            return Ok(());
+        }
+        self.0.tenants.note_proved(&unproved).await
     }
 
     /// Finds out where the items of a delivery go.

@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod accounts;
 mod admin_port;
 mod attachments;
 mod attempts;

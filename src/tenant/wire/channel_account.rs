@@ -2,32 +2,51 @@
 
 use std::ops::RangeInclusive;
 
-use crate::error::Error;
+use super::account_secrets::read_secrets;
+use crate::error::{Conflict, Error};
 use crate::field::{Fields, Most};
 use crate::ids::ChannelAccountId;
 use crate::pb;
 use crate::pb::channel_account::Settings as Shown;
 use crate::pb::connect_channel_account_request::Settings as Asked;
 use crate::tenant::allowed_origin::AllowedOrigin;
-use crate::tenant::channel_account::{AccountSecrets, ChannelAccount, NewAccount};
+use crate::tenant::channel_account::{AccountChange, ChannelAccount, NewAccount};
 use crate::tenant::channel_settings::{
     EmailProvider, EmailSettings, Gateway, GmailSettings, InstagramSettings, MessengerSettings,
     PersonalWhatsappSettings, Settings, TwilioCallSettings, TwilioWhatsappSettings, WebSettings,
     WhatsappSettings, ZendeskIntegration, ZendeskSettings,
 };
-use crate::tenant::provider_app::{AppSecrets, DEFAULT_OVERLAP_SECONDS, Rotation};
+use crate::tenant::provider_app::{DEFAULT_OVERLAP_SECONDS, Rotation};
 use crate::time::to_timestamp;
 
+const ETAG: Most = Most::Characters(64);
 const ACCOUNT_NAME: Most = Most::Characters(100);
 /// The most digits that an id of Meta's has.
 const META_ID: usize = 32;
 /// How long what signs webhooks can be, in bytes.
-const SIGNING_SECRET: RangeInclusive<usize> = 8..=256;
-/// How long a token by which we call a provider can be, in bytes.
-const TOKEN: RangeInclusive<usize> = 1..=4096;
+pub(super) const SIGNING_SECRET: RangeInclusive<usize> = 8..=256;
 /// The most origins that a widget can be called from.
 const MOST_ORIGINS: usize = 50;
 const GREETING: Most = Most::Characters(1000);
+
+/// Settings of one message as those that connect an account: they are of the same kinds.
+macro_rules! connecting {
+    ($kinds:ty, $settings:expr) => {{
+        type Kinds = $kinds;
+        match $settings {
+            Kinds::Whatsapp(of) => Asked::Whatsapp(of),
+            Kinds::Messenger(of) => Asked::Messenger(of),
+            Kinds::Instagram(of) => Asked::Instagram(of),
+            Kinds::TwilioWhatsapp(of) => Asked::TwilioWhatsapp(of),
+            Kinds::TwilioCall(of) => Asked::TwilioCall(of),
+            Kinds::PersonalWhatsapp(of) => Asked::PersonalWhatsapp(of),
+            Kinds::Zendesk(of) => Asked::Zendesk(of),
+            Kinds::Email(of) => Asked::Email(of),
+            Kinds::Gmail(of) => Asked::Gmail(of),
+            Kinds::Web(of) => Asked::Web(of),
+        }
+    }};
+}
 
 impl TryFrom<pb::ConnectChannelAccountRequest> for NewAccount {
     type Error = Error;
@@ -51,6 +70,50 @@ impl TryFrom<pb::ConnectChannelAccountRequest> for NewAccount {
             secret_field: secrets.field,
             secrets: secrets.account,
             for_all: false,
+        })
+    }
+}
+
+impl AccountChange {
+    /// Reads a change of an account, which is as it is where nothing else is said.
+    ///
+    /// # Errors
+    /// A field is wrong, or the account has changed since its etag was read.
+    pub fn new(
+        account: ChannelAccount,
+        request: pb::UpdateChannelAccountRequest,
+    ) -> Result<Self, Error> {
+        let (id, version, current) = (account.id, account.version, account.etag());
+        let mut fields = Fields::default();
+        let given = fields.text("etag", request.etag, ETAG);
+        fields.finish()?;
+        if !given.is_empty() && given != current {
+            return Err(Error::Aborted(Conflict::Etag { given, current }));
+        }
+        let settings = match request.settings {
+            Some(given) => connecting!(pb::update_channel_account_request::Settings, given),
+            None => {
+                let known = serde_json::from_value(account.settings).map_err(Error::internal)?;
+                connecting!(Shown, shown(known))
+            }
+        };
+        let new = NewAccount::try_from(pb::ConnectChannelAccountRequest {
+            tenant: request.tenant,
+            name: request.name.unwrap_or(account.name),
+            settings: Some(settings),
+            whatsapp_secrets: request.whatsapp_secrets,
+            meta_secrets: request.meta_secrets,
+            twilio_secrets: request.twilio_secrets,
+            gateway_secrets: request.gateway_secrets,
+            zendesk_secrets: request.zendesk_secrets,
+            email_secrets: request.email_secrets,
+            gmail_secrets: request.gmail_secrets,
+            web_secrets: request.web_secrets,
+        })?;
+        Ok(Self {
+            account: id,
+            version,
+            new,
         })
     }
 }
@@ -215,168 +278,6 @@ fn allowed_origins(fields: &mut Fields, asked: &[String]) -> Vec<AllowedOrigin> 
     origins
 }
 
-/// The secrets that a request gives.
-struct Secrets {
-    app: AppSecrets,
-    account: AccountSecrets,
-    /// What the request calls the app's.
-    field: &'static str,
-}
-
-fn read_secrets(
-    fields: &mut Fields,
-    settings: &Settings,
-    request: pb::ConnectChannelAccountRequest,
-) -> Secrets {
-    refuse_others(fields, settings, &request);
-    let (field, signing, verify, token) = match settings {
-        Settings::Whatsapp(_) => {
-            let given = request.whatsapp_secrets.unwrap_or_default();
-            (
-                "whatsapp_secrets.app_secret",
-                given.app_secret,
-                ("whatsapp_secrets.verify_token", given.verify_token),
-                ("whatsapp_secrets.access_token", given.access_token),
-            )
-        }
-        Settings::Messenger(_) | Settings::Instagram(_) => {
-            let given = request.meta_secrets.unwrap_or_default();
-            (
-                "meta_secrets.app_secret",
-                given.app_secret,
-                ("meta_secrets.verify_token", given.verify_token),
-                ("meta_secrets.access_token", given.access_token),
-            )
-        }
-        Settings::TwilioWhatsapp(_) | Settings::TwilioCall(_) => {
-            let given = request.twilio_secrets.unwrap_or_default();
-            let none = ("", String::new());
-            (
-                "twilio_secrets.auth_token",
-                given.auth_token,
-                none.clone(),
-                none,
-            )
-        }
-        Settings::PersonalWhatsapp(_) => {
-            let given = request.gateway_secrets.unwrap_or_default();
-            (
-                "gateway_secrets.signing_key",
-                given.signing_key,
-                ("", String::new()),
-                ("gateway_secrets.api_key", given.api_key),
-            )
-        }
-        Settings::Zendesk(_) => {
-            let given = request.zendesk_secrets.unwrap_or_default();
-            (
-                "zendesk_secrets.signing_secret",
-                given.signing_secret,
-                ("", String::new()),
-                ("zendesk_secrets.api_token", given.api_token),
-            )
-        }
-        Settings::Email(email) => {
-            let given = request.email_secrets.unwrap_or_default();
-            let field = "email_secrets.signing_key";
-            if email.provider == EmailProvider::Ses && !given.signing_key.is_empty() {
-                fields.refuse(field, "must be empty for SES, whose certificate signs");
-            }
-            let none = ("", String::new());
-            (field, given.signing_key, none.clone(), none)
-        }
-        Settings::Gmail(_) => {
-            let given = request.gmail_secrets.unwrap_or_default();
-            (
-                "gmail_secrets.client_secret",
-                given.client_secret,
-                ("", String::new()),
-                ("gmail_secrets.refresh_token", given.refresh_token),
-            )
-        }
-        Settings::Web(_) => {
-            let given = request.web_secrets.unwrap_or_default();
-            let none = ("", String::new());
-            let field = "web_secrets.identity_secret";
-            (field, given.identity_secret, none.clone(), none)
-        }
-    };
-    Secrets {
-        app: AppSecrets {
-            app_secret: visible(fields, field, signing, SIGNING_SECRET, false),
-            previous_app_secret: String::new(),
-            verify_token: visible(fields, verify.0, verify.1, 1..=256, false),
-        },
-        account: AccountSecrets {
-            access_token: visible(fields, token.0, token.1, TOKEN, false),
-        },
-        field,
-    }
-}
-
-/// Refuses secrets of another kind of account than the one that is connected.
-fn refuse_others(
-    fields: &mut Fields,
-    settings: &Settings,
-    request: &pb::ConnectChannelAccountRequest,
-) {
-    let whatsapp = request.whatsapp_secrets.iter().flat_map(|given| {
-        [
-            ("whatsapp_secrets.app_secret", &given.app_secret),
-            ("whatsapp_secrets.verify_token", &given.verify_token),
-            ("whatsapp_secrets.access_token", &given.access_token),
-        ]
-    });
-    let meta = request.meta_secrets.iter().flat_map(|given| {
-        [
-            ("meta_secrets.app_secret", &given.app_secret),
-            ("meta_secrets.verify_token", &given.verify_token),
-            ("meta_secrets.access_token", &given.access_token),
-        ]
-    });
-    let twilio = request.twilio_secrets.iter();
-    let twilio = twilio.map(|given| ("twilio_secrets.auth_token", &given.auth_token));
-    let gateway = request.gateway_secrets.iter().flat_map(|given| {
-        [
-            ("gateway_secrets.signing_key", &given.signing_key),
-            ("gateway_secrets.api_key", &given.api_key),
-        ]
-    });
-    let zendesk = request.zendesk_secrets.iter().flat_map(|given| {
-        [
-            ("zendesk_secrets.signing_secret", &given.signing_secret),
-            ("zendesk_secrets.api_token", &given.api_token),
-        ]
-    });
-    let email = request.email_secrets.iter();
-    let email = email.map(|given| ("email_secrets.signing_key", &given.signing_key));
-    let gmail = request.gmail_secrets.iter().flat_map(|given| {
-        [
-            ("gmail_secrets.client_secret", &given.client_secret),
-            ("gmail_secrets.refresh_token", &given.refresh_token),
-        ]
-    });
-    let web = request.web_secrets.iter();
-    let web = web.map(|given| ("web_secrets.identity_secret", &given.identity_secret));
-    let own = match settings {
-        Settings::Whatsapp(_) => "whatsapp_secrets.",
-        Settings::Messenger(_) | Settings::Instagram(_) => "meta_secrets.",
-        Settings::TwilioWhatsapp(_) | Settings::TwilioCall(_) => "twilio_secrets.",
-        Settings::PersonalWhatsapp(_) => "gateway_secrets.",
-        Settings::Zendesk(_) => "zendesk_secrets.",
-        Settings::Email(_) => "email_secrets.",
-        Settings::Gmail(_) => "gmail_secrets.",
-        Settings::Web(_) => "web_secrets.",
-    };
-    let given = whatsapp.chain(meta).chain(twilio).chain(gateway);
-    let given = given.chain(zendesk).chain(email).chain(gmail);
-    for (field, secret) in given.chain(web) {
-        if !secret.is_empty() && !field.starts_with(own) {
-            fields.refuse(field, "must be empty: it is of another kind of account");
-        }
-    }
-}
-
 /// The longest that a secret stays valid beside the next, in seconds.
 const LONGEST_OVERLAP: i64 = 30 * 24 * 3600;
 
@@ -419,7 +320,7 @@ fn meta_id(fields: &mut Fields, field: &str, id: String, required: bool) -> Stri
 }
 
 /// Reads visible ASCII characters of a length; nothing is nothing, unless it is required.
-fn visible(
+pub(super) fn visible(
     fields: &mut Fields,
     field: &str,
     text: String,
@@ -537,6 +438,7 @@ impl TryFrom<ChannelAccount> for pb::ChannelAccount {
     type Error = Error;
 
     fn try_from(account: ChannelAccount) -> Result<Self, Error> {
+        let etag = account.etag();
         let settings = serde_json::from_value(account.settings).map_err(Error::internal)?;
         let channel = account.channel.as_str();
         let webhook_path = match settings {
@@ -559,6 +461,8 @@ impl TryFrom<ChannelAccount> for pb::ChannelAccount {
             provider_state: account.provider_state,
             provider_state_time: account.provider_state_at.map(to_timestamp),
             previous_secret_expire_time: account.previous_secret_expires_at.map(to_timestamp),
+            etag,
+            prove_time: account.proved_at.map(to_timestamp),
         })
     }
 }

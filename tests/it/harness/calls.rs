@@ -511,10 +511,12 @@ impl Filled {
                 "GetChannelAccount"
                 | "DisconnectChannelAccount"
                 | "DisableChannelAccount"
-                | "EnableChannelAccount",
+                | "EnableChannelAccount"
+                | "CheckChannelAccount"
+                | "TransferChannelAccount",
                 "channel_account_id",
             ) => thing(&self.connected),
-            ("RotateChannelAccountSecret", "channel_account_id") => {
+            ("RotateChannelAccountSecret" | "UpdateChannelAccount", "channel_account_id") => {
                 thing(&self.connected_by_own_app)
             }
             ("ReplayQuarantinedItem", "delivery_id") => thing(&self.delivery),
@@ -582,9 +584,23 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "secret": APP_SECRET,
             "overlap": "3600s",
         }),
-        "DisconnectChannelAccount" | "DisableChannelAccount" | "EnableChannelAccount" => {
+        "DisconnectChannelAccount"
+        | "DisableChannelAccount"
+        | "EnableChannelAccount"
+        | "CheckChannelAccount" => {
             json!({"tenant": slug, "channelAccountId": tenant.connected})
         }
+        "UpdateChannelAccount" => json!({
+            "tenant": slug,
+            "channelAccountId": tenant.connected_by_own_app,
+            "name": "Support",
+            "whatsappSecrets": {"verifyToken": "vt-samples-7Qm2", "accessToken": "access"},
+        }),
+        "TransferChannelAccount" => json!({
+            "tenant": slug,
+            "channelAccountId": tenant.connected,
+            "targetTenant": slug,
+        }),
         "ListQuarantinedItems" => json!({
             "tenant": slug,
             "channel": "CHANNEL_WHATSAPP",
