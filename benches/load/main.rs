@@ -6,6 +6,7 @@
 //! cases whose names contain one of them.
 
 mod callers;
+mod deliveries;
 mod lists;
 mod postgres;
 mod process;
@@ -103,6 +104,9 @@ async fn main() -> Result<(), Failure> {
         let postgres = Postgres::start(&own, false, 200).await?;
         measured = search::measure(&postgres, &keys).await;
         postgres.stop().await?;
+    }
+    if measured.is_ok() && is_wanted(deliveries::NAME) {
+        measured = deliveries::measure(folder, &keys).await;
     }
     if measured.is_ok() && is_wanted(lists::NAME) {
         let own = folder.join("lists");

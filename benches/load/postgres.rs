@@ -190,7 +190,13 @@ impl Postgres {
 /// Writes a statement of the service for pgbench: the same text, each parameter replaced by what
 /// `values` has for its name in `input` or, where it has none, for its number.
 pub fn script(statement: &str, values: &[(&str, &str)]) -> Result<String, Failure> {
-    let mut text = format!("\\set c random(1, {})\n", crate::CONVERSATIONS);
+    let drawn = format!("\\set c random(1, {})\n", crate::CONVERSATIONS);
+    Ok(format!("{drawn}{};\n", filled(statement, values)?))
+}
+
+/// A statement with values in the place of its parameters.
+pub fn filled(statement: &str, values: &[(&str, &str)]) -> Result<String, Failure> {
+    let mut text = String::new();
     let mut rest = statement;
     while let Some((head, tail)) = rest.split_once('$') {
         let end = tail.find(|c: char| !c.is_ascii_digit());
@@ -207,6 +213,5 @@ pub fn script(statement: &str, values: &[(&str, &str)]) -> Result<String, Failur
         rest = tail;
     }
     text.push_str(rest);
-    text.push_str(";\n");
     Ok(text)
 }

@@ -25,6 +25,8 @@ pub struct Service {
     pub pid: u32,
     /// Where its gRPC is.
     pub address: String,
+    /// Where its HTTP is: host and port.
+    pub http: String,
     /// From the start of the process to the first 200 of `/ready`.
     pub ready_after: Duration,
     log: PathBuf,
@@ -62,6 +64,7 @@ impl Service {
             pid: process.id().ok_or("the service has ended")?,
             process,
             address: format!("http://127.0.0.1:{grpc}"),
+            http: format!("127.0.0.1:{http}"),
             log,
         })
     }
@@ -80,6 +83,24 @@ impl Service {
             }
         }
         Err("the log has no statement".into())
+    }
+
+    /// Returns the statements of which one has each of some words, in their order: the last of each
+    /// that the log has.
+    pub fn statements(&self, words: &[&str]) -> Result<Vec<String>, Failure> {
+        let mut last = vec![None; words.len()];
+        for line in fs::read_to_string(&self.log)?.lines() {
+            let line: serde_json::Value = serde_json::from_str(line)?;
+            let (Some("sql"), Some(text)) = (line["target"].as_str(), line["message"].as_str())
+            else {
+                continue;
+            };
+            if let Some(at) = words.iter().position(|word| text.contains(word)) {
+                last[at] = Some(text.to_owned());
+            }
+        }
+        let found: Option<Vec<String>> = last.into_iter().collect();
+        found.ok_or_else(|| format!("the log lacks a statement with one of {words:?}").into())
     }
 
     /// Stops the service as a signal would.
