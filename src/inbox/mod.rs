@@ -22,6 +22,7 @@ mod conversation_search;
 mod deletion;
 mod due;
 mod inbound;
+mod known;
 mod listing;
 pub mod media;
 mod merge;
@@ -60,6 +61,7 @@ pub use inbound::{
     Effect, FileSource, Inbound, InboundFile, InboundMessage, NewIdentity, Origin, Person, Thread,
     record,
 };
+pub use known::known;
 pub use message::{Direction, Location, Message, MessageType};
 pub use message_status::MessageStatus;
 pub use receipt::Receipt;

@@ -442,7 +442,11 @@ pub(super) async fn put_in_tenant(
     channel: Channel,
     name: &str,
 ) -> Result<(), Error> {
-    if channel == Channel::Gmail {
+    let is_read = matches!(
+        channel,
+        Channel::Gmail | Channel::TwilioWhatsapp | Channel::TwilioCall
+    );
+    if is_read {
         // Whatever kept it from being read may be mended.
         diesel::insert_into(mailboxes::table)
             .values((

@@ -1,13 +1,15 @@
-//! Mailboxes that only tell that there is something new: how far they are read, and when next.
+//! Mailboxes, and logs, which are read because nobody tells all that is in them: how far they are
+//! read, and when next.
 
 use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel::sql_types::{self, BigInt, Double, Nullable};
+use diesel::sql_types::{self, BigInt, Double, Nullable, Text};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::directory::TenantDirectory;
+use crate::channel::Channel;
 use crate::error::Error;
 use crate::ids::ChannelAccountId;
 
@@ -17,6 +19,9 @@ pub struct DueMailbox {
     /// The account.
     #[diesel(sql_type = sql_types::Uuid)]
     pub account_id: ChannelAccountId,
+    /// What it is for.
+    #[diesel(sql_type = Text)]
+    pub channel: Channel,
     /// How far it is read; `None` before the first time.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub cursor: Option<i64>,
@@ -39,7 +44,7 @@ impl TenantDirectory {
     ) -> Result<Vec<DueMailbox>, Error> {
         let taken = diesel::sql_query(
             "WITH due AS MATERIALIZED (
-                SELECT m.account_id
+                SELECT m.account_id, a.channel
                 FROM directory.mailboxes m
                 JOIN directory.channel_accounts a ON a.id = m.account_id
                     AND a.disconnected_at IS NULL AND a.disabled_at IS NULL
@@ -53,7 +58,7 @@ impl TenantDirectory {
             SET lease = gen_random_uuid(), leased_until = directory.now() + make_interval(secs => $2),
                 due_at = directory.now() + make_interval(secs => $2)
             FROM due WHERE m.account_id = due.account_id
-            RETURNING m.account_id, m.cursor, m.failures, m.lease,
+            RETURNING m.account_id, due.channel, m.cursor, m.failures, m.lease,
                 extract(epoch FROM directory.now() - m.watched_at)::double precision
                     AS watched_seconds_ago",
         )

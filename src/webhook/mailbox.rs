@@ -1,5 +1,5 @@
 //! Reads mailboxes at Gmail: from where they were read to last, whenever something is told of them, and
-//! every few minutes in case nothing was.
+//! every few minutes in case nothing was. Twilio's log of an account is such a mailbox, too.
 //!
 //! Each mail is kept as a delivery before the place is moved on, and goes the way of every delivery
 //! from there. So a mail may be asked for twice, and none is passed over.
@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::check::Finding;
 use super::delivery::NewDelivery;
 use super::google::host;
+use super::twilio_log::has_log;
 use super::verified::asked_for;
 use super::webhooks::Webhooks;
 use super::worker::back_off;
@@ -40,6 +41,8 @@ const STEP: usize = 20;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a mailbox is read of which nothing is told.
 const POLL: Duration = Duration::from_mins(5);
+/// How often a log is read.
+const LOG_POLL: Duration = Duration::from_mins(15);
 /// How often Gmail is asked to tell of changes, which it does for a week, in seconds.
 const WATCH_SECONDS: f64 = 24. * 3600.;
 /// How long a mailbox waits that could not be read, at first and at most.
@@ -69,8 +72,9 @@ pub(super) struct Mailboxes {
 }
 
 /// Why a mailbox could not be read.
-enum Obstacle {
+pub(super) enum Obstacle {
     Google(Failure),
+    Twilio(StatusCode),
     Other(Error),
 }
 
@@ -146,6 +150,7 @@ impl Webhooks {
         let account = mailbox.account_id;
         let read = self.read_one(&mailbox).await;
         let (outcome, wait, state) = match &read {
+            Ok(()) if has_log(mailbox.channel) => ("read", LOG_POLL, "connected".to_owned()),
             Ok(()) => ("read", POLL, "connected".to_owned()),
             Err(obstacle) => {
                 let asked = match obstacle {
@@ -179,6 +184,9 @@ impl Webhooks {
 
     async fn read_one(&self, mailbox: &DueMailbox) -> Result<(), Obstacle> {
         let access = self.0.tenants.account_access(mailbox.account_id).await?;
+        if has_log(mailbox.channel) {
+            return self.read_log(mailbox, &access).await;
+        }
         let apps = self
             .0
             .tenants
@@ -201,7 +209,7 @@ impl Webhooks {
             // It begins now: what was before is not for us.
             None => self.profile(&reading).await?,
         };
-        self.keep_place(&reading, Some(cursor), watches).await?;
+        self.keep_place(mailbox, Some(cursor), watches).await?;
         self.follow(&reading, cursor).await
     }
 
@@ -249,7 +257,7 @@ impl Webhooks {
             }
             page = history.next_page;
             if page.is_none() {
-                return self.keep_place(reading, Some(cursor), false).await;
+                return self.keep_place(reading.mailbox, Some(cursor), false).await;
             }
         }
     }
@@ -262,7 +270,7 @@ impl Webhooks {
     ) -> Result<(), Obstacle> {
         for (number, id) in ids.enumerate() {
             if number % STEP == 0 {
-                self.keep_place(reading, None, false).await?;
+                self.keep_place(reading.mailbox, None, false).await?;
             }
             self.bring_mail(reading, id).await?;
         }
@@ -270,14 +278,15 @@ impl Webhooks {
     }
 
     /// Keeps how far a mailbox is read, and the mailbox for longer.
-    async fn keep_place(
+    pub(super) async fn keep_place(
         &self,
-        reading: &Reading<'_>,
+        mailbox: &DueMailbox,
         cursor: Option<i64>,
         is_watched: bool,
     ) -> Result<(), Obstacle> {
-        let (tenants, mailbox) = (&self.0.tenants, reading.mailbox);
-        if tenants
+        if self
+            .0
+            .tenants
             .mailbox_read(mailbox, cursor, is_watched, LEASE)
             .await?
         {
@@ -301,7 +310,7 @@ impl Webhooks {
             self.bring_all(reading, found.ids.iter()).await?;
             page = found.next_page;
             if page.is_none() {
-                return self.keep_place(reading, Some(now), false).await;
+                return self.keep_place(reading.mailbox, Some(now), false).await;
             }
         }
     }
@@ -457,7 +466,10 @@ impl Obstacle {
         match self {
             Self::Google(Failure::Disconnected(reason)) => named("disconnected", reason),
             Self::Google(Failure::Account(reason)) => named("refused", reason),
-            Self::Google(Failure::Unauthorized) => "unauthorized".to_owned(),
+            Self::Google(Failure::Unauthorized)
+            | Self::Twilio(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                "unauthorized".to_owned()
+            }
             _ => String::new(),
         }
     }
@@ -466,6 +478,7 @@ impl Obstacle {
     fn words(&self) -> String {
         match self {
             Self::Other(error) => Chain(error).to_string(),
+            Self::Twilio(status) => format!("Twilio answers {status}"),
             Self::Google(Failure::Gone) => "Gmail does not have it".to_owned(),
             Self::Google(Failure::Later { .. }) => "Gmail asks to wait".to_owned(),
             Self::Google(Failure::Refused(reason)) => named("refused", reason),

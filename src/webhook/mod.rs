@@ -13,6 +13,7 @@ mod mailbox;
 mod media;
 mod quarantine;
 mod service;
+mod twilio_log;
 mod verified;
 mod webhooks;
 mod worker;

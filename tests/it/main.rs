@@ -51,5 +51,6 @@ mod tenant_admin;
 mod tenant_life;
 mod tls;
 mod traces;
+mod twilio_log;
 mod web;
 mod webhook;

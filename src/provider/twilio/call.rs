@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
-use super::fields::{Fields, bare};
+use super::fields::{Fields, bare, recovered, sent_at};
 use crate::inbox::{
     Amendment, AmendmentKind, Direction, Inbound, InboundMessage, MessageType, Person, Thread,
 };
@@ -73,6 +73,7 @@ fn call(fields: &Fields, provider_id: String, is_inbound: bool, person: &str) ->
     if !is_inbound {
         metadata.set("source", "external");
     }
+    recovered(fields, &mut metadata);
     let mut name = fields.get("CallerName").to_owned();
     cut(&mut name, MAX_NAME_BYTES);
     let direction = if is_inbound {
@@ -96,7 +97,7 @@ fn call(fields: &Fields, provider_id: String, is_inbound: bool, person: &str) ->
             name,
         },
         reply_to: None,
-        at: None,
+        at: sent_at(fields),
         metadata: metadata.finish(),
         files: Vec::new(),
         thread: Thread::default(),

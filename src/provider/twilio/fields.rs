@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use super::log::{RECOVERED, SENT};
+use crate::provider::metadata::Metadata;
 use crate::provider::signature::header;
 use crate::provider::{form, lenient};
 
@@ -67,6 +70,20 @@ impl Fields {
         found.sort_unstable();
         found
     }
+}
+
+/// Marks what was not told of, and found in the log: the log lacks some of what is told.
+pub fn recovered(fields: &Fields, metadata: &mut Metadata) {
+    if fields.given(RECOVERED).is_some() {
+        metadata.set("recovered", true);
+    }
+}
+
+/// When it was, which the log alone says.
+pub fn sent_at(fields: &Fields) -> Option<DateTime<Utc>> {
+    fields.given(RECOVERED)?;
+    let at = DateTime::parse_from_rfc3339(fields.get(SENT)).ok()?;
+    lenient::not_ahead(at.to_utc())
 }
 
 /// A telephone number without what names the channel.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use super::fields::{Fields, bare};
+use super::fields::{Fields, bare, recovered, sent_at};
 use crate::inbox::{
     Amendment, AmendmentKind, Direction, FileSource, Inbound, InboundFile, InboundMessage,
     Location, MessageStatus, MessageType, Person, Receipt, Thread,
@@ -141,6 +141,7 @@ fn message(fields: &Fields, received_at: DateTime<Utc>) -> Content {
     ] {
         metadata.keep_text(key, fields.get(name));
     }
+    recovered(fields, &mut metadata);
     let mut name = fields.get("ProfileName").to_owned();
     cut(&mut name, MAX_NAME_BYTES);
     Content::Inbound(Inbound::Message(Box::new(InboundMessage {
@@ -151,7 +152,7 @@ fn message(fields: &Fields, received_at: DateTime<Utc>) -> Content {
         location,
         person: Person { identifiers, name },
         reply_to,
-        at: None,
+        at: sent_at(fields),
         metadata: metadata.finish(),
         files,
         thread: Thread::default(),

@@ -2,6 +2,7 @@
 
 mod call;
 mod fields;
+pub mod log;
 mod message;
 mod twiml;
 

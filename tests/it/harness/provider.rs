@@ -250,6 +250,11 @@ impl Provider {
         shown.unwrap().into_inner().channel_account.unwrap()
     }
 
+    /// Twilio's id of the account.
+    pub fn account_sid(&self) -> &str {
+        &self.renamed.1
+    }
+
     /// The recorded webhooks for such an account, in order.
     pub fn samples(&self) -> Vec<String> {
         let folder = format!(
