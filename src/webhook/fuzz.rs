@@ -10,6 +10,7 @@ use super::verified::kept;
 use super::worker::read;
 use crate::channel::Channel;
 use crate::ids::{AppId, DeliveryId};
+use crate::provider::gmail::MAIL;
 use crate::tenant::Provider;
 
 /// How many damaged bodies are read, over all readers, unless `FUZZ_INPUTS` says otherwise.
@@ -27,6 +28,8 @@ fn reader(folder: &str, file: &str) -> Option<(Channel, Provider, &'static str)>
         "instagram" => (Channel::Instagram, Provider::Meta, json),
         "twilio_whatsapp" => (Channel::TwilioWhatsapp, Provider::Twilio, form),
         "twilio_call" => (Channel::TwilioCall, Provider::Twilio, form),
+        "gmail" if file.contains("push") => (Channel::Gmail, Provider::Google, json),
+        "gmail" if file.contains("message_raw") => (Channel::Gmail, Provider::Google, MAIL),
         "zendesk" if file.contains("sunshine") => (Channel::Zendesk, Provider::Sunshine, json),
         "zendesk" => (Channel::Zendesk, Provider::Zendesk, json),
         "personal_whatsapp" if file.contains("waha") => {
