@@ -341,6 +341,10 @@ pub struct WidgetConfig {
     #[arg(long = "widget-uploads", env = "COMM_WIDGET_UPLOADS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "NUMBER")]
     pub uploads: u32,
 
+    /// How many files may come from an address in an hour
+    #[arg(long = "widget-address-uploads", env = "COMM_WIDGET_ADDRESS_UPLOADS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "NUMBER")]
+    pub address_uploads: u32,
+
     /// How often a visitor may read in a minute: messages, files, and that they were seen
     #[arg(long = "widget-reads", env = "COMM_WIDGET_READS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "NUMBER")]
     pub reads: u32,

@@ -183,6 +183,17 @@ pub fn read(
     }
 }
 
+/// Whether who is let in has to have the very account. Elsewhere a token of another one, or of
+/// anybody, would do as well.
+pub fn proves(settings: &ChannelSettings) -> bool {
+    matches!(
+        settings,
+        ChannelSettings::Whatsapp(_)
+            | ChannelSettings::TwilioWhatsapp(_)
+            | ChannelSettings::TwilioCall(_)
+    )
+}
+
 fn refused(settings: &ChannelSettings, status: StatusCode, answer: &Value) -> Finding {
     let is_meta = matches!(
         settings,

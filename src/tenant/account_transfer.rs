@@ -13,7 +13,7 @@ use super::tenant::{State, Tenant};
 use crate::channel::Channel;
 use crate::error::{Conflict, Error};
 use crate::ids::{AppId, ChannelAccountId, TenantId};
-use crate::schema::directory::{channel_accounts, provider_apps, tenants};
+use crate::schema::directory::{channel_accounts, mailboxes, provider_apps, quarantine, tenants};
 
 /// Moves an account in the open transaction, whose search path is the schema of the tenant that gets
 /// it. One that is there already stays there.
@@ -76,6 +76,19 @@ pub async fn transfer(
             channel_accounts::updated_at.eq(sql("directory.now()")),
             channel_accounts::disconnected_at.eq(None::<DateTime<Utc>>),
         ))
+        .execute(conn)
+        .await?;
+    // What came so far is for who had it: neither read again from where it was read to, nor replayed.
+    diesel::delete(mailboxes::table.find(id))
+        .execute(conn)
+        .await?;
+    diesel::update(quarantine::table)
+        .filter(quarantine::channel.eq(channel))
+        .filter(quarantine::route_key.eq(&route_key))
+        .filter(quarantine::reason.eq("unknown_account"))
+        .filter(quarantine::replayed_at.is_null())
+        .filter(quarantine::tenant_id.is_null())
+        .set(quarantine::tenant_id.eq(source.id))
         .execute(conn)
         .await?;
     channel_account::put_in_tenant(conn, id, channel, &name).await

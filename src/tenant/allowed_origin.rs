@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use http::Uri;
 use serde::{Deserialize, Serialize};
 
+/// The longest name of a host, in bytes.
+const MOST_HOST: usize = 253;
 /// Stands for calls that name no origin, as those of native apps.
 const APP: &str = "app";
 /// What stands in front of a host for all its subdomains.
@@ -60,6 +62,9 @@ impl AllowedOrigin {
 
 /// The host of an origin that is written as browsers write it.
 fn host_of(origin: &str) -> Option<String> {
+    if origin.len() > "https://".len() + MOST_HOST + ":65535".len() {
+        return None;
+    }
     let uri: Uri = origin.parse().ok()?;
     let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
     let host = authority.host();

@@ -257,6 +257,8 @@ pub async fn note_proved(conn: &mut PooledConn, ids: &[ChannelAccountId]) -> Res
     diesel::update(channel_accounts::table)
         .filter(channel_accounts::id.eq_any(ids))
         .filter(channel_accounts::proved_at.is_null())
+        // Somebody else may have connected it since.
+        .filter(channel_accounts::disconnected_at.is_null())
         .set(channel_accounts::proved_at.eq(sql::<Nullable<Timestamptz>>("directory.now()")))
         .execute(conn)
         .await?;

@@ -108,7 +108,7 @@ impl Webhooks {
             let now = DateTime::from_timestamp(seconds, 0).unwrap_or_default();
             self.0.tenants.note_state(account.id, &state, now).await?;
         }
-        if matches!(finding, Finding::Passed(_)) {
+        if matches!(finding, Finding::Passed(_)) && inquiry::proves(&access.settings) {
             self.0.tenants.note_proved(&[account.id]).await?;
         }
         Ok(finding)

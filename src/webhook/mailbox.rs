@@ -7,11 +7,11 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use http::StatusCode;
 use quick_cache::sync::Cache;
 use serde_json::json;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use url::form_urlencoded;
 use uuid::Uuid;
 
@@ -25,14 +25,15 @@ use super::worker::back_off;
 use crate::channel::Channel;
 use crate::clock;
 use crate::error::{Chain, Error};
-use crate::guarded_client::{Credentials, Question};
+use crate::guarded_client::{Credentials, FetchError, Question};
 use crate::ids::ChannelAccountId;
 use crate::provider::gmail::{Failure, MAIL, MAX_ANSWER_BYTES, Reason, history, message, token};
 use crate::tenant::{AccountAccess, App, ChannelSettings, DueMailbox};
 
 /// How many mailboxes are read at once.
 const TOGETHER: usize = 4;
-const TAKEN: i64 = 4;
+/// How many are taken at a time.
+const TAKEN: i64 = 1;
 /// How long whoever reads a mailbox has it, from the last sign of life on.
 const LEASE: Duration = Duration::from_mins(5);
 /// After how many mails there is one.
@@ -75,6 +76,7 @@ pub(super) struct Mailboxes {
 pub(super) enum Obstacle {
     Google(Failure),
     Twilio(StatusCode),
+    TooLarge,
     Other(Error),
 }
 
@@ -127,7 +129,13 @@ impl Webhooks {
 
     /// Reads mailboxes that are due, until the service ends.
     pub async fn read_mailboxes(&self) {
+        let mut reading = JoinSet::new();
         loop {
+            // One that takes long holds up no other.
+            while reading.len() >= TOGETHER {
+                reading.join_next().await;
+            }
+            while reading.try_join_next().is_some() {}
             let due = match self.0.tenants.take_mailboxes(TAKEN, LEASE).await {
                 Ok(due) => due,
                 Err(error) => {
@@ -139,10 +147,10 @@ impl Webhooks {
                 let changed = self.0.mailboxes.changed.notified();
                 let _ = tokio::time::timeout(LOOK_EVERY, changed).await;
             }
-            let reading = futures_util::stream::iter(due);
-            reading
-                .for_each_concurrent(TOGETHER, |mailbox| self.read_due(mailbox))
-                .await;
+            for mailbox in due {
+                let webhooks = self.clone();
+                reading.spawn(async move { webhooks.read_due(mailbox).await });
+            }
         }
     }
 
@@ -323,6 +331,13 @@ impl Webhooks {
         let body = match answer.await {
             // Deleted meanwhile.
             Err(Obstacle::Google(Failure::Gone)) => return Ok(()),
+            // It would be so for ever, and no other mail would come: it stays at Gmail.
+            Err(obstacle @ (Obstacle::Google(Failure::Refused(_)) | Obstacle::TooLarge)) => {
+                metrics::counter!("mails_left_total").increment(1);
+                let account = reading.mailbox.account_id;
+                tracing::error!(channel_account.id = %account, mail.id = id, error = obstacle.words(), "a mail cannot be read, and stays where it is");
+                return Ok(());
+            }
             answer => answer?,
         };
         let new = NewDelivery {
@@ -361,7 +376,10 @@ impl Webhooks {
                 .0
                 .client
                 .call(&url, &hosts, Some(&token), question, most);
-            let reply = asked.await.map_err(|error| Chain(&error).to_string())?;
+            let reply = match asked.await {
+                Err(FetchError::TooLarge { .. }) => return Err(Obstacle::TooLarge),
+                reply => reply.map_err(|error| Chain(&error).to_string())?,
+            };
             if reply.status == StatusCode::OK {
                 return Ok(reply.body);
             }
@@ -478,6 +496,7 @@ impl Obstacle {
     fn words(&self) -> String {
         match self {
             Self::Other(error) => Chain(error).to_string(),
+            Self::TooLarge => "it is larger than any mail may be".to_owned(),
             Self::Twilio(status) => format!("Twilio answers {status}"),
             Self::Google(Failure::Gone) => "Gmail does not have it".to_owned(),
             Self::Google(Failure::Later { .. }) => "Gmail asks to wait".to_owned(),

@@ -1,14 +1,14 @@
 //! Items that could not be applied: each alone, seen by operators, replayed.
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::sql;
+use diesel::dsl::{exists, select, sql};
 use diesel::prelude::*;
-use diesel::sql_types::{self, Nullable, Timestamptz};
+use diesel::sql_types::{self, Bool, Nullable, Timestamptz};
 use diesel_async::RunQueryDsl;
 
 use crate::channel::Channel;
 use crate::error::Error;
-use crate::ids::{DeliveryId, TenantId};
+use crate::ids::{AppId, DeliveryId, TenantId};
 use crate::page::PageSize;
 use crate::schema::directory::{channel_accounts, deliveries, quarantine, tenants};
 use crate::stored_enum::stored_enum;
@@ -139,6 +139,28 @@ pub async fn count(
         .await?;
     let found = i64::try_from(known.len() + unknown.len()).unwrap_or(i64::MAX);
     Ok(found.min(MOST_COUNTED))
+}
+
+/// Tells whether something waits for an account that an app signs for: in quarantine, or for long in
+/// the queue.
+pub async fn waits(
+    conn: &mut DirectoryConn,
+    app: AppId,
+    (channel, route_key): (Channel, &str),
+) -> Result<bool, Error> {
+    let replayable = quarantine::table
+        .filter(quarantine::reason.eq(Reason::UnknownAccount))
+        .filter(quarantine::replayed_at.is_null())
+        .filter(quarantine::channel.eq(channel))
+        .filter(quarantine::route_key.eq(route_key));
+    let queued = deliveries::table
+        .filter(deliveries::app_id.eq(app))
+        .filter(deliveries::due_at.is_not_null())
+        .filter(sql::<Bool>(
+            "received_at < directory.now() - interval '10 minutes'",
+        ));
+    let waits = select(exists(replayable).or(exists(queued)));
+    Ok(waits.get_result(conn).await?)
 }
 
 /// Takes note that an item was replayed.

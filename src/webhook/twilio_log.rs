@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::delivery::NewDelivery;
 use super::google::host;
 use super::mailbox::Obstacle;
+use super::quarantine;
 use super::verified::asked_for;
 use super::webhooks::Webhooks;
 use crate::channel::Channel;
@@ -25,6 +26,8 @@ use crate::tenant::{AccountAccess, App, ChannelSettings, DueMailbox, Route};
 
 /// How far back before the place the log is read again: entries can be late.
 const OVERLAP: TimeDelta = TimeDelta::hours(1);
+/// How long the webhook of an entry has to come: what it says is more, and must not come second.
+const SETTLED: TimeDelta = TimeDelta::minutes(10);
 /// How long something may have been told of before it was sent, by clocks that differ.
 const SLACK: TimeDelta = TimeDelta::hours(1);
 /// How many entries are put in order before they are taken in.
@@ -43,6 +46,7 @@ struct Reading<'a> {
     log: Log,
     account_sid: &'a str,
     since: DateTime<Utc>,
+    until: DateTime<Utc>,
 }
 
 impl Webhooks {
@@ -74,6 +78,14 @@ impl Webhooks {
         let (Some(app), Some(route)) = (app, route) else {
             return Ok(());
         };
+        let mut conn = tenants.directory_conn().await?;
+        let place = (mailbox.channel, key.as_str());
+        if quarantine::waits(&mut conn, app.id, place).await? {
+            // What came says more than the log, and comes first.
+            return Ok(());
+        }
+        drop(conn);
+        let until = DateTime::from_timestamp(now, 0).unwrap_or_default() - SETTLED;
         let reading = Reading {
             mailbox,
             access,
@@ -82,6 +94,7 @@ impl Webhooks {
             log,
             account_sid,
             since: since - OVERLAP,
+            until,
         };
         let mut next = Some(log.path(account_sid, number, reading.since));
         let mut missed = Vec::new();
@@ -109,7 +122,8 @@ impl Webhooks {
         entries: Vec<Entry>,
     ) -> Result<Vec<Entry>, Obstacle> {
         let over = |entry: &Entry| reading.log == Log::Messages || ENDS.contains(&&*entry.status);
-        let in_time = |entry: &Entry| entry.at.is_none_or(|at| at >= reading.since);
+        let span = reading.since..=reading.until;
+        let in_time = |entry: &Entry| entry.at.is_some_and(|at| span.contains(&at));
         let entries = entries.into_iter();
         let mut entries: Vec<Entry> = entries
             .filter(|entry| over(entry) && in_time(entry))
@@ -138,8 +152,12 @@ impl Webhooks {
         let channel = reading.mailbox.channel;
         for (number, mut entry) in missed.into_iter().rev().enumerate() {
             if let Some(path) = entry.media.take() {
-                let files = self.ask_twilio(reading, &path).await?;
-                entry.add_files(self.twilio(), &files);
+                match self.ask_twilio(reading, &path).await {
+                    Ok(files) => entry.add_files(self.twilio(), &files),
+                    // Better without its files than not at all.
+                    Err(Obstacle::Twilio(status)) if is_of_entry(status) => {}
+                    Err(obstacle) => return Err(obstacle),
+                }
             }
             metrics::counter!("webhooks_recovered_total", "channel" => channel.as_str())
                 .increment(1);
@@ -178,6 +196,11 @@ impl Webhooks {
     fn twilio(&self) -> &str {
         &self.0.fetchers.interfaces.twilio
     }
+}
+
+/// Whether a refusal is of what was asked for alone, and will stay.
+fn is_of_entry(status: StatusCode) -> bool {
+    status.is_client_error() && !matches!(status.as_u16(), 401 | 403 | 408 | 429)
 }
 
 /// Whether the log of a channel is read.

@@ -396,9 +396,10 @@ impl Webhooks {
     }
 }
 
-/// What a delivery takes of the room, in KiB.
+/// What a delivery takes of the room, in KiB: all of it, where it has more.
 pub(super) fn room(body: &[u8]) -> u32 {
-    u32::try_from(body.len() / 1024 + 1).unwrap_or(u32::MAX)
+    let wanted = (body.len() / 1024 + 1).min(ROOM);
+    u32::try_from(wanted).unwrap_or(u32::MAX)
 }
 
 /// The items of a delivery, or why they cannot be read.
@@ -532,4 +533,15 @@ fn count(channel: Channel, outcome: &'static str) {
     let channel = channel.as_str();
     metrics::counter!("webhook_items_total", "channel" => channel, "outcome" => outcome)
         .increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_waits_for_no_more_room_than_there_is() {
+        assert_eq!(room(b""), 1);
+        assert_eq!(room(&vec![0; ROOM * 1024 * 2]) as usize, ROOM);
+    }
 }

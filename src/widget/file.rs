@@ -5,6 +5,8 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::{Stream, StreamExt as _};
 use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::Receiver;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::error::{Error, InvalidRequest};
@@ -57,9 +59,15 @@ pub fn content(
 /// it says that it is.
 pub fn answer(
     attachment: &Attachment,
-    pieces: tokio::sync::mpsc::Receiver<Result<Vec<u8>, Error>>,
+    pieces: Receiver<Result<Vec<u8>, Error>>,
+    place: OwnedSemaphorePermit,
 ) -> Response {
-    let body = Body::from_stream(ReceiverStream::new(pieces));
+    let pieces = ReceiverStream::new(pieces).map(move |piece| {
+        // It is taken until the last one is gone.
+        let _ = &place;
+        piece
+    });
+    let body = Body::from_stream(pieces);
     let mut response = body.into_response();
     let headers = response.headers_mut();
     let essence = attachment

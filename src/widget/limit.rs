@@ -13,6 +13,8 @@ use crate::config::WidgetConfig;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+/// How many pages without a widget an address may name in a minute.
+const STRANGERS: u32 = 60;
 /// How many callers are remembered.
 const CALLERS: usize = 16_384;
 
@@ -43,6 +45,16 @@ impl Limit {
         self.take_at(caller, self.began.elapsed())
     }
 
+    /// Whether a caller has nothing left.
+    pub fn is_used_up(&self, caller: u128) -> bool {
+        let Some(used) = self.used.get(&caller) else {
+            return false;
+        };
+        let used = *used.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.began.elapsed();
+        used.max(now) + self.period / self.number.max(1) > now + self.period
+    }
+
     fn take_at(&self, caller: u128, now: Duration) -> Result<(), Duration> {
         let none = || Ok::<_, std::convert::Infallible>(Arc::default());
         let Ok(used) = self.used.get_or_insert_with(&caller, none);
@@ -69,8 +81,12 @@ pub struct Limits {
     pub address_messages: Limit,
     /// Of a visitor who uploads files.
     pub uploads: Limit,
+    /// Of an address that files come from.
+    pub address_uploads: Limit,
     /// Of a visitor who reads.
     pub reads: Limit,
+    /// Of an address that names pages which have no widget.
+    pub strangers: Limit,
 }
 
 impl Limits {
@@ -82,7 +98,9 @@ impl Limits {
             messages: Limit::new(config.messages, MINUTE),
             address_messages: Limit::new(config.address_messages, MINUTE),
             uploads: Limit::new(config.uploads, HOUR),
+            address_uploads: Limit::new(config.address_uploads, HOUR),
             reads: Limit::new(config.reads, MINUTE),
+            strangers: Limit::new(STRANGERS, MINUTE),
         }
     }
 }
@@ -108,6 +126,18 @@ mod tests {
             assert_eq!(limit.take_at(1, second(200)), Ok(()));
         }
         assert!(limit.take_at(1, second(200)).is_err());
+    }
+
+    #[test]
+    fn who_has_nothing_left_is_known() {
+        let limit = Limit::new(2, MINUTE);
+        assert!(!limit.is_used_up(1));
+        limit.take(1).unwrap();
+        assert!(!limit.is_used_up(1));
+        limit.take(1).unwrap();
+        assert!(limit.is_used_up(1));
+        assert!(limit.take(1).is_err());
+        assert!(!limit.is_used_up(2));
     }
 
     #[test]

@@ -10,11 +10,12 @@ use axum::http::header::{
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONTENT_TYPE, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, options, post};
 use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Instrument as _;
 use url::form_urlencoded;
 use uuid::Uuid;
@@ -69,9 +70,10 @@ pub fn routes(widgets: Widgets) -> Router {
 
 /// Adds the answer to a browser that asks first.
 fn called_by(methods: MethodRouter<Widgets>, names: &'static str) -> MethodRouter<Widgets> {
-    let preflight = async move |State(widgets): State<Widgets>, headers: HeaderMap| {
-        let origin = origin(&headers)?.ok_or(Refusal::Origin)?;
-        if !widgets.is_known(origin).await? {
+    let preflight = async move |State(widgets): State<Widgets>, request: Request| {
+        let origin = origin(request.headers())?.ok_or(Refusal::Origin)?;
+        let caller = address(&widgets, &request);
+        if !widgets.is_known(origin, caller).await? {
             return Err(Refusal::Origin);
         }
         let headers = [
@@ -97,6 +99,7 @@ async fn around(State(widgets): State<Widgets>, mut request: Request, next: Next
     let span = tracing::error_span!("widget", correlation_id = %id);
     request.extensions_mut().insert(CallId(id.clone()));
     let call = name(request.uri());
+    let caller = address(&widgets, &request);
     let page = origin(request.headers()).ok().flatten();
     let page = page.and_then(|page| HeaderValue::from_str(page).ok());
     let mut response = next.run(request).instrument(span).await;
@@ -114,7 +117,7 @@ async fn around(State(widgets): State<Widgets>, mut request: Request, next: Next
     // wait, or that their session is over.
     if let Some(page) = page.filter(|_| !is_unheard)
         && let Ok(origin) = page.to_str()
-        && matches!(widgets.is_known(origin).await, Ok(true))
+        && matches!(widgets.is_known(origin, caller).await, Ok(true))
     {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, page);
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
@@ -182,6 +185,7 @@ async fn open_session(
     let refreshed = bearer(&parts.headers)
         .and_then(|token| inner.sessions.open(token))
         .filter(|session| session.lasts() && session.account == account)
+        .filter(|session| session.tenant_id == widget.route.tenant_id)
         .filter(|session| session.origin.as_deref() == origin);
     let mut session = match refreshed {
         Some(session) => session,
@@ -435,18 +439,27 @@ async fn read(State(widgets): State<Widgets>, request: Request) -> Result<Respon
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
+/// One of the places that visitors' files have.
+fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
+    let place = places.clone().try_acquire_owned();
+    place.map_err(|_| Refusal::Unavailable)
+}
+
 /// Whom a file of a visitor's belongs to until its message is there.
 fn uploader(session: &Session) -> Actor {
     Actor::Service(format!("visitor {}", session.trace_of(b"uploads")))
 }
 
 async fn store(State(widgets): State<Widgets>, request: Request) -> Result<Response, Refusal> {
+    let caller = address(&widgets, &request);
     let id = call_id(&request);
     let (parts, body) = request.into_parts();
     let visit = widgets.enter(&parts.headers).await?;
     let session = &visit.session;
     within(widgets.0.limits.uploads.take(session.key()))?;
+    within(widgets.0.limits.address_uploads.take(caller))?;
     visit.check_may_write()?;
+    let _place = place(&widgets.0.uploads)?;
     let most = widgets.0.most_bytes;
     // Said beforehand, it need not be sent to be refused.
     if said_length(&parts.headers).is_some_and(|length| length > most) {
@@ -495,6 +508,7 @@ async fn load(
         offset: 0,
         length: None,
     };
+    let place = place(&widgets.0.downloads)?;
     let (attachment, pieces) = open_attachment(&scope, &reading).await?;
-    Ok(file::answer(&attachment, pieces))
+    Ok(file::answer(&attachment, pieces, place))
 }

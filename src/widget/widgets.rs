@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, ORIGIN};
 use quick_cache::sync::Cache;
+use tokio::sync::Semaphore;
 
 use super::limit::Limits;
 use super::refusal::Refusal;
@@ -18,6 +19,10 @@ use crate::tenant::{TenantDirectory, TenantScope, Widget};
 
 /// How many widgets, or tokens of none, are kept in mind, and how many origins.
 const KEPT: usize = 1024;
+/// How many files may come from visitors at once, and go to them: far fewer than all files of all
+/// tenants may, so that visitors leave places to agents.
+const UPLOADS: usize = 8;
+const DOWNLOADS: usize = 64;
 /// How long a widget is believed to be as it was read.
 const FRESH: Duration = Duration::from_millis(500);
 /// How long an origin is believed to be of a page of ours, or not. A browser keeps it for longer.
@@ -34,6 +39,10 @@ pub(super) struct Inner {
     /// The most bytes of one file.
     pub(super) most_bytes: u64,
     pub(super) proxies: u8,
+    /// How many files may come from visitors at once.
+    pub(super) uploads: Arc<Semaphore>,
+    /// How many may go to them.
+    pub(super) downloads: Arc<Semaphore>,
     widgets: Cache<String, (Instant, Option<Arc<Widget>>)>,
     origins: Cache<String, (Instant, bool)>,
 }
@@ -84,6 +93,8 @@ impl Widgets {
             limits: Limits::new(config),
             most_bytes: config.upload_bytes.min(options.attachment_bytes),
             proxies: options.proxies,
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
+            downloads: Arc::new(Semaphore::new(DOWNLOADS)),
             widgets: Cache::new(KEPT),
             origins: Cache::new(KEPT),
         })))
@@ -119,15 +130,24 @@ impl Widgets {
         Ok(widget)
     }
 
-    /// Tells whether an origin is that of a page of any widget.
-    pub(super) async fn is_known(&self, origin: &str) -> Result<bool, Error> {
+    /// Tells whether an origin is that of a page of any widget. An address that has named many that
+    /// are not is told what is known already.
+    pub(super) async fn is_known(&self, origin: &str, caller: u128) -> Result<bool, Error> {
+        let strangers = &self.0.limits.strangers;
         if let Some((read_at, is_known)) = self.0.origins.get(origin)
-            && read_at.elapsed() < ORIGIN_FRESH
+            && (read_at.elapsed() < ORIGIN_FRESH || strangers.is_used_up(caller))
         {
             return Ok(is_known);
         }
+        if strangers.is_used_up(caller) {
+            return Ok(false);
+        }
         let read_at = Instant::now();
         let is_known = self.0.tenants.is_widget_origin(origin).await?;
+        if !is_known {
+            // It was asked; the next one is not.
+            let _ = strangers.take(caller);
+        }
         self.0
             .origins
             .insert(origin.to_owned(), (read_at, is_known));

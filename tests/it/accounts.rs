@@ -13,8 +13,8 @@ use serde_json::json;
 use tonic::{Code, Request, Status};
 
 use crate::harness::{
-    FileHost, Keys, Refusal, TestServer, TestTenant, Told, Whatsapp, eventually, refusal, sample,
-    sign, unsupported,
+    FileHost, Keys, Refusal, Tables, TestServer, TestTenant, Told, Whatsapp, eventually, refusal,
+    sample, sign, unsupported,
 };
 
 async fn update(
@@ -179,6 +179,16 @@ async fn an_account_stays_its_tenants_until_it_is_moved() {
         (Code::AlreadyExists, "CHANNEL_ACCOUNT_TAKEN")
     );
 
+    // What comes meanwhile waits, and is not for who gets the account.
+    let meanwhile = sample("07_sticker.json", &ours.number);
+    assert_eq!(ours.post(&server, &meanwhile).await, 200);
+    let tables = Tables::of(&ours.tenant).await;
+    let unknown = format!(
+        "SELECT count(*) FROM directory.quarantine
+        WHERE route_key = '{}' AND reason = 'unknown_account'",
+        ours.number
+    );
+    eventually("it waits", async || tables.count(&unknown).await == 1).await;
     let moved = transfer(&server, &account, &theirs.tenant).await.unwrap();
     assert!(moved.prove_time.is_some());
     assert_eq!(
@@ -214,7 +224,7 @@ async fn an_account_stays_its_tenants_until_it_is_moved() {
     assert_eq!(ours.tenant.messages(&kept[0]).await.len(), 1);
     assert_eq!(
         (items(&ours.tenant).await, items(&theirs.tenant).await),
-        (1, 0)
+        (2, 0)
     );
     let said = theirs.conversations().await.remove(0);
     assert_eq!(theirs.tenant.messages(&said).await.len(), 1);
@@ -272,25 +282,20 @@ async fn an_app_of_the_tenants_own_goes_along_or_a_copy_of_it() {
     })
     .await;
     // What the app that stayed signs has no effect on it.
-    assert_eq!(
-        post(&second.webhook_path, &one.number, "02_text.json").await,
-        200
+    let foreign = post(&second.webhook_path, &one.number, "05_audio_voice.json");
+    assert_eq!(foreign.await, 200);
+    let own = post(&second.webhook_path, &two.number, "02_text.json");
+    assert_eq!(own.await, 200);
+    let tables = Tables::of(&target).await;
+    let waiting = format!(
+        "SELECT count(*) FROM directory.deliveries
+        WHERE correlation_id IN ('{}', '{}') AND due_at IS NOT NULL",
+        one.number, two.number
     );
-    assert_eq!(
-        post(&second.webhook_path, &two.number, "02_text.json").await,
-        200
-    );
-    eventually("the other one's message is there", async || {
-        two.conversations().await.len() == 1
-    })
-    .await;
-    assert_eq!(
-        heir.tenant
-            .messages(&heir.conversations().await[0])
-            .await
-            .len(),
-        1
-    );
+    eventually("all is applied", async || tables.count(&waiting).await == 0).await;
+    assert_eq!(two.conversations().await.len(), 1);
+    let said = heir.conversations().await.remove(0);
+    assert_eq!(heir.tenant.messages(&said).await.len(), 1);
     // A tenant can sign what it likes with an app of its own: that proves nothing.
     assert_eq!(
         update(&server, same(&second)).await.unwrap().prove_time,

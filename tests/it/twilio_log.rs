@@ -1,10 +1,14 @@
 //! What Twilio told while we were away is found in its log: each message and call once, as it would
 //! have come, with its files, and with a mark.
 
-use communication_service::pb::{Message, MessageDirection, MessageType, TwilioCallSettings};
+use communication_service::pb::{
+    Message, MessageDirection, MessageType, TransferChannelAccountRequest, TwilioCallSettings,
+};
 use serde_json::json;
 
-use crate::harness::{FileHost, Provider, Tables, TestServer, Told, eventually, json_of, within};
+use crate::harness::{
+    FileHost, Provider, Tables, TestServer, Told, eventually, json_of, now, within,
+};
 
 const JSON: &str = "application/json";
 /// When the log was read to last: 2026-03-14T09:20:00Z.
@@ -177,4 +181,46 @@ async fn a_call_that_nobody_told_of_is_there_and_one_that_was_has_its_end() {
         calls.sort_by_key(ToString::to_string);
         assert_eq!(calls, ["completed", "no-answer"]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_moves_takes_no_messages_along_and_a_fresh_entry_has_to_wait() {
+    let host = FileHost::open().await;
+    let server = server_with(&host).await;
+    let account = Provider::twilio_whatsapp(&server).await;
+    let target = server.tenant().await;
+    let tables = Tables::of(&account.tenant).await;
+    let id = account.account.id.clone();
+    let behind =
+        format!("UPDATE directory.mailboxes SET cursor = {READ_TO} WHERE account_id = '{id}'");
+    tables.admin.batch_execute(&behind).await.unwrap();
+    let request = TransferChannelAccountRequest {
+        tenant: account.tenant.slug(),
+        channel_account_id: id.clone(),
+        target_tenant: target.slug(),
+    };
+    let mut admin = server.tenant_admin();
+    admin.transfer_channel_account(request).await.unwrap();
+    // It begins now.
+    let old = format!(
+        "SELECT count(*) FROM directory.mailboxes WHERE account_id = '{id}' AND cursor = {READ_TO}"
+    );
+    assert_eq!(tables.count(&old).await, 0);
+
+    // Its webhook says more, and has some minutes to come.
+    let other = Provider::twilio_whatsapp(&server).await;
+    let sid = other.account_sid();
+    let just_now = chrono::DateTime::from_timestamp(i64::try_from(now()).unwrap(), 0);
+    let just_now = just_now.unwrap().to_rfc2822();
+    tells(
+        &host,
+        &format!(
+            "/2010-04-01/Accounts/{sid}/Messages.json?To=whatsapp%3A%2B15550002001&DateSent%3E=2026-03-14T08%3A20%3A00Z&PageSize=1000"
+        ),
+        &json!({"messages": [{"sid": "SMfresh", "account_sid": sid, "direction": "inbound",
+            "from": "whatsapp:+15550109911", "to": "whatsapp:+15550002001", "body": "Now",
+            "num_media": "0", "date_sent": just_now}], "next_page_uri": null}),
+    );
+    read_log(&other).await;
+    assert!(other.conversations().await.is_empty());
 }

@@ -100,6 +100,13 @@ async fn a_page_that_is_not_allowed_hears_nothing() {
         assert_eq!(answer.status, 403, "{origin:?} {answer:?}");
         assert!(!answer.headers.contains_key("access-control-allow-origin"));
     }
+    // However long it is.
+    let long = format!("https://{}example", "a.".repeat(5_000));
+    browser.origin = Some(long);
+    assert_eq!(
+        browser.call("OPTIONS", "messages", "", b"").await.status,
+        403
+    );
     // One that is allowed, and not the session's.
     browser.origin = Some("https://a.northwind.example".to_owned());
     let answer = browser.post("messages", &text("Hello")).await;

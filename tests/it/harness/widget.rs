@@ -44,6 +44,7 @@ pub async fn patient_server() -> TestServer {
         widget.messages = 100_000;
         widget.address_messages = 100_000;
         widget.uploads = 100_000;
+        widget.address_uploads = 100_000;
         widget.reads = 100_000;
     })
     .await
