@@ -24,13 +24,15 @@ pub enum Told {
     Nothing,
 }
 
-/// A request as it came: its path, and its header fields in small letters.
+/// A request as it came: its path, its header fields in small letters, and what it says.
 #[derive(Debug, Clone)]
 pub struct Asked {
     /// The path with its query.
     pub path: String,
     /// The header.
     pub header: HashMap<String, String>,
+    /// The body.
+    pub content: String,
 }
 
 /// A host of files.
@@ -107,6 +109,7 @@ impl FileHost {
         self.asked.lock().unwrap().push(Asked {
             path: path.clone(),
             header: header.collect(),
+            content: String::from_utf8_lossy(&content).into_owned(),
         });
         let told = {
             let mut answers = self.answers.lock().unwrap();
