@@ -5,6 +5,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use chrono::{DateTime, Utc};
+
 /// Returns the time since 1970 by this machine's clock.
 #[expect(
     clippy::disallowed_methods,
@@ -14,4 +16,9 @@ pub fn since_epoch() -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
+}
+
+/// Returns the same as a date.
+pub fn now() -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + since_epoch()
 }

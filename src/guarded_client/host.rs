@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
+use http::Uri;
 use rustls::pki_types::DnsName;
 use url::Host;
 
@@ -41,6 +42,13 @@ impl HostRule {
     #[must_use]
     pub const fn below(domain: &'static str) -> Self {
         Self::Below(Cow::Borrowed(domain))
+    }
+
+    /// The host of an interface, which alone it is asked at.
+    pub fn of(url: &str) -> Option<Self> {
+        let url: Uri = url.parse().ok()?;
+        let host = url.host()?.to_ascii_lowercase();
+        Some(Self::Exact(host.into()))
     }
 
     /// Tells whether a host is one of these.

@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::lenient::{cut, text};
-use super::media::{Interfaces, bearer, gateway_key, host, with, zendesk};
+use super::media::{Interfaces, bearer, gateway_key, zendesk};
 use crate::guarded_client::{Credentials, HostRule};
 use crate::tenant::{AccountAccess, ChannelSettings, Gateway};
 
@@ -57,7 +57,7 @@ impl Inquiry {
             None => missing("access token, by which files are fetched and messages sent"),
             credentials => Ok(Self {
                 url: format!("{}/{id}?fields={fields}", interfaces.meta),
-                hosts: with(&[], host(&interfaces.meta)),
+                hosts: HostRule::of(&interfaces.meta).into_iter().collect(),
                 credentials,
             }),
         };
@@ -65,7 +65,7 @@ impl Inquiry {
             let api = &interfaces.twilio;
             Ok(Self {
                 url: format!("{api}/2010-04-01/Accounts/{account_sid}.json"),
-                hosts: with(&[], host(api)),
+                hosts: HostRule::of(api).into_iter().collect(),
                 credentials: Some(Credentials::Basic {
                     user: account_sid.to_owned(),
                     password: access.app_secret.clone(),
@@ -88,7 +88,7 @@ impl Inquiry {
                 };
                 Ok(Self {
                     url: format!("{}/{path}/{}", of.base_url, of.session),
-                    hosts: with(&[], host(&of.base_url)),
+                    hosts: HostRule::of(&of.base_url).into_iter().collect(),
                     credentials: gateway_key(of.gateway, token),
                 })
             }
@@ -98,7 +98,7 @@ impl Inquiry {
                     let host = format!("{}.zendesk.com", of.subdomain);
                     Ok(Self {
                         url: format!("https://{host}/api/v2/users/me.json"),
-                        hosts: with(&[], Some(host)),
+                        hosts: vec![HostRule::Exact(host.into())],
                         credentials,
                     })
                 }
@@ -191,6 +191,7 @@ pub fn proves(settings: &ChannelSettings) -> bool {
         ChannelSettings::Whatsapp(_)
             | ChannelSettings::TwilioWhatsapp(_)
             | ChannelSettings::TwilioCall(_)
+            | ChannelSettings::Gmail(_)
     )
 }
 

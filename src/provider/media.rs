@@ -70,13 +70,13 @@ impl Way {
                 Some(Self {
                     url: format!("{api}/{media}?phone_number_id={number}"),
                     is_lookup: true,
-                    hosts: with(&META, host(api)),
+                    hosts: with(&META, api),
                     credentials: bearer(&access.access_token),
                 })
             }
             (ChannelSettings::Messenger(_) | ChannelSettings::Instagram(_), Source::Url(url)) => {
                 // Its address is all that it needs.
-                Some(Self::plain(url, with(&META, host(&interfaces.meta)), None))
+                Some(Self::plain(url, with(&META, &interfaces.meta), None))
             }
             (ChannelSettings::TwilioWhatsapp(settings), Source::Url(url)) => {
                 Some(twilio(url, &settings.account_sid, access, interfaces))
@@ -87,7 +87,7 @@ impl Way {
             (ChannelSettings::PersonalWhatsapp(settings), Source::Url(url)) => {
                 // Only the gateway itself: whatever else it names, strangers may have chosen.
                 let key = gateway_key(settings.gateway, &access.access_token);
-                Some(Self::plain(url, with(&[], host(&settings.base_url)), key))
+                Some(Self::plain(url, with(&[], &settings.base_url), key))
             }
             (ChannelSettings::Zendesk(settings), Source::Url(url)) => {
                 let own = format!("{}.zendesk.com", settings.subdomain);
@@ -136,13 +136,12 @@ pub fn lifetime(source: &Source, settings: &ChannelSettings) -> Duration {
 }
 
 fn twilio(url: &str, account_sid: &str, access: &AccountAccess, interfaces: &Interfaces) -> Way {
-    let api = host(&interfaces.twilio);
-    let is_api = host(url) == api;
+    let is_api = host(url) == host(&interfaces.twilio);
     let credentials = is_api.then(|| Credentials::Basic {
         user: account_sid.to_owned(),
         password: access.app_secret.clone(),
     });
-    Way::plain(url, with(&TWILIO, api), credentials)
+    Way::plain(url, with(&TWILIO, &interfaces.twilio), credentials)
 }
 
 /// The key of a gateway.
@@ -170,12 +169,11 @@ pub(super) fn bearer(token: &str) -> Option<Credentials> {
     (!token.is_empty()).then(|| Credentials::Bearer(token.to_owned()))
 }
 
-pub(super) fn with(rules: &[HostRule], host: Option<String>) -> Vec<HostRule> {
-    let own = host.map(|host| HostRule::Exact(host.into()));
-    rules.iter().cloned().chain(own).collect()
+fn with(rules: &[HostRule], url: &str) -> Vec<HostRule> {
+    rules.iter().cloned().chain(HostRule::of(url)).collect()
 }
 
-pub(super) fn host(url: &str) -> Option<String> {
+fn host(url: &str) -> Option<String> {
     let url: Uri = url.parse().ok()?;
     url.host().map(str::to_ascii_lowercase)
 }

@@ -3,17 +3,17 @@
 use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::channel_account::{self, AccountSealers, AccountSecrets, open, seal};
-use super::channel_settings::Provider;
-use super::provider_app::AppSecrets;
-use super::schema_name::SchemaName;
+use super::channel_settings::{AppName, Provider};
+use super::provider_app::{self, AppSecrets};
+use super::provision::{hold, use_schema};
 use super::tenant::{State, Tenant};
 use crate::channel::Channel;
 use crate::error::{Conflict, Error};
 use crate::ids::{AppId, ChannelAccountId, TenantId};
-use crate::schema::directory::{channel_accounts, mailboxes, provider_apps, quarantine, tenants};
+use crate::schema::directory::{channel_accounts, mailboxes, provider_apps, quarantine};
 
 /// Moves an account in the open transaction, whose search path is the schema of the tenant that gets
 /// it. One that is there already stays there.
@@ -27,7 +27,11 @@ pub async fn transfer(
     id: ChannelAccountId,
 ) -> Result<(), Error> {
     type Found = (TenantId, AppId, Channel, String, String, Vec<u8>);
-    hold(conn, source).await?;
+    // From here on nobody purges it, whatever became of it.
+    let state = hold(conn, source).await?;
+    if state.is_none_or(|state| state == State::Provisioning) {
+        return Err(Error::Aborted(Conflict::Transaction));
+    }
     let found: Option<Found> = channel_accounts::table
         .find(id)
         .filter(channel_accounts::tenant_id.eq_any([source.id, target.id]))
@@ -52,18 +56,17 @@ pub async fn transfer(
         .filter(channel_accounts::channel.eq(channel))
         .filter(channel_accounts::route_key.eq(&route_key))
         .filter(channel_accounts::id.ne(id))
-        .filter(
-            channel_accounts::disconnected_at
-                .is_null()
-                .or(channel_accounts::proved_at.is_not_null()),
-        )
+        .filter(channel_account::held())
         .count()
         .get_result(conn)
         .await?;
     if others > 0 {
         return Err(channel_account::taken(channel, route_key));
     }
-    part_from(conn, source, target, id).await?;
+    // What hangs on it stays there.
+    use_schema(conn, source).await?;
+    channel_account::retire_in_tenant(conn, id).await?;
+    use_schema(conn, target).await?;
     let secrets: AccountSecrets = open(&sealers.accounts.of(source.id)?, id.0, &sealed)?;
     let sealed = seal(&sealers.accounts.of(target.id)?, id.0, &secrets)?;
     let app = move_app(conn, sealers, (source, target), id, app).await?;
@@ -92,38 +95,6 @@ pub async fn transfer(
         .execute(conn)
         .await?;
     channel_account::put_in_tenant(conn, id, channel, &name).await
-}
-
-/// Keeps a tenant from being purged, whatever became of it.
-async fn hold(conn: &mut AsyncPgConnection, source: &Tenant) -> Result<(), Error> {
-    let state: Option<State> = tenants::table
-        .find(source.id)
-        .select(tenants::state)
-        .for_share()
-        .first(conn)
-        .await
-        .optional()?;
-    if state.is_none_or(|state| state == State::Provisioning) {
-        return Err(Error::Aborted(Conflict::Transaction));
-    }
-    Ok(())
-}
-
-/// Takes an account out of use where it was. What hangs on it stays there.
-async fn part_from(
-    conn: &mut AsyncPgConnection,
-    source: &Tenant,
-    target: &Tenant,
-    id: ChannelAccountId,
-) -> Result<(), Error> {
-    let [from, to] = [source, target].map(|tenant| {
-        let schema = SchemaName::parse("schema_name", &tenant.schema_name)?;
-        Ok::<_, Error>(format!("SET LOCAL search_path = {schema}"))
-    });
-    conn.batch_execute(&from?).await?;
-    channel_account::retire_in_tenant(conn, id).await?;
-    conn.batch_execute(&to?).await?;
-    Ok(())
 }
 
 /// The app that signs for an account where it goes. One of the tenant's own goes along, so that its
@@ -158,15 +129,12 @@ async fn move_app(
     if owner != Some(source.id) {
         return Ok(app);
     }
-    let theirs: Option<AppId> = provider_apps::table
-        .filter(provider_apps::tenant_id.eq(target.id))
-        .filter(provider_apps::provider.eq(provider))
-        .filter(provider_apps::external_id.eq(&external_id))
-        .select(provider_apps::id)
-        .first(conn)
-        .await
-        .optional()?;
-    if let Some(theirs) = theirs {
+    let name = AppName {
+        provider,
+        external_id,
+        own: true,
+    };
+    if let Some((theirs, _)) = provider_app::find(conn, &name, Some(target.id)).await? {
         return Ok(theirs);
     }
     let others: i64 = channel_accounts::table
@@ -186,17 +154,7 @@ async fn move_app(
         return Ok(app);
     }
     let secrets: AppSecrets = open(&sealers.apps, app.0, &sealed)?;
-    let copy = AppId::new();
-    diesel::insert_into(provider_apps::table)
-        .values((
-            provider_apps::id.eq(copy),
-            provider_apps::provider.eq(provider),
-            provider_apps::external_id.eq(&external_id),
-            provider_apps::tenant_id.eq(target.id),
-            provider_apps::secrets.eq(seal(&sealers.apps, copy.0, &secrets)?),
-            provider_apps::previous_expires_at.eq(previous_expires_at),
-        ))
-        .execute(conn)
-        .await?;
-    Ok(copy)
+    let kept = (&secrets, previous_expires_at);
+    let copy = provider_app::make(conn, &sealers.apps, &name, Some(target.id), kept).await?;
+    copy.ok_or(Error::Aborted(Conflict::Transaction))
 }

@@ -355,18 +355,15 @@ pub async fn connect(
     let of_key = channel_accounts::table
         .filter(channel_accounts::channel.eq(channel))
         .filter(channel_accounts::route_key.eq(&route_key));
-    let held = channel_accounts::disconnected_at
-        .is_null()
-        .or(channel_accounts::proved_at.is_not_null());
     let known: Option<(ChannelAccountId, TenantId, Option<DateTime<Utc>>)> = of_key
-        .filter(held.or(channel_accounts::tenant_id.eq(tenant.id)))
+        .filter(held().or(channel_accounts::tenant_id.eq(tenant.id)))
         .select((
             channel_accounts::id,
             channel_accounts::tenant_id,
             channel_accounts::disconnected_at,
         ))
         // Whoever has it comes before what the tenant itself once had.
-        .order((held.desc(), channel_accounts::id.desc()))
+        .order((held().desc(), channel_accounts::id.desc()))
         .for_no_key_update()
         .first(conn)
         .await
@@ -430,6 +427,14 @@ pub async fn connect(
     }
     put_in_tenant(conn, id, channel, &new.name).await?;
     Ok((id, connecting))
+}
+
+/// Accounts that nobody else can connect.
+#[diesel::dsl::auto_type(no_type_alias)]
+pub(super) fn held() -> _ {
+    channel_accounts::disconnected_at
+        .is_null()
+        .or(channel_accounts::proved_at.is_not_null())
 }
 
 pub(super) fn taken(channel: Channel, key: String) -> Error {

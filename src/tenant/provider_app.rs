@@ -1,5 +1,6 @@
 //! The apps that sign webhooks: which secrets they have, and how those change.
 
+use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Nullable, Timestamptz};
@@ -182,19 +183,7 @@ pub async fn app_of(
             let field = format!("{}.own_app", new.settings.channel().as_str());
             return Err(Error::invalid(field, limit));
         }
-        let id = AppId::new();
-        let made = diesel::insert_into(provider_apps::table)
-            .values((
-                provider_apps::id.eq(id),
-                provider_apps::provider.eq(name.provider),
-                provider_apps::external_id.eq(&name.external_id),
-                provider_apps::tenant_id.eq(owner),
-                provider_apps::secrets.eq(seal(sealer, id.0, given)?),
-            ))
-            .on_conflict_do_nothing()
-            .execute(conn)
-            .await?;
-        if made == 1 {
+        if let Some(id) = make(conn, sealer, &name, owner, (given, None)).await? {
             return Ok(id);
         }
         known = find(conn, &name, owner).await?;
@@ -301,7 +290,33 @@ async fn keep(
     Ok(())
 }
 
-async fn find(
+/// Makes an app with secrets, of which the one before is valid until a time; `None` where there is
+/// one of that name already.
+pub(super) async fn make(
+    conn: &mut AsyncPgConnection,
+    sealer: &Sealer,
+    name: &AppName,
+    owner: Option<TenantId>,
+    (secrets, previous_expires_at): (&AppSecrets, Option<DateTime<Utc>>),
+) -> Result<Option<AppId>, Error> {
+    let id = AppId::new();
+    let made = diesel::insert_into(provider_apps::table)
+        .values((
+            provider_apps::id.eq(id),
+            provider_apps::provider.eq(name.provider),
+            provider_apps::external_id.eq(&name.external_id),
+            provider_apps::tenant_id.eq(owner),
+            provider_apps::secrets.eq(seal(sealer, id.0, secrets)?),
+            provider_apps::previous_expires_at.eq(previous_expires_at),
+        ))
+        .on_conflict_do_nothing()
+        .execute(conn)
+        .await?;
+    Ok((made == 1).then_some(id))
+}
+
+/// Finds the app of a name, of a tenant's own or of the deployment, and locks it.
+pub(super) async fn find(
     conn: &mut AsyncPgConnection,
     name: &AppName,
     owner: Option<TenantId>,

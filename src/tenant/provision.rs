@@ -185,20 +185,11 @@ impl Provisioner {
     /// # Errors
     /// The tenant is not what it was when it was read.
     pub async fn begin_in(&self, tenant: &Tenant) -> Result<AsyncPgConnection, Error> {
-        let schema = SchemaName::parse("schema_name", &tenant.schema_name)?;
         let mut conn = self.conn().await?;
         begin(&mut conn, LOCK_TIMEOUT).await?;
-        conn.batch_execute(&format!("SET LOCAL search_path = {schema}"))
-            .await?;
-        // What was known of it may be old; from here on it stays as it is.
-        let state: Option<State> = tenants::table
-            .find(tenant.id)
-            .select(tenants::state)
-            .for_share()
-            .first(&mut conn)
-            .await
-            .optional()?;
-        match state {
+        use_schema(&mut conn, tenant).await?;
+        // What was known of it may be old.
+        match hold(&mut conn, tenant).await? {
             Some(State::Active) => Ok(conn),
             _ => Err(Error::Aborted(Conflict::Transaction)),
         }
@@ -350,6 +341,27 @@ impl Provisioner {
             .await?;
         Ok(tenant)
     }
+}
+
+/// Makes the schema of a tenant that of the open transaction.
+pub(super) async fn use_schema(conn: &mut AsyncPgConnection, tenant: &Tenant) -> Result<(), Error> {
+    let schema = SchemaName::parse("schema_name", &tenant.schema_name)?;
+    conn.batch_execute(&format!("SET LOCAL search_path = {schema}"))
+        .await?;
+    Ok(())
+}
+
+/// Lets a tenant stay where it stands until the open transaction ends; tells where that is, if there
+/// is such a tenant.
+pub(super) async fn hold(
+    conn: &mut AsyncPgConnection,
+    tenant: &Tenant,
+) -> Result<Option<State>, Error> {
+    let state = tenants::table
+        .find(tenant.id)
+        .select(tenants::state)
+        .for_share();
+    Ok(state.first(conn).await.optional()?)
 }
 
 /// Begins a transaction that gives up where it has to wait for longer than `lock_timeout`. What it

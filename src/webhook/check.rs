@@ -1,7 +1,5 @@
 //! Finds out whether a channel account works, as far as that can be told from here.
 
-use chrono::DateTime;
-
 use super::quarantine;
 use super::webhooks::Webhooks;
 use crate::channel::Channel;
@@ -46,9 +44,13 @@ impl Webhooks {
             aspect: Aspect::State,
             finding: state(account),
         }];
+        let finding = self.check_credentials(account, &access).await?;
+        if matches!(finding, Finding::Passed(_)) && inquiry::proves(&access.settings) {
+            self.0.tenants.note_proved(&[account.id]).await?;
+        }
         checks.push(Check {
             aspect: Aspect::Credentials,
-            finding: self.check_credentials(account, &access).await?,
+            finding,
         });
         if let Some(finding) = self.check_address(account.channel) {
             checks.push(Check {
@@ -78,11 +80,7 @@ impl Webhooks {
         access: &AccountAccess,
     ) -> Result<Finding, Error> {
         if matches!(access.settings, ChannelSettings::Gmail(_)) {
-            let finding = self.check_mailbox(access).await;
-            if matches!(finding, Finding::Passed(_)) {
-                self.0.tenants.note_proved(&[account.id]).await?;
-            }
-            return Ok(finding);
+            return Ok(self.check_mailbox(access).await);
         }
         let inquiry = match Inquiry::of(access, &self.0.fetchers.interfaces) {
             Ok(inquiry) => inquiry,
@@ -104,12 +102,8 @@ impl Webhooks {
         };
         let (finding, state) = inquiry::read(&access.settings, reply.status, &reply.body);
         if let Some(state) = state {
-            let seconds = i64::try_from(clock::since_epoch().as_secs()).unwrap_or_default();
-            let now = DateTime::from_timestamp(seconds, 0).unwrap_or_default();
-            self.0.tenants.note_state(account.id, &state, now).await?;
-        }
-        if matches!(finding, Finding::Passed(_)) && inquiry::proves(&access.settings) {
-            self.0.tenants.note_proved(&[account.id]).await?;
+            let tenants = &self.0.tenants;
+            tenants.note_state(account.id, &state, clock::now()).await?;
         }
         Ok(finding)
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Uri};
+use http::HeaderMap;
 
 use crate::error::{Chain, Error};
 use crate::guarded_client::{GuardedClient, HostRule, Question};
@@ -72,7 +72,7 @@ impl Google {
     }
 
     async fn ask(&self) -> Result<Keys, Error> {
-        let hosts: Vec<HostRule> = host(&self.url).into_iter().collect();
+        let hosts: Vec<HostRule> = HostRule::of(&self.url).into_iter().collect();
         let most = u64::try_from(MAX_KEYS_BYTES).map_err(Error::internal)?;
         let question = Question::default();
         let asked = self.client.call(&self.url, &hosts, None, question, most);
@@ -86,11 +86,4 @@ impl Google {
 
 fn unavailable(why: &dyn std::fmt::Display) -> Error {
     Error::Unavailable(why.to_string().into())
-}
-
-/// The host of an interface, which alone it is asked at.
-pub fn host(url: &str) -> Option<HostRule> {
-    let url: Uri = url.parse().ok()?;
-    let host = url.host()?.to_ascii_lowercase();
-    Some(HostRule::Exact(host.into()))
 }

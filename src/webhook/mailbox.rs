@@ -17,7 +17,6 @@ use uuid::Uuid;
 
 use super::check::Finding;
 use super::delivery::NewDelivery;
-use super::google::host;
 use super::twilio_log::has_log;
 use super::verified::asked_for;
 use super::webhooks::Webhooks;
@@ -25,7 +24,7 @@ use super::worker::back_off;
 use crate::channel::Channel;
 use crate::clock;
 use crate::error::{Chain, Error};
-use crate::guarded_client::{Credentials, FetchError, Question};
+use crate::guarded_client::{Credentials, FetchError, HostRule, Question};
 use crate::ids::ChannelAccountId;
 use crate::provider::gmail::{Failure, MAIL, MAX_ANSWER_BYTES, Reason, history, message, token};
 use crate::tenant::{AccountAccess, App, ChannelSettings, DueMailbox};
@@ -178,8 +177,8 @@ impl Webhooks {
         }
         let left = async {
             if !state.is_empty() {
-                let now = chrono::DateTime::from_timestamp(seconds(), 0).unwrap_or_default();
-                self.0.tenants.note_state(account, &state, now).await?;
+                let tenants = &self.0.tenants;
+                tenants.note_state(account, &state, clock::now()).await?;
             }
             let failed = read.is_err();
             self.0.tenants.leave_mailbox(&mailbox, wait, failed).await
@@ -364,32 +363,47 @@ impl Webhooks {
         question: Question,
         most: usize,
     ) -> Result<Vec<u8>, Obstacle> {
-        let gmail = &self.0.mailboxes.gmail;
-        let url = format!("{gmail}/gmail/v1/users/me/{path}");
-        let hosts: Vec<_> = host(gmail).into_iter().collect();
-        let most = u64::try_from(most).map_err(Error::internal)?;
         let mut is_new = false;
         loop {
-            let token = Credentials::Bearer(self.token(reading, &mut is_new).await?);
-            let question = question.clone();
-            let asked = self
-                .0
-                .client
-                .call(&url, &hosts, Some(&token), question, most);
-            let reply = match asked.await {
-                Err(FetchError::TooLarge { .. }) => return Err(Obstacle::TooLarge),
-                reply => reply.map_err(|error| Chain(&error).to_string())?,
-            };
-            if reply.status == StatusCode::OK {
-                return Ok(reply.body);
-            }
-            match Failure::of(reply.status, &reply.body, seconds()) {
-                Failure::Unauthorized if !is_new => {
+            let token = self.token(reading, &mut is_new).await?;
+            match self.ask_once(token, path, question.clone(), most).await {
+                Err(Obstacle::Google(Failure::Unauthorized)) if !is_new => {
                     self.0.mailboxes.tokens.remove(&reading.mailbox.account_id);
                 }
-                failure => return Err(Obstacle::Google(failure)),
+                answer => return answer,
             }
         }
+    }
+
+    async fn ask_once(
+        &self,
+        token: String,
+        path: &str,
+        question: Question,
+        most: usize,
+    ) -> Result<Vec<u8>, Obstacle> {
+        let gmail = &self.0.mailboxes.gmail;
+        let url = format!("{gmail}/gmail/v1/users/me/{path}");
+        let hosts: Vec<_> = HostRule::of(gmail).into_iter().collect();
+        let most = u64::try_from(most).map_err(Error::internal)?;
+        let token = Credentials::Bearer(token);
+        let client = &self.0.client;
+        let reply = match client
+            .call(&url, &hosts, Some(&token), question, most)
+            .await
+        {
+            Err(FetchError::TooLarge { .. }) => return Err(Obstacle::TooLarge),
+            reply => reply.map_err(|error| Chain(&error).to_string())?,
+        };
+        if reply.status == StatusCode::OK {
+            return Ok(reply.body);
+        }
+        let now = clock::now().timestamp();
+        Err(Obstacle::Google(Failure::of(
+            reply.status,
+            &reply.body,
+            now,
+        )))
     }
 
     /// The token that lets us ask, which may be a new one.
@@ -423,7 +437,7 @@ impl Webhooks {
             .finish();
         let content = Some(("application/x-www-form-urlencoded", Bytes::from(form)));
         let url = &self.0.mailboxes.token;
-        let hosts: Vec<_> = host(url).into_iter().collect();
+        let hosts: Vec<_> = HostRule::of(url).into_iter().collect();
         let most = u64::try_from(MAX_ANSWER_BYTES).map_err(Error::internal)?;
         let asked = self
             .0
@@ -443,22 +457,9 @@ impl Webhooks {
     pub(super) async fn check_mailbox(&self, access: &AccountAccess) -> Finding {
         let profile = async {
             let token = self.new_token(access).await?.access_token;
-            let gmail = &self.0.mailboxes.gmail;
-            let url = format!("{gmail}/gmail/v1/users/me/profile");
-            let hosts: Vec<_> = host(gmail).into_iter().collect();
-            let most = u64::try_from(MAX_ANSWER_BYTES).map_err(Error::internal)?;
-            let token = Credentials::Bearer(token);
             let question = Question::default();
-            let asked = self
-                .0
-                .client
-                .call(&url, &hosts, Some(&token), question, most);
-            let reply = asked.await.map_err(|error| Chain(&error).to_string())?;
-            if reply.status != StatusCode::OK {
-                let failure = Failure::of(reply.status, &reply.body, seconds());
-                return Err(Obstacle::Google(failure));
-            }
-            Ok(history::profile(&reply.body)?)
+            let asked = self.ask_once(token, "profile", question, MAX_ANSWER_BYTES);
+            Ok::<_, Obstacle>(history::profile(&asked.await?)?)
         };
         let ChannelSettings::Gmail(settings) = &access.settings else {
             return Finding::Unknown("it is no mailbox at Gmail".to_owned());
@@ -470,9 +471,11 @@ impl Webhooks {
                 }
                 _ => Finding::Passed("Google lets the mailbox be read".to_owned()),
             },
-            Err(obstacle @ (Obstacle::Other(_) | Obstacle::Google(Failure::Later { .. }))) => {
-                Finding::Unknown(obstacle.words())
-            }
+            Err(
+                obstacle @ (Obstacle::Other(_)
+                | Obstacle::TooLarge
+                | Obstacle::Google(Failure::Later { .. })),
+            ) => Finding::Unknown(obstacle.words()),
             Err(obstacle) => Finding::Failed(obstacle.words()),
         }
     }
@@ -523,8 +526,4 @@ fn path(of: &str, asked: &[(&str, String)]) -> String {
 fn place(history_id: u64) -> Result<i64, Obstacle> {
     i64::try_from(history_id)
         .map_err(|_| "Gmail names a place beyond all numbers".to_owned().into())
-}
-
-fn seconds() -> i64 {
-    i64::try_from(clock::since_epoch().as_secs()).unwrap_or(i64::MAX)
 }

@@ -252,7 +252,7 @@ async fn take(
     }
     let body = read(webhooks, &parts.headers, body, most_bytes(channel)).await?;
     let certificate = in_time(webhooks.certificate(&apps, &body)).await?;
-    let now = i64::try_from(clock::since_epoch().as_secs()).unwrap_or(i64::MAX);
+    let now = clock::now().timestamp();
     let urls = webhooks.urls(&parts.uri);
     let keys = webhooks.0.google.keys(&apps, &urls, &parts.headers, now);
     let keys = in_time(keys).await?;

@@ -11,7 +11,6 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::delivery::NewDelivery;
-use super::google::host;
 use super::mailbox::Obstacle;
 use super::quarantine;
 use super::verified::asked_for;
@@ -19,7 +18,7 @@ use super::webhooks::Webhooks;
 use crate::channel::Channel;
 use crate::clock;
 use crate::error::{Chain, Error};
-use crate::guarded_client::{Credentials, Question};
+use crate::guarded_client::{Credentials, HostRule, Question};
 use crate::inbox::known;
 use crate::provider::twilio::log::{Entry, Log, MAX_PAGE_BYTES};
 use crate::tenant::{AccountAccess, App, ChannelSettings, DueMailbox, Route};
@@ -63,13 +62,13 @@ impl Webhooks {
             ChannelSettings::TwilioCall(of) => (Log::Calls, &of.account_sid, &of.phone_number),
             _ => return Err(Error::internal("a log of another kind").into()),
         };
-        let now = i64::try_from(clock::since_epoch().as_secs()).map_err(Error::internal)?;
+        let now = clock::now();
         let Some(since) = mailbox
             .cursor
             .and_then(|cursor| DateTime::from_timestamp(cursor, 0))
         else {
             // It begins now: what was before is not for us.
-            return self.keep_place(mailbox, Some(now), false).await;
+            return self.keep_place(mailbox, Some(now.timestamp()), false).await;
         };
         let (tenants, id) = (&self.0.tenants, mailbox.account_id);
         let app = tenants.apps(mailbox.channel, Some(id.0)).await?.pop();
@@ -85,7 +84,6 @@ impl Webhooks {
             return Ok(());
         }
         drop(conn);
-        let until = DateTime::from_timestamp(now, 0).unwrap_or_default() - SETTLED;
         let reading = Reading {
             mailbox,
             access,
@@ -94,7 +92,7 @@ impl Webhooks {
             log,
             account_sid,
             since: since - OVERLAP,
-            until,
+            until: now - SETTLED,
         };
         let mut next = Some(log.path(account_sid, number, reading.since));
         let mut missed = Vec::new();
@@ -112,7 +110,7 @@ impl Webhooks {
             next = page.next.filter(|_| !is_last);
         }
         self.recover(&reading, missed).await?;
-        self.keep_place(mailbox, Some(now), false).await
+        self.keep_place(mailbox, Some(now.timestamp()), false).await
     }
 
     /// What of a page did not come.
@@ -179,7 +177,7 @@ impl Webhooks {
     async fn ask_twilio(&self, reading: &Reading<'_>, path: &str) -> Result<Bytes, Obstacle> {
         let api = self.twilio();
         let url = format!("{api}{path}");
-        let hosts: Vec<_> = host(api).into_iter().collect();
+        let hosts: Vec<_> = HostRule::of(api).into_iter().collect();
         let credentials = Credentials::Basic {
             user: reading.account_sid.to_owned(),
             password: reading.access.app_secret.clone(),

@@ -51,16 +51,21 @@ impl Limit {
             return false;
         };
         let used = *used.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.began.elapsed();
-        used.max(now) + self.period / self.number.max(1) > now + self.period
+        let (_, wait) = self.one_more(used, self.began.elapsed());
+        !wait.is_zero()
+    }
+
+    /// When all is back after one more, and how long that one has to wait.
+    fn one_more(&self, used: Duration, now: Duration) -> (Duration, Duration) {
+        let all_back = used.max(now) + self.period / self.number.max(1);
+        (all_back, all_back.saturating_sub(now + self.period))
     }
 
     fn take_at(&self, caller: u128, now: Duration) -> Result<(), Duration> {
         let none = || Ok::<_, std::convert::Infallible>(Arc::default());
         let Ok(used) = self.used.get_or_insert_with(&caller, none);
         let mut used = used.lock().unwrap_or_else(PoisonError::into_inner);
-        let all_back = (*used).max(now) + self.period / self.number.max(1);
-        let wait = all_back.saturating_sub(now + self.period);
+        let (all_back, wait) = self.one_more(*used, now);
         if wait.is_zero() {
             *used = all_back;
             return Ok(());

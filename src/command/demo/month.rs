@@ -86,7 +86,7 @@ pub async fn tell(teller: &Teller, days: u16) -> Result<(), ClientError> {
     }
     open(teller).await?;
     let quick_reply = quick_reply(teller).await?;
-    let now = DateTime::<Utc>::UNIX_EPOCH + clock::since_epoch();
+    let now = clock::now();
     let plans = plan(now, days);
     let total = plans.len();
     let told = stream::iter(plans)
