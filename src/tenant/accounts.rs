@@ -6,18 +6,17 @@ use diesel_async::TransactionManager as _;
 use uuid::Uuid;
 
 use super::account_transfer;
-use super::channel_account::{
-    self, AccountAccess, AccountChange, ChannelAccount, NewAccount, Route,
-};
+use super::channel_account::{self, AccountAccess, AccountChange, ChannelAccount, NewAccount};
 use super::channel_settings::{Provider, Settings};
 use super::directory::TenantDirectory;
 use super::provider_app::{self, App, Rotation};
 use super::provision::Transactions;
+use super::route::{self, Routes, Sought};
 use super::schema_name::Slug;
 use super::widget::{self, Widget};
 use crate::channel::Channel;
 use crate::error::Error;
-use crate::ids::{AppId, ChannelAccountId};
+use crate::ids::ChannelAccountId;
 use crate::page::PageSize;
 
 impl TenantDirectory {
@@ -194,17 +193,6 @@ impl TenantDirectory {
         channel_account::note_proved(&mut self.directory_conn().await?, accounts).await
     }
 
-    /// Returns where the items go that name no account.
-    pub async fn route_without_key(
-        &self,
-        channel: Channel,
-        app: AppId,
-        account: Option<ChannelAccountId>,
-    ) -> Result<Option<Route>, Error> {
-        let mut conn = self.directory_conn().await?;
-        channel_account::route_without_key(&mut conn, channel, app, account).await
-    }
-
     /// Finds the connected widget of a token.
     pub async fn widget(&self, token: &str) -> Result<Option<Widget>, Error> {
         let mut conn = self.directory_conn().await?;
@@ -216,8 +204,8 @@ impl TenantDirectory {
         widget::is_origin_of_any(&mut self.directory_conn().await?, origin).await
     }
 
-    /// Returns where the items of some accounts go.
-    pub async fn routes(&self, channel: Channel, keys: &[&str]) -> Result<Vec<Route>, Error> {
-        channel_account::routes(&mut self.directory_conn().await?, channel, keys).await
+    /// Returns where items go.
+    pub async fn routes(&self, sought: &Sought) -> Result<Routes, Error> {
+        route::find(&mut self.directory_conn().await?, sought).await
     }
 }

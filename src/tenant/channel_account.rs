@@ -1,7 +1,7 @@
 //! Channel accounts: which account of a provider is whose, and the apps that sign for them.
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::{IsNull, sql};
+use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{Nullable, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::channel_settings::Settings;
 use super::conn::PooledConn;
 use super::provider_app::{AppSecrets, app_of};
-use super::tenant::{State, Tenant};
+use super::tenant::Tenant;
 use crate::channel::Channel;
 use crate::error::{Conflict, Error, Existing, Precondition};
 use crate::ids::{AppId, ChannelAccountId, TenantId};
@@ -116,61 +116,6 @@ impl std::fmt::Debug for AccountSecrets {
     }
 }
 
-/// Where the items of a connected account go.
-#[derive(Debug, Clone, Queryable)]
-pub struct Route {
-    /// The account.
-    pub account: ChannelAccountId,
-    /// The app that has to have signed.
-    pub app: AppId,
-    /// By what webhooks name the account.
-    pub key: String,
-    /// Whose it is.
-    pub tenant_id: TenantId,
-    /// The tenant's slug.
-    pub tenant: String,
-    /// Where the tenant stands.
-    pub state: State,
-    /// Since when the account is disabled.
-    pub disabled_at: Option<DateTime<Utc>>,
-    /// When its provider first proved that it is this one.
-    pub proved_at: Option<DateTime<Utc>>,
-    /// Whether the app is the deployment's: whoever has one of their own can sign what they like.
-    pub app_is_shared: bool,
-}
-
-/// Returns where the items of some accounts go.
-pub async fn routes(
-    conn: &mut PooledConn,
-    channel: Channel,
-    keys: &[&str],
-) -> Result<Vec<Route>, Error> {
-    let connected = connected()
-        .filter(channel_accounts::channel.eq(channel))
-        .filter(channel_accounts::route_key.eq_any(keys));
-    Ok(connected.load(conn).await?)
-}
-
-/// Returns where the items go that name no account: to the one that the address named, or else to
-/// the only one that the app has on the channel.
-pub async fn route_without_key(
-    conn: &mut PooledConn,
-    channel: Channel,
-    app: AppId,
-    account: Option<ChannelAccountId>,
-) -> Result<Option<Route>, Error> {
-    let mut connected = connected()
-        .filter(channel_accounts::channel.eq(channel))
-        .filter(channel_accounts::app_id.eq(app))
-        .limit(2)
-        .into_boxed();
-    if let Some(account) = account {
-        connected = connected.filter(channel_accounts::id.eq(account));
-    }
-    let mut found: Vec<Route> = connected.load(conn).await?;
-    Ok(if found.len() == 1 { found.pop() } else { None })
-}
-
 /// Returns what is particular to an account.
 pub async fn settings(conn: &mut PooledConn, id: ChannelAccountId) -> Result<Settings, Error> {
     let settings: Value = channel_accounts::table
@@ -264,39 +209,6 @@ pub async fn note_proved(conn: &mut PooledConn, ids: &[ChannelAccountId]) -> Res
         .await?;
     Ok(())
 }
-
-/// The routes of all connected accounts.
-#[diesel::dsl::auto_type(no_type_alias)]
-fn connected() -> _ {
-    let columns: RouteColumns = (
-        channel_accounts::id,
-        channel_accounts::app_id,
-        channel_accounts::route_key,
-        tenants::id,
-        tenants::slug,
-        tenants::state,
-        channel_accounts::disabled_at,
-        channel_accounts::proved_at,
-        provider_apps::tenant_id.is_null(),
-    );
-    channel_accounts::table
-        .inner_join(tenants::table)
-        .inner_join(provider_apps::table)
-        .filter(channel_accounts::disconnected_at.is_null())
-        .select(columns)
-}
-
-type RouteColumns = (
-    channel_accounts::id,
-    channel_accounts::app_id,
-    channel_accounts::route_key,
-    tenants::id,
-    tenants::slug,
-    tenants::state,
-    channel_accounts::disabled_at,
-    channel_accounts::proved_at,
-    IsNull<provider_apps::tenant_id>,
-);
 
 /// Finds an account of a tenant.
 pub async fn find(

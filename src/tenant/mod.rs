@@ -21,6 +21,7 @@ mod migration;
 mod pool;
 mod provider_app;
 mod provision;
+mod route;
 mod schema_name;
 mod scope;
 mod service;
@@ -31,7 +32,7 @@ mod wire;
 
 pub use alarm::Alarm;
 pub use backlog::Due;
-pub use channel_account::{AccountAccess, AccountSealers, ChannelAccount, Route};
+pub use channel_account::{AccountAccess, AccountSealers, ChannelAccount};
 pub use channel_settings::{Gateway, Provider, Settings as ChannelSettings, TwilioCallSettings};
 #[cfg(test)]
 pub use channel_settings::{PersonalWhatsappSettings, TwilioWhatsappSettings, WhatsappSettings};
@@ -40,6 +41,8 @@ pub use directory::{DirectoryOptions, FEWEST_CONNECTIONS, InTenant, TenantDirect
 pub use installation::{InstallationError, prepare};
 pub use mailbox::DueMailbox;
 pub use provider_app::App;
+pub(crate) use route::routed;
+pub use route::{Route, RouteRow, Routes, Sought, Unnamed};
 pub use scope::{TenantConn, TenantScope};
 pub use service::TenantAdmin;
 pub use tenant::{Isolation, State as TenantState};

@@ -6,11 +6,12 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::allowed_origin::AllowedOrigin;
-use super::channel_account::{self, NewAccount, Route};
+use super::channel_account::{self, NewAccount};
 use super::channel_settings::{Provider, Settings, WebSettings};
 use super::conn::PooledConn;
 use super::provider_app::{self, App};
-use super::tenant::{State, Tenant};
+use super::route::{self, Route, Sought};
+use super::tenant::Tenant;
 use crate::channel::Channel;
 use crate::error::Error;
 use crate::master_key::Sealer;
@@ -30,7 +31,7 @@ pub struct Widget {
 impl Widget {
     /// Whether visitors are let in: it is not disabled, and its tenant not suspended.
     pub fn is_open(&self) -> bool {
-        self.route.state == State::Active && self.route.disabled_at.is_none()
+        self.route.is_open()
     }
 
     /// Whether a call that names an origin, or none, is allowed.
@@ -52,8 +53,8 @@ pub async fn find(
     apps: &Sealer,
     token: &str,
 ) -> Result<Option<Widget>, Error> {
-    let mut routes = channel_account::routes(conn, Channel::Web, &[token]).await?;
-    let Some(route) = routes.pop() else {
+    let routes = route::find(conn, &Sought::named(Channel::Web, token)).await?;
+    let Some(route) = routes.into_named(token) else {
         return Ok(None);
     };
     let Settings::Web(settings) = channel_account::settings(conn, route.account).await? else {

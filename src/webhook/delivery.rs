@@ -7,7 +7,9 @@ use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
-use diesel::sql_types::{self, BigInt, Bytea, Double, Integer, Jsonb, Nullable, Text, Timestamptz};
+use diesel::sql_types::{
+    self, Array, BigInt, Bool, Bytea, Double, Integer, Jsonb, Nullable, Text, Timestamptz,
+};
 use diesel_async::RunQueryDsl;
 use serde_json::Value;
 use uuid::Uuid;
@@ -19,7 +21,7 @@ use crate::error::Error;
 use crate::ids::{AppId, ChannelAccountId, DeliveryId};
 use crate::master_key::{Sealer, place};
 use crate::schema::directory::{deliveries, quarantine};
-use crate::tenant::{App, DirectoryConn, Provider};
+use crate::tenant::{App, DirectoryConn, Provider, RouteRow, Routes, Sought, routed};
 
 /// How long whoever applies a delivery may be silent before somebody else takes it up.
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -52,8 +54,8 @@ pub struct Delivery {
 }
 
 statement! {
-    /// Keeps a delivery.
-    Keep<'a> -> sql_types::Uuid {
+    /// Keeps a delivery, and looks up where its items go.
+    Keep<'a> -> RouteRow {
         id: DeliveryId => sql_types::Uuid,
         app_id: AppId => sql_types::Uuid,
         provider: Provider => Text,
@@ -65,15 +67,20 @@ statement! {
         correlation_id: &'a str => Text,
         lease: Option<Uuid> => Nullable<sql_types::Uuid>,
         lease_seconds: f64 => Double,
+        keys: &'a [String] => Array<Text>,
+        unnamed_app: Option<AppId> => Nullable<sql_types::Uuid>,
+        unnamed_account: Option<ChannelAccountId> => Nullable<sql_types::Uuid>,
     }
-    "
-        INSERT INTO directory.deliveries (id, app_id, provider, account_id, route_prefix, channel,
-            headers, body, correlation_id, attempts, due_at, lease)
-        SELECT id, app_id, provider, account_id, route_prefix, channel, headers, body,
-            correlation_id, CASE WHEN lease IS NULL THEN 0 ELSE 1 END,
-            directory.now() + make_interval(secs => lease_seconds), lease
-        FROM input
-        RETURNING id"
+    concat!("
+        , kept AS (
+            INSERT INTO directory.deliveries (id, app_id, provider, account_id, route_prefix,
+                channel, headers, body, correlation_id, attempts, due_at, lease)
+            SELECT id, app_id, provider, account_id, route_prefix, channel, headers, body,
+                correlation_id, CASE WHEN lease IS NULL THEN 0 ELSE 1 END,
+                directory.now() + make_interval(secs => lease_seconds), lease
+            FROM input
+        )", routed!(), "
+        SELECT routed.* FROM routed")
 }
 
 impl Delivery {
@@ -106,10 +113,10 @@ impl NewDelivery {
         content_type(&self.headers)
     }
 
-    /// The delivery, in the hands of who has just kept it.
-    pub fn begun(self, id: DeliveryId, lease: Uuid) -> Delivery {
-        Delivery {
-            id,
+    /// The delivery, in the hands of who is about to keep it, and its headers.
+    pub fn begun(self, lease: Uuid) -> (Delivery, Value) {
+        let delivery = Delivery {
+            id: DeliveryId::new(),
             channel: self.channel,
             provider: self.app.provider,
             account: self.app.account,
@@ -120,7 +127,8 @@ impl NewDelivery {
             attempts: 1,
             lease,
             taken_at: Instant::now(),
-        }
+        };
+        (delivery, self.headers)
     }
 }
 
@@ -129,33 +137,35 @@ fn content_type(headers: &Value) -> String {
     content_type.unwrap_or_default().to_owned()
 }
 
-/// Commits a delivery; from here on it cannot be lost. With a lease, whoever kept it applies it at
-/// once; without one, it is taken up from the queue.
+/// Commits a delivery; from here on it cannot be lost. With what is looked for, whoever kept it
+/// applies it at once; without, it is taken up from the queue.
 pub async fn keep(
     conn: &mut DirectoryConn,
     sealer: &Sealer,
-    new: &NewDelivery,
-    lease: Option<Uuid>,
-) -> Result<DeliveryId, Error> {
-    let id = DeliveryId::new();
-    let sealed = sealer.seal(place(id.0, "body"), new.body.to_vec())?;
-    let lease_seconds = lease.map_or(0.0, |_| LEASE.as_secs_f64());
+    delivery: &Delivery,
+    headers: &Value,
+    sought: Option<&Sought>,
+) -> Result<Routes, Error> {
+    let sealed = sealer.seal(place(delivery.id.0, "body"), delivery.body.to_vec())?;
+    let unnamed = sought.and_then(|sought| sought.unnamed);
     let keep = Keep {
-        id,
-        app_id: new.app.id,
-        provider: new.app.provider,
-        account_id: new.app.account,
-        route_prefix: &new.app.route_prefix(),
-        channel: new.channel,
-        headers: &new.headers,
+        id: delivery.id,
+        app_id: delivery.body.app(),
+        provider: delivery.provider,
+        account_id: delivery.account,
+        route_prefix: &delivery.route_prefix,
+        channel: delivery.channel,
+        headers,
         body: &sealed,
-        correlation_id: &new.correlation_id,
-        lease,
-        lease_seconds,
+        correlation_id: &delivery.correlation_id,
+        lease: sought.map(|_| delivery.lease),
+        lease_seconds: sought.map_or(0.0, |_| LEASE.as_secs_f64()),
+        keys: sought.map_or(&[], |sought| &sought.keys),
+        unnamed_app: unnamed.map(|unnamed| unnamed.app),
+        unnamed_account: unnamed.and_then(|unnamed| unnamed.account),
         life: std::marker::PhantomData,
     };
-    let _: Uuid = keep.get_result(conn).await?;
-    Ok(id)
+    Ok(Routes::of(keep.load(conn).await?))
 }
 
 statement! {
@@ -214,7 +224,13 @@ pub async fn take_up(
         match opened(sealer, row, lease) {
             Ok(delivery) => taken.push(Ok(delivery)),
             Err(error) => {
-                end(conn, id, lease).await?;
+                let is_repetition = false;
+                let done = Done {
+                    id,
+                    lease,
+                    is_repetition,
+                };
+                end(conn, &[done]).await?;
                 taken.push(Err((id, error)));
             }
         }
@@ -272,34 +288,55 @@ pub async fn extend(conn: &mut DirectoryConn, delivery: &Delivery) -> Result<boo
 }
 
 statement! {
-    /// Ends the work on a delivery, if it is still under that lease.
-    Finish<'a> -> sql_types::Uuid {
-        id: DeliveryId => sql_types::Uuid,
-        lease: Uuid => sql_types::Uuid,
+    /// Ends the work on deliveries that are still under their leases.
+    End<'a> -> BigInt {
+        ids: &'a [DeliveryId] => Array<sql_types::Uuid>,
+        leases: &'a [Uuid] => Array<sql_types::Uuid>,
+        repetitions: &'a [bool] => Array<Bool>,
     }
     "
-        UPDATE directory.deliveries d SET due_at = NULL, lease = NULL, last_error = NULL
-        FROM input WHERE d.id = input.id AND d.lease = input.lease
-        RETURNING d.id"
+        , ended AS (
+            SELECT d.id, e.is_repetition
+            FROM input
+            CROSS JOIN unnest(input.ids, input.leases, input.repetitions)
+                AS e (id, lease, is_repetition)
+            JOIN directory.deliveries d ON d.id = e.id AND d.lease = e.lease
+            ORDER BY d.id
+            FOR UPDATE OF d
+        ), dropped AS (
+            DELETE FROM directory.deliveries d USING ended
+            WHERE d.id = ended.id AND ended.is_repetition
+        ), finished AS (
+            UPDATE directory.deliveries d SET due_at = NULL, lease = NULL, last_error = NULL
+            FROM ended WHERE d.id = ended.id AND NOT ended.is_repetition
+        )
+        SELECT count(*) FROM ended"
 }
 
-/// Ends the work on a delivery whose items have all had their effect, or are in quarantine.
-pub async fn finish(conn: &mut DirectoryConn, delivery: &Delivery) -> Result<(), Error> {
-    end(conn, delivery.id, delivery.lease).await
+/// A delivery that is done.
+#[derive(Debug, Clone, Copy)]
+pub struct Done {
+    /// Its id.
+    pub id: DeliveryId,
+    /// Under which it was applied.
+    pub lease: Uuid,
+    /// Whether it only repeats another. Then it is kept nowhere, so that whoever is erased from the
+    /// other is not in this one.
+    pub is_repetition: bool,
 }
 
-/// Drops a delivery that had nothing to tell, if it is still under that lease.
-pub async fn drop(conn: &mut DirectoryConn, delivery: &Delivery) -> Result<(), Error> {
-    diesel::delete(deliveries::table.find(delivery.id))
-        .filter(deliveries::lease.eq(delivery.lease))
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
-async fn end(conn: &mut DirectoryConn, id: DeliveryId, lease: Uuid) -> Result<(), Error> {
-    let life = std::marker::PhantomData;
-    let _: Vec<Uuid> = Finish { id, lease, life }.load(conn).await?;
+/// Ends the work on deliveries whose items have all had their effect, or are in quarantine.
+pub async fn end(conn: &mut DirectoryConn, done: &[Done]) -> Result<(), Error> {
+    let end = End {
+        ids: &done.iter().map(|done| done.id).collect::<Vec<_>>(),
+        leases: &done.iter().map(|done| done.lease).collect::<Vec<_>>(),
+        repetitions: &done
+            .iter()
+            .map(|done| done.is_repetition)
+            .collect::<Vec<_>>(),
+        life: std::marker::PhantomData,
+    };
+    let _: i64 = end.get_result(conn).await?;
     Ok(())
 }
 

@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::delivery::{self, Delivery};
+use super::item::read;
 use super::quarantine;
 use super::verified::kept;
 use super::webhooks::Webhooks;
-use super::worker::read;
 use crate::error::Error;
 use crate::ids::{DeliveryId, TenantId};
 use crate::tenant::DirectoryConn;

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::delivery::Delivery;
+use super::item::read;
 use super::verified::kept;
-use super::worker::read;
 use crate::channel::Channel;
 use crate::ids::{AppId, DeliveryId};
 use crate::provider::gmail::MAIL;

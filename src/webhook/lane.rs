@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-use super::worker::{Content, Item};
+use super::item::{Content, Item};
 use crate::inbox::Inbound;
 
 /// How many lanes there are; people share them by chance.

@@ -11,8 +11,9 @@ use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 use super::delivery;
+use super::item::{Content, Items, read};
 use super::webhooks::Webhooks;
-use super::worker::{Content, Items, back_off, read};
+use super::worker::back_off;
 use crate::error::{Chain, Error};
 use crate::guarded_client::FetchError;
 use crate::hex;

@@ -4,10 +4,12 @@
 mod amazon;
 mod check;
 mod delivery;
+mod ending;
 mod erasure;
 #[cfg(test)]
 mod fuzz;
 mod google;
+mod item;
 mod lane;
 mod mailbox;
 mod media;
@@ -20,8 +22,8 @@ mod worker;
 
 pub use check::{Aspect, Check, Finding};
 pub use erasure::{Erased, Traces};
+pub use item::{Content, Item};
 pub use quarantine::{QuarantineFilter, Quarantined, Reason};
 pub use service::routes;
 pub use verified::Verified;
 pub use webhooks::{Webhooks, WebhooksOptions};
-pub use worker::{Content, Item};

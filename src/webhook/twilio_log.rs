@@ -21,7 +21,7 @@ use crate::error::{Chain, Error};
 use crate::guarded_client::{Credentials, HostRule, Question};
 use crate::inbox::known;
 use crate::provider::twilio::log::{Entry, Log, MAX_PAGE_BYTES};
-use crate::tenant::{AccountAccess, App, ChannelSettings, DueMailbox, Route};
+use crate::tenant::{AccountAccess, App, ChannelSettings, DueMailbox, Route, Sought};
 
 /// How far back before the place the log is read again: entries can be late.
 const OVERLAP: TimeDelta = TimeDelta::hours(1);
@@ -73,8 +73,10 @@ impl Webhooks {
         let (tenants, id) = (&self.0.tenants, mailbox.account_id);
         let app = tenants.apps(mailbox.channel, Some(id.0)).await?.pop();
         let key = access.settings.route_key();
-        let route = tenants.routes(mailbox.channel, &[&key]).await?.pop();
-        let (Some(app), Some(route)) = (app, route) else {
+        let routes = tenants
+            .routes(&Sought::named(mailbox.channel, &key))
+            .await?;
+        let (Some(app), Some(route)) = (app, routes.into_named(&key)) else {
             return Ok(());
         };
         let mut conn = tenants.directory_conn().await?;

@@ -11,12 +11,14 @@ use uuid::Uuid;
 
 use super::amazon::Amazon;
 use super::delivery::{self, NewDelivery};
+use super::ending::Endings;
 use super::google::Google;
+use super::item::{read, sought};
 use super::lane::Lanes;
 use super::mailbox::Mailboxes;
 use super::media::Fetchers;
 use super::quarantine::{self, QuarantineFilter, Quarantined};
-use super::worker::{ROOM, read, room};
+use super::worker::{ROOM, room};
 use crate::channel::Channel;
 use crate::error::{Chain, Error};
 use crate::guarded_client::GuardedClient;
@@ -26,7 +28,7 @@ use crate::page::PageSize;
 use crate::provider::media::Interfaces;
 use crate::provider::signature::sns;
 use crate::provider::twilio;
-use crate::tenant::{App, ChannelSettings, Provider, TenantDirectory};
+use crate::tenant::{App, ChannelSettings, Provider, Sought, TenantDirectory, Unnamed};
 
 /// What bodies may have together while they are read, in bytes.
 const READING: usize = 256 * 1024 * 1024;
@@ -50,6 +52,7 @@ pub(super) struct Inner {
     pub(super) room: Arc<Semaphore>,
     reading: Arc<Semaphore>,
     pub(super) lanes: Lanes,
+    pub(super) endings: Endings,
     pub(super) tasks: TaskTracker,
     apps: Cache<(Channel, Option<Uuid>), ReadApps>,
     tokens: Cache<String, [u8; 32]>,
@@ -93,6 +96,7 @@ impl Webhooks {
             room: Arc::new(Semaphore::new(ROOM)),
             reading: Arc::new(Semaphore::new(READING)),
             lanes: Lanes::new(),
+            endings: Endings::default(),
             tasks: TaskTracker::new(),
             apps: Cache::new(APPS),
             tokens: Cache::new(TOKENS),
@@ -179,12 +183,16 @@ impl Webhooks {
         // When there is no room for it, it goes to the queue.
         let room = room(&new.body);
         let room = self.0.room.clone().try_acquire_many_owned(room).ok();
-        let lease = room.as_ref().map(|_| Uuid::now_v7());
+        let (delivery, headers) = new.begun(Uuid::now_v7());
+        let items = room.as_ref().map(|_| read(&delivery));
+        let sought =
+            (items.as_ref()).map(|items| sought(&delivery, items.as_deref().unwrap_or_default()));
         let mut conn = self.0.tenants.directory_conn().await?;
-        let id = delivery::keep(&mut conn, &self.0.sealer, &new, lease).await?;
+        let (sealer, sought) = (&self.0.sealer, sought.as_ref());
+        let routes = delivery::keep(&mut conn, sealer, &delivery, &headers, sought).await?;
         drop(conn);
-        if let (Some(room), Some(lease)) = (room, lease) {
-            self.spawn(new.begun(id, lease), room).await;
+        if let (Some(room), Some(items)) = (room, items) {
+            self.spawn(delivery, items, Some(routes), room).await;
         }
         Ok(())
     }
@@ -192,12 +200,14 @@ impl Webhooks {
     /// What Twilio is to do with the call that a webhook tells of.
     pub(super) async fn twiml(&self, new: &NewDelivery) -> Result<String, Error> {
         let (channel, app, account) = (new.channel, new.app.id, new.app.account);
-        let route = self
-            .0
-            .tenants
-            .route_without_key(channel, app, account)
-            .await?;
-        let settings = match &route {
+        let sought = Sought {
+            channel,
+            keys: Vec::new(),
+            unnamed: Some(Unnamed { app, account }),
+        };
+        let routes = self.0.tenants.routes(&sought).await?;
+        let route = routes.unnamed();
+        let settings = match route {
             Some(route) => Some(self.0.tenants.account_settings(route.account).await?),
             None => None,
         };
@@ -247,7 +257,9 @@ impl Webhooks {
             let delivery = delivery.ok_or_else(not_found)?;
             let items = read(&delivery);
             let readable = items.is_ok();
-            let outcome = self.apply_items(&delivery, &items, Some(&found)).await?;
+            let outcome = self
+                .apply_items(&delivery, &items, None, Some(&found))
+                .await?;
             if let Some(error) = outcome.wait {
                 return Err(error);
             }

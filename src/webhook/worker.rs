@@ -9,15 +9,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::delivery::{self, Delivery, LEASE};
+use super::delivery::{self, Delivery, Done, LEASE};
+use super::item::{Content, Items, read, sought};
 use super::quarantine::{self, NewQuarantined, Quarantined, Reason};
 use super::webhooks::Webhooks;
 use crate::channel::Channel;
 use crate::error::{Chain, Error};
 use crate::inbox::{Effect, Inbound, Origin, record};
-use crate::provider::messenger::{self, Product};
-use crate::provider::{email, gmail, personal_whatsapp, twilio, whatsapp, zendesk};
-use crate::tenant::{Provider, Route, TenantScope, TenantState};
+use crate::tenant::{Route, Routes, TenantScope, TenantState};
 
 /// How many deliveries are taken up from the queue in one step.
 const TAKEN_UP: i64 = 16;
@@ -35,48 +34,6 @@ const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 /// When files are fetched at the latest that nobody has begun to fetch.
 const FILES_LATER: Duration = Duration::from_secs(20);
-
-/// An item of a delivery.
-#[derive(Debug, PartialEq)]
-pub struct Item {
-    /// By what the provider names the account.
-    pub route_key: String,
-    /// What it says.
-    pub content: Content,
-}
-
-/// What an item says.
-#[derive(Debug, PartialEq)]
-pub enum Content {
-    /// Something for the inbox.
-    Inbound(Inbound),
-    /// That a topic is to be subscribed to, at an address.
-    Subscription(String),
-    /// That there is something new in the account's mailbox.
-    MailboxChanged,
-    /// What the provider says of the account, in its own word.
-    AccountState(String),
-    /// Nothing that we act on; the word says what, for the count.
-    Ignored(&'static str),
-    /// Something that we cannot act on yet; the word says what.
-    Unsupported(String),
-    /// Not what the provider documents; the words say why, without content.
-    Unreadable(String),
-}
-
-impl Item {
-    /// Whether it is for an account that it does not name.
-    fn needs_account(&self) -> bool {
-        self.route_key.is_empty() && !matches!(self.content, Content::Ignored(_))
-    }
-}
-
-/// Where items go.
-#[derive(Default)]
-struct Routes {
-    by_key: Vec<Route>,
-    without_key: Option<Route>,
-}
 
 /// What became of the items of a delivery.
 #[derive(Default)]
@@ -126,7 +83,8 @@ impl Webhooks {
                 Ok(delivery) => {
                     let room = self.0.room.clone().acquire_many_owned(room(&delivery.body));
                     if let Ok(room) = room.await {
-                        self.spawn(delivery, room).await;
+                        let items = read(&delivery);
+                        self.spawn(delivery, items, None, room).await;
                     }
                 }
                 // Those that came with it are not to blame.
@@ -150,36 +108,47 @@ impl Webhooks {
     }
 
     /// Applies a delivery behind whoever calls, after those of the same person that came before.
-    pub(super) async fn spawn(&self, delivery: Delivery, room: OwnedSemaphorePermit) {
+    pub(super) async fn spawn(
+        &self,
+        delivery: Delivery,
+        items: Items,
+        routes: Option<Routes>,
+        room: OwnedSemaphorePermit,
+    ) {
         let webhooks = self.clone();
-        let items = read(&delivery);
         let first = items.as_ref().ok().and_then(|items| items.first());
         let turn = self.0.lanes.queue_up(first).await;
         let span = tracing::error_span!("delivery", delivery.id = %delivery.id, correlation_id = delivery.correlation_id);
         let applying = async move {
-            let _room = room;
-            let _turn = turn.await;
-            if let Err(error) = webhooks.apply(&delivery, &items).await {
+            let turn = turn.await;
+            let applied = webhooks.apply(&delivery, &items, routes).await;
+            drop((turn, items, delivery, room));
+            match applied {
+                Ok(Some(done)) => webhooks.end(done).await,
+                Ok(None) => {}
                 // Its lease ends, and it is taken up again.
-                tracing::warn!(error = %Chain(&error), "a delivery could not be applied");
+                Err(error) => {
+                    tracing::warn!(error = %Chain(&error), "a delivery could not be applied");
+                }
             }
         };
         self.0.tasks.spawn(applying.instrument(span));
     }
 
-    async fn apply(&self, delivery: &Delivery, items: &Items) -> Result<(), Error> {
-        let outcome = self.apply_items(delivery, items, None).await?;
+    /// Applies a delivery, or puts it back.
+    async fn apply(
+        &self,
+        delivery: &Delivery,
+        items: &Items,
+        routes: Option<Routes>,
+    ) -> Result<Option<Done>, Error> {
+        let outcome = self.apply_items(delivery, items, routes, None).await?;
         match outcome.wait {
-            None => {
-                let mut conn = self.0.tenants.directory_conn().await?;
-                // What only repeats another is kept nowhere, so that whoever is erased from the
-                // other is not in this one.
-                if outcome.known && !outcome.news {
-                    delivery::drop(&mut conn, delivery).await
-                } else {
-                    delivery::finish(&mut conn, delivery).await
-                }
-            }
+            None => Ok(Some(Done {
+                id: delivery.id,
+                lease: delivery.lease,
+                is_repetition: outcome.known && !outcome.news,
+            })),
             Some(error) => {
                 let why = Chain(&error).to_string();
                 tracing::warn!(
@@ -188,7 +157,8 @@ impl Webhooks {
                     "a delivery waits"
                 );
                 self.put_back(delivery, back_off(delivery.attempts, WAITS), &why)
-                    .await
+                    .await?;
+                Ok(None)
             }
         }
     }
@@ -198,11 +168,13 @@ impl Webhooks {
         delivery::put_back(&mut conn, delivery, wait, why).await
     }
 
-    /// Applies the items of a delivery, or one of them.
+    /// Applies the items of a delivery, or one of them. Where they go may be known from the moment
+    /// it was kept.
     pub(super) async fn apply_items(
         &self,
         delivery: &Delivery,
         items: &Items,
+        routes: Option<Routes>,
         only: Option<&Quarantined>,
     ) -> Result<Outcome, Error> {
         let channel = delivery.channel;
@@ -217,7 +189,13 @@ impl Webhooks {
                 return Ok(outcome);
             }
         };
-        let routes = self.routes(delivery, items).await?;
+        let have_places =
+            |routes: &Routes| items.iter().all(|item| item.has_place(delivery, routes));
+        let routes = match routes.filter(have_places) {
+            Some(routes) => routes,
+            // Whoever had no account may have one by now.
+            None => self.0.tenants.routes(&sought(delivery, items)).await?,
+        };
         self.note_proved(delivery, &routes).await?;
         let mut scopes: HashMap<Uuid, Result<TenantScope, Error>> = HashMap::new();
         let mut waiting = HashSet::new();
@@ -233,11 +211,8 @@ impl Webhooks {
                     return Err(Error::internal("somebody else has taken the delivery up"));
                 }
             }
-            let key = format!("{}{}", delivery.route_prefix, item.route_key);
-            let route = match item.route_key.as_str() {
-                "" => routes.without_key.as_ref(),
-                _ => routes.by_key.iter().find(|route| route.key == key),
-            };
+            let key = item.key(delivery);
+            let route = item.route(delivery, &routes);
             let place = (number, key.as_str(), route);
             let refused = match (&item.content, route) {
                 (Content::Ignored(what), _) => {
@@ -263,7 +238,7 @@ impl Webhooks {
                     continue;
                 }
                 // Whom else a mail went to is not for us.
-                (_, None) if channel == Channel::Email && !routes.by_key.is_empty() => {
+                (_, None) if channel == Channel::Email && routes.has_named() => {
                     count(channel, "other_recipient");
                     continue;
                 }
@@ -338,8 +313,7 @@ impl Webhooks {
 
     /// An app of the deployment that signs for an account proves, once, that it is this account.
     async fn note_proved(&self, delivery: &Delivery, routes: &Routes) -> Result<(), Error> {
-        let all = routes.by_key.iter().chain(&routes.without_key);
-        let unproved: Vec<_> = all
+        let unproved: Vec<_> = (routes.all())
             .filter(|route| route.app_is_shared && route.proved_at.is_none())
             .filter(|route| route.app == delivery.body.app())
             .map(|route| route.account)
@@ -348,31 +322,6 @@ impl Webhooks {
             return Ok(());
         }
         self.0.tenants.note_proved(&unproved).await
-    }
-
-    /// Finds out where the items of a delivery go.
-    async fn routes(&self, delivery: &Delivery, items: &[Item]) -> Result<Routes, Error> {
-        let (channel, prefix) = (delivery.channel, &delivery.route_prefix);
-        let named = items.iter().filter(|item| !item.route_key.is_empty());
-        let mut keys: Vec<String> = named
-            .map(|item| format!("{prefix}{}", item.route_key))
-            .collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let mut routes = Routes::default();
-        if !keys.is_empty() {
-            routes.by_key = self.0.tenants.routes(channel, &keys).await?;
-        }
-        if items.iter().any(Item::needs_account) {
-            let (app, account) = (delivery.body.app(), delivery.account);
-            routes.without_key = self
-                .0
-                .tenants
-                .route_without_key(channel, app, account)
-                .await?;
-        }
-        Ok(routes)
     }
 
     async fn quarantine(
@@ -400,47 +349,6 @@ impl Webhooks {
 pub(super) fn room(body: &[u8]) -> u32 {
     let wanted = (body.len() / 1024 + 1).min(ROOM);
     u32::try_from(wanted).unwrap_or(u32::MAX)
-}
-
-/// The items of a delivery, or why they cannot be read.
-pub(super) type Items = Result<Vec<Item>, String>;
-
-/// Reads the items of a delivery.
-pub(super) fn read(delivery: &Delivery) -> Items {
-    let (body, content_type) = (&delivery.body, delivery.content_type.as_str());
-    let at = delivery.received_at();
-    let reading = AssertUnwindSafe(|| match delivery.channel {
-        Channel::Whatsapp => whatsapp::items(body),
-        Channel::Messenger => messenger::items(Product::Messenger, body),
-        Channel::Instagram => messenger::items(Product::Instagram, body),
-        Channel::TwilioWhatsapp => twilio::messages(content_type, body, at),
-        Channel::TwilioCall => twilio::calls(content_type, body, at),
-        Channel::PersonalWhatsapp if delivery.provider == Provider::Evolution => {
-            personal_whatsapp::evolution_items(body)
-        }
-        Channel::PersonalWhatsapp => personal_whatsapp::waha_items(body),
-        Channel::Zendesk if delivery.provider == Provider::Sunshine => zendesk::conversations(body),
-        Channel::Zendesk => zendesk::tickets(body),
-        Channel::Email => arrivals(delivery).map(email::items),
-        Channel::Gmail => gmail::items(content_type, body),
-        other => Err(format!("webhooks of `{}` are not read yet", other.as_str())),
-    });
-    std::panic::catch_unwind(reading).unwrap_or_else(|_| {
-        metrics::counter!("panics_total").increment(1);
-        Err("the reader of the body panicked".to_owned())
-    })
-}
-
-/// Reads what arrived by mail.
-fn arrivals(delivery: &Delivery) -> Result<Vec<email::Arrival>, String> {
-    let (body, content_type) = (&delivery.body, delivery.content_type.as_str());
-    match delivery.provider {
-        Provider::Postmark => email::postmark::arrivals(body),
-        Provider::Mailgun => email::mailgun::arrivals(content_type, body),
-        Provider::Sendgrid => email::sendgrid::arrivals(content_type, body),
-        Provider::Ses => email::ses::arrivals(body),
-        other => Err(format!("`{}` delivers no mail", other.as_str())),
-    }
 }
 
 /// What came of one item.
