@@ -1,8 +1,9 @@
 //! What providers tell of messages that were edited or withdrawn where they were written: applied
 //! once, in the order of the edits, and also if it comes before the message.
 //!
-//! A message and what amends it may be recorded at the same time. Each of the two is committed
-//! first and then looks for the other, so at least one of them finds it.
+//! A message and what amends or answers it may be recorded at the same time. What amends it is
+//! committed, and then looks for the message; the message looks for what awaits it before it is
+//! committed. `directory.awaiting` makes the two take turns, so one of them finds the other.
 
 use std::marker::PhantomData;
 
@@ -73,25 +74,14 @@ impl Amendment {
 }
 
 statement! {
-    /// Looks at what waits for a message: the message if it is there, amendments, replies.
-    Waiting<'a> -> (Nullable<sql_types::Uuid>, Bool, Bool) {
+    /// Looks at what awaits a message: the message if it is there, amendments, replies.
+    Awaiting<'a> -> (Nullable<sql_types::Uuid>, Bool, Bool) {
         account: ChannelAccountId => sql_types::Uuid,
         provider_id: &'a str => Text,
     }
     "
-        SELECT (
-                SELECT e.message_id FROM provider_events e
-                WHERE e.channel_account_id = input.account AND e.provider_id = input.provider_id
-                    AND e.kind = 'message'
-            ), EXISTS (
-                SELECT FROM message_amendments a
-                WHERE a.channel_account_id = input.account AND a.provider_id = input.provider_id
-                    AND a.applied_at IS NULL
-            ), EXISTS (
-                SELECT FROM inbox_messages r
-                WHERE r.reply_to_provider_id = input.provider_id AND r.reply_to_message_id IS NULL
-            )
-        FROM input"
+        SELECT w.message_id, w.amended, w.answered
+        FROM input, directory.awaiting(input.account, input.provider_id) w"
 }
 
 /// Lets an amendment have its effect, if it has not had it before and its message is there.
@@ -124,19 +114,19 @@ pub(super) async fn record(
     })
 }
 
-/// Applies what waits for a message, if the message is there; tells whether it is.
+/// Applies what awaits a message, if the message is there; tells whether it is.
 pub(super) async fn settle(
     conn: &mut TenantConn,
     account: ChannelAccountId,
     provider_id: &str,
 ) -> Result<bool, Error> {
-    let waiting = Waiting {
+    let awaiting = Awaiting {
         account,
         provider_id,
         life: PhantomData,
     };
     let (message, amended, answered): (Option<MessageId>, bool, bool) =
-        waiting.get_result(conn).await?;
+        awaiting.get_result(conn).await?;
     let Some(message_id) = message else {
         return Ok(false);
     };

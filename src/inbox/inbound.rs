@@ -1,36 +1,30 @@
 //! What providers tell, in neutral form, and how it enters the inbox: once, however often it is
 //! told.
 
-use std::marker::PhantomData;
-
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{self, Array, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz};
+use diesel::sql_types::{self, Array, Text, Timestamptz};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use futures_util::FutureExt as _;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::amendment::{self, Amendment};
-use super::change::{log_changes, moved};
 use super::media::{self, Announced};
-use super::message::{Direction, Location, MessageType, may_go_on};
+use super::message::{Direction, Location, MessageType};
 use super::opening::{self, Beginning};
 use super::receipt::{self, Receipt};
+use super::receive::{Added, Received, receive};
 use super::referral::{self, Referral};
 use super::thread_state::{self, ThreadState};
 use super::watermark::{self, Watermark};
-use super::{contact_identity, conversation, reply, upload};
+use super::{contact_identity, upload};
 use crate::channel::Channel;
-use crate::database::statement::statement;
 use crate::error::{Conflict, Error};
-use crate::event::log::append_events;
-use crate::ids::{AttachmentId, ChannelAccountId, ConversationId, DeliveryId, MessageId};
+use crate::ids::{AttachmentId, ChannelAccountId, ConversationId, DeliveryId};
 use crate::schema::tenant::{contact_identities, provider_events};
-use crate::search;
-use crate::search::index::index_messages;
 use crate::stored_enum::stored_enum;
 use crate::tenant::TenantConn;
 
@@ -248,82 +242,51 @@ pub async fn record(
     }
 }
 
-statement! {
-    /// Finds where a message belongs: whether it is known, who wrote it, in which conversation.
-    Find<'a> -> (Bool, Nullable<Text>, sql_types::BigInt, Nullable<sql_types::Uuid>) {
-        account: ChannelAccountId => sql_types::Uuid,
-        provider_id: &'a str => Text,
-        identifiers: &'a [String] => Array<Text>,
-        thread_key: &'a str => Text,
-    }
-    "
-        SELECT EXISTS (
-                SELECT FROM provider_events e
-                WHERE e.channel_account_id = input.account AND e.provider_id = input.provider_id
-                    AND e.kind = 'message'
-            ), p.name, coalesce(p.identities, 0), c.id
-        FROM input
-        LEFT JOIN LATERAL (
-            SELECT i.contact_id, ct.name, count(*) OVER () AS identities
-            FROM contact_identities i JOIN contacts ct ON ct.id = i.contact_id
-            WHERE i.channel_account_id = input.account AND i.value = ANY (input.identifiers)
-            ORDER BY array_position(input.identifiers, i.value) LIMIT 1
-        ) p ON true
-        LEFT JOIN LATERAL (
-            SELECT c.id
-            FROM contact_identities i JOIN inbox_conversations c ON c.contact_identity_id = i.id
-            WHERE i.contact_id = p.contact_id AND i.channel_account_id = input.account
-                AND c.thread_key = input.thread_key AND c.deleted_at IS NULL
-            ORDER BY c.archived_at IS NOT NULL, c.number DESC LIMIT 1
-        ) c ON true"
-}
-
 /// Records a message, and lets what has waited for it have its effect.
 async fn record_settled(
     conn: &mut TenantConn,
     origin: Origin,
     message: &InboundMessage,
 ) -> Result<Effect, Error> {
-    let effect = record_message(conn, origin, message).await?;
-    amendment::settle(conn, origin.account, &message.provider_id).await?;
-    if let Some(parent) = &message.reply_to {
+    let recorded = record_message(conn, origin, message).await?;
+    let (effect, is_awaited, seeks_parent) = match recorded {
+        Some(added) => (Effect::Applied, added.is_awaited, !added.has_parent),
+        // Whoever recorded it may have ended before the next lines.
+        None => (Effect::Known, true, true),
+    };
+    if is_awaited {
+        amendment::settle(conn, origin.account, &message.provider_id).await?;
+    }
+    if let Some(parent) = &message.reply_to
+        && seeks_parent
+    {
         // It may have been recorded at the same time.
-        reply::resolve(conn, origin.account, parent).await?;
+        amendment::settle(conn, origin.account, parent).await?;
     }
     Ok(effect)
 }
 
+/// Records a message; `None` if it is known.
 async fn record_message(
     conn: &mut TenantConn,
     origin: Origin,
     message: &InboundMessage,
-) -> Result<Effect, Error> {
-    let person = &message.person;
-    let find = Find {
-        account: origin.account,
-        provider_id: &message.provider_id,
-        identifiers: &person.identifiers,
-        thread_key: &message.thread.key,
-        life: PhantomData,
-    };
-    let found: (bool, Option<String>, i64, Option<ConversationId>) = find.get_result(conn).await?;
-    let (known, name, identities, conversation) = found;
-    if known {
-        return Ok(Effect::Known);
+) -> Result<Option<Added>, Error> {
+    if goes_straight(message) {
+        match receive(conn, origin, None, message, &Announced::of(message)).await? {
+            Received::Added(added) => return Ok(Some(added)),
+            Received::Known => return Ok(None),
+            Received::NoPlace => {}
+        }
     }
-    let is_new = identities < i64::try_from(person.identifiers.len()).unwrap_or(i64::MAX);
-    let is_named = person.name.is_empty() || name.is_some_and(|name| !name.is_empty());
-    if let Some(conversation) = conversation
-        && message.thread.after.is_empty()
-        && message.thread.opening.is_none()
-        && message.files.is_empty()
-        && !is_new
-        && is_named
-        && message.direction == Direction::Inbound
-        && let Some(effect) =
-            receive(conn, origin, conversation, message, &Announced::of(message)).await?
+    let known = provider_events::table
+        .find((origin.account, &message.provider_id, EventKind::Message, ""))
+        .select(provider_events::channel_account_id);
+    if diesel::select(diesel::dsl::exists(known))
+        .get_result(conn)
+        .await?
     {
-        return Ok(effect);
+        return Ok(None);
     }
     conn.transaction(async |conn| {
         if message.direction == Direction::Outbound {
@@ -332,33 +295,41 @@ async fn record_message(
         if let Some(opening) = &message.thread.opening {
             receipt::lock(conn, origin, opening).await?;
             if is_told_twice(conn, origin, opening, message).await? {
-                return Ok(Effect::Known);
+                return Ok(None);
             }
         }
         let conversation = conversation_of(conn, origin, message).await?;
         let announced = Announced::of(message);
-        let received = match receive(conn, origin, conversation, message, &announced).await? {
-            None => {
+        let received = match receive(conn, origin, Some(conversation), message, &announced).await? {
+            Received::NoPlace => {
                 let successor = opening::successor(conn, conversation).await?;
-                receive(conn, origin, successor, message, &announced).await?
+                receive(conn, origin, Some(successor), message, &announced).await?
             }
             received => received,
         };
-        match received {
+        let Received::Added(added) = received else {
             // Nobody and nothing may be left of the attempt; the next one sees it.
-            None | Some(Effect::Known) => Err(Error::Aborted(Conflict::Transaction)),
-            Some(effect) => {
-                media::announce(conn, origin.into(), &announced).await?;
-                upload::attach(conn, origin, message).await?;
-                receipt::unpark(conn, origin, &message.provider_id).await?;
-                if message.direction == Direction::Outbound {
-                    watermark::catch_up(conn, origin, &message.provider_id).await?;
-                }
-                Ok(effect)
-            }
+            return Err(Error::Aborted(Conflict::Transaction));
+        };
+        media::announce(conn, origin.into(), &announced).await?;
+        upload::attach(conn, origin, message).await?;
+        receipt::unpark(conn, origin, &message.provider_id).await?;
+        if message.direction == Direction::Outbound {
+            watermark::catch_up(conn, origin, &message.provider_id).await?;
         }
+        Ok(Some(added))
     })
     .await
+}
+
+/// Whether a message may go to the conversation of its person and thread without anything else
+/// being looked at.
+fn goes_straight(message: &InboundMessage) -> bool {
+    let thread = &message.thread;
+    message.direction == Direction::Inbound
+        && thread.after.is_empty()
+        && thread.opening.is_none()
+        && message.files.is_empty()
 }
 
 /// Returns the conversation that a message belongs to: that of what it goes on from; or the one of
@@ -460,170 +431,6 @@ async fn conversation_after(
     .await
     .optional()?;
     Ok(found.map(|found| found.conversation_id))
-}
-
-statement! {
-    // One round trip, in the order of `CreateMessage`: the conversation's row lock, the claim, the
-    // rest. No row = no such conversation; the first is false where it is archived and does not go
-    // on, the second where the message is known.
-    /// Adds a message that a provider told of.
-    Receive<'a> -> (Bool, Bool) {
-        id: MessageId => sql_types::Uuid,
-        conversation_id: ConversationId => sql_types::Uuid,
-        account: ChannelAccountId => sql_types::Uuid,
-        delivery_id: DeliveryId => sql_types::Uuid,
-        provider_id: &'a str => Text,
-        direction: Direction => Text,
-        type_: MessageType => Text,
-        text: &'a str => Text,
-        words: &'a str => Text,
-        latitude: Option<f64> => Nullable<Double>,
-        longitude: Option<f64> => Nullable<Double>,
-        location_name: Option<&'a str> => Nullable<Text>,
-        location_address: Option<&'a str> => Nullable<Text>,
-        reply_to: Option<&'a str> => Nullable<Text>,
-        metadata: &'a Value => Jsonb,
-        attachments: Option<&'a Value> => Nullable<Jsonb>,
-        quiet: bool => Bool,
-        provider_at: Option<DateTime<Utc>> => Nullable<Timestamptz>,
-        actor_kind: &'a str => Text,
-        actor_id: &'a str => Text,
-        caller: &'a str => Text,
-        correlation_id: &'a str => Text,
-        tenant_number: i32 => Integer,
-    }
-    concat!("
-        , head AS (
-            SELECT c.*, ", may_go_on!(), " AS may_go_on
-            FROM inbox_conversations c, input
-            WHERE c.id = input.conversation_id AND c.deleted_at IS NULL
-            FOR NO KEY UPDATE OF c
-        ), claimed AS (
-            INSERT INTO provider_events (channel_account_id, provider_id, kind, occurrence,
-                message_id, delivery_id, created_at)
-            SELECT input.account, input.provider_id, 'message', '', input.id, input.delivery_id,
-                greatest(directory.now(), head.updated_at)
-            FROM head, input WHERE head.may_go_on
-            ON CONFLICT DO NOTHING
-            RETURNING message_id, created_at
-        ), bumped AS (
-            UPDATE inbox_conversations c
-            SET last_sequence = c.last_sequence + 1, last_message_at = claimed.created_at,
-                updated_at = claimed.created_at, version = c.version + 1,
-                status = CASE
-                    WHEN input.quiet THEN c.status
-                    WHEN input.direction = 'inbound' AND c.status IN ('replied', 'archived') THEN 'open'
-                    WHEN input.direction = 'outbound' AND c.status IN ('new', 'open', 'archived') THEN 'replied'
-                    ELSE c.status END,
-                archived_at = CASE WHEN input.quiet THEN c.archived_at END,
-                snoozed_until = CASE WHEN input.quiet OR input.direction <> 'inbound' THEN c.snoozed_until END,
-                last_inbound_sequence = CASE input.direction WHEN 'inbound' THEN c.last_sequence + 1
-                    ELSE c.last_inbound_sequence END,
-                waiting_since = CASE WHEN input.quiet THEN c.waiting_since WHEN input.direction = 'inbound'
-                    THEN coalesce(c.waiting_since, claimed.created_at) END,
-                first_replied_at = CASE
-                    WHEN input.quiet THEN c.first_replied_at
-                    WHEN c.archived_at IS NOT NULL THEN NULL
-                    WHEN input.direction = 'outbound' AND c.waiting_since IS NOT NULL
-                        THEN coalesce(c.first_replied_at, claimed.created_at)
-                    ELSE c.first_replied_at END,
-                episode = c.episode + (c.archived_at IS NOT NULL AND NOT input.quiet)::integer,
-                episode_started_at = CASE WHEN c.archived_at IS NOT NULL AND NOT input.quiet THEN claimed.created_at
-                    ELSE c.episode_started_at END
-            FROM claimed, input WHERE c.id = input.conversation_id
-            RETURNING c.*
-        ), inserted AS (
-            INSERT INTO inbox_messages (id, conversation_id, sequence, direction, type, text,
-                latitude, longitude, location_name, location_address, status, reply_to_message_id,
-                reply_to_provider_id, actor_kind, actor_id, caller, correlation_id, metadata,
-                attachments, version, created_at, updated_at, sent_at, provider_at)
-            SELECT input.id, bumped.id, bumped.last_sequence, input.direction, input.type_,
-                input.text, input.latitude, input.longitude, input.location_name,
-                input.location_address, CASE input.direction WHEN 'outbound' THEN 'sent' END,
-                (
-                    SELECT m.id FROM provider_events e
-                    JOIN inbox_messages m ON m.id = e.message_id
-                    JOIN inbox_conversations v ON v.id = m.conversation_id
-                    JOIN contact_identities i ON i.id = v.contact_identity_id
-                    JOIN contact_identities own ON own.id = bumped.contact_identity_id
-                    WHERE e.channel_account_id = input.account AND e.provider_id = input.reply_to
-                        AND e.kind = 'message' AND i.contact_id = own.contact_id
-                ),
-                input.reply_to, input.actor_kind, input.actor_id, input.caller, input.correlation_id,
-                input.metadata, (
-                    SELECT jsonb_agg(file || jsonb_build_object('message_id', input.id,
-                        'created_at', bumped.updated_at) ORDER BY place)
-                    FROM jsonb_array_elements(input.attachments) WITH ORDINALITY AS a (file, place)
-                ), 1, bumped.updated_at, bumped.updated_at,
-                CASE input.direction WHEN 'outbound' THEN coalesce(input.provider_at, bumped.updated_at) END,
-                input.provider_at
-            FROM bumped, input
-            RETURNING id, conversation_id, direction, type, actor_kind, actor_id, created_at
-        ), indexable AS (
-            SELECT inserted.*, input.words FROM inserted, input
-        )", index_messages!("nextval('inbox_message_words_number_seq')", "NOTHING"), moved!("'message'", "CASE WHEN h.archived_at IS NOT NULL AND b.archived_at IS NULL THEN 'reopen' ELSE 'message' END",
-            "b.last_sequence", "CASE WHEN b.waiting_since IS NULL THEN h.waiting_since END", ""), "
-        , changes AS (
-            SELECT 'message.created' AS kind, 'message' AS resource_kind, input.id AS resource_id,
-                bumped.id AS parent_id, bumped.last_sequence AS sequence, 1::bigint AS version,
-                '{}'::text[] AS changed
-            FROM bumped, input
-            UNION ALL
-            SELECT 'conversation.updated', 'conversation', moved.id, NULL, NULL, moved.version,
-                moved.changed
-            FROM moved
-        )", append_events!(), log_changes!(), "
-        SELECT head.may_go_on, EXISTS (SELECT FROM claimed) FROM head")
-}
-
-/// Adds a message to a conversation; `None` if that one does not go on.
-async fn receive(
-    conn: &mut TenantConn,
-    origin: Origin,
-    conversation_id: ConversationId,
-    message: &InboundMessage,
-    announced: &Announced,
-) -> Result<Option<Effect>, Error> {
-    let facts = conn.facts().clone();
-    let location = message.location.as_ref();
-    let attachments = announced.described();
-    let statement = Receive {
-        id: announced.message_id,
-        conversation_id,
-        account: origin.account,
-        delivery_id: origin.delivery,
-        provider_id: &message.provider_id,
-        direction: message.direction,
-        type_: message.message_type,
-        text: &message.text,
-        words: &search::vector(&message.text),
-        latitude: location.map(|location| location.latitude),
-        longitude: location.map(|location| location.longitude),
-        location_name: location.map(|location| location.name.as_str()),
-        location_address: location.map(|location| location.address.as_str()),
-        reply_to: message.reply_to.as_deref(),
-        metadata: &message.metadata,
-        attachments: attachments.as_ref(),
-        quiet: message.automatic || message.direction == Direction::Internal,
-        provider_at: message.at,
-        actor_kind: facts.actor.kind(),
-        actor_id: facts.actor.id(),
-        caller: &facts.caller.service,
-        correlation_id: &facts.correlation_id,
-        tenant_number: conn.tenant_number(),
-        life: PhantomData,
-    };
-    let claimed: QueryResult<Option<(bool, bool)>> = statement.get_result(conn).await.optional();
-    match claimed {
-        Ok(Some((_, true))) => Ok(Some(Effect::Applied)),
-        Ok(Some((true, false))) => Ok(Some(Effect::Known)),
-        Ok(Some((false, false))) => Ok(None),
-        Ok(None) => Err(Error::Aborted(Conflict::Transaction)),
-        Err(error) if conversation::is_replaced(&error) => {
-            Err(Error::Aborted(Conflict::Transaction))
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 async fn record_identity(

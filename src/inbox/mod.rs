@@ -36,6 +36,7 @@ mod policy;
 mod reaction;
 mod read_mark;
 mod receipt;
+mod receive;
 mod referral;
 mod reply;
 mod revision;

@@ -1,0 +1,1 @@
+DROP FUNCTION directory.awaiting(uuid, text);
