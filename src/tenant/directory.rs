@@ -33,8 +33,9 @@ use crate::ids::TenantId;
 use crate::master_key::Sealer;
 use crate::pb;
 
-/// How many connections read and write the directory.
-const DIRECTORY_CONNECTIONS: usize = 4;
+/// How many connections read and write the directory, at least and at most: a fifth of all, because
+/// every webhook is committed through one before it is answered.
+const DIRECTORY_CONNECTIONS: (usize, usize) = (4, 16);
 /// From this age on, what is known of the tenants is read again behind the next call.
 const STALE: Duration = Duration::from_millis(200);
 /// Older than this, nothing that is known of the tenants is used.
@@ -43,7 +44,7 @@ const TOO_OLD: Duration = Duration::from_millis(500);
 const REAP_EVERY: Duration = Duration::from_secs(1);
 
 /// The fewest connections that a service can do with.
-pub const FEWEST_CONNECTIONS: usize = DIRECTORY_CONNECTIONS + CONNECTIONS + 1;
+pub const FEWEST_CONNECTIONS: usize = DIRECTORY_CONNECTIONS.0 + CONNECTIONS + 1;
 
 /// A request that is about one tenant.
 pub trait InTenant {
@@ -128,14 +129,14 @@ impl TenantDirectory {
     /// # Errors
     /// The migrations of this binary are not in order.
     pub fn new(options: DirectoryOptions) -> Result<Self, Error> {
-        let tenants = options
-            .connections
-            .saturating_sub(DIRECTORY_CONNECTIONS + CONNECTIONS);
+        let (fewest, most) = DIRECTORY_CONNECTIONS;
+        let directory = (options.connections / 5).clamp(fewest, most);
+        let tenants = options.connections.saturating_sub(directory + CONNECTIONS);
         let budget = Budget::new(tenants.max(1));
         let directory = TenantPool::new(
             0,
             options.installation.directory,
-            &Budget::new(DIRECTORY_CONNECTIONS),
+            &Budget::new(directory),
             options.echo,
         );
         let provisioner = Provisioner::new(

@@ -1,13 +1,14 @@
-//! Who waits for whom: what one person sends is applied in the order in which it came, and one
-//! account cannot keep all hands busy.
+//! Who waits for whom: what one person sends is applied in the order in which it came, one account
+//! cannot keep all hands busy, and what is to be done for one tenant is done while its connection
+//! is open.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::item::{Content, Item};
 use crate::inbox::Inbound;
@@ -18,13 +19,42 @@ const LANES: usize = 256;
 const AT_ONCE: usize = 32;
 /// How many of them may be of one account.
 const OF_ONE_ACCOUNT: usize = 8;
+/// How many of one account follow one another while others wait: to open a connection and to plan
+/// the statements on it takes longer than many of them.
+const IN_A_ROW: usize = 32;
 
-/// The lanes, and how many deliveries of each account are at work.
+/// The lanes, and the deliveries of each account.
 pub struct Lanes {
     lanes: Vec<Arc<tokio::sync::Mutex<()>>>,
     hasher: RandomState,
     all: Arc<Semaphore>,
-    accounts: Mutex<HashMap<String, Weak<Semaphore>>>,
+    accounts: Mutex<HashMap<String, Weak<Account>>>,
+}
+
+/// The deliveries of one account.
+struct Account {
+    few: Arc<Semaphore>,
+    /// Those that wait for a place, the first first; some have got one elsewhere.
+    waiting: Mutex<VecDeque<oneshot::Sender<Place>>>,
+}
+
+/// A place among all that are applied, with how many of the account have had it in a row.
+type Place = (Option<OwnedSemaphorePermit>, usize);
+
+/// The place of a delivery, until it is dropped: then the next one of the account has it.
+struct Held {
+    place: Option<Place>,
+    account: Arc<Account>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some((permit, turns)) = self.place.take()
+            && turns < IN_A_ROW
+        {
+            self.account.hand_on((permit, turns + 1));
+        }
+    }
 }
 
 impl Lanes {
@@ -61,33 +91,117 @@ impl Lanes {
                 Poll::Pending => lane.await,
             };
             // Neither is ever closed.
-            let of_account = account.clone().acquire_owned().await.ok();
-            let of_all = all.acquire_owned().await.ok();
+            let of_account = account.few.clone().acquire_owned().await.ok();
+            let place = account.place(all).await;
             Turn {
-                _held: (of_all, of_account, lane),
-                _account: account,
+                _held: (place, of_account, lane),
             }
         }
     }
 
-    fn account(&self, key: &str) -> Arc<Semaphore> {
+    fn account(&self, key: &str) -> Arc<Account> {
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(account) = accounts.get(key).and_then(Weak::upgrade) {
             return account;
         }
         accounts.retain(|_, account| account.strong_count() > 0);
-        let account = Arc::new(Semaphore::new(OF_ONE_ACCOUNT));
+        let account = Arc::new(Account {
+            few: Arc::new(Semaphore::new(OF_ONE_ACCOUNT)),
+            waiting: Mutex::default(),
+        });
         accounts.insert(key.to_owned(), Arc::downgrade(&account));
         account
     }
 }
 
+impl Account {
+    /// Waits for a place: one that another delivery of the account leaves, or any.
+    async fn place(self: Arc<Self>, all: Arc<Semaphore>) -> Held {
+        let (sender, handed) = oneshot::channel();
+        self.waiting().push_back(sender);
+        let place = tokio::select! {
+            biased;
+            Ok(place) = handed => place,
+            permit = all.acquire_owned() => (permit.ok(), 1),
+        };
+        Held {
+            place: Some(place),
+            account: self,
+        }
+    }
+
+    /// Leaves a place to the next delivery of the account, or to all.
+    fn hand_on(&self, mut place: Place) {
+        let mut waiting = self.waiting();
+        while let Some(next) = waiting.pop_front() {
+            match next.send(place) {
+                Ok(()) => return,
+                // It has got one elsewhere.
+                Err(back) => place = back,
+            }
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<oneshot::Sender<Place>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The turn of a delivery, until it is dropped.
 pub struct Turn {
-    _held: (
-        Option<OwnedSemaphorePermit>,
-        Option<OwnedSemaphorePermit>,
-        OwnedMutexGuard<()>,
-    ),
-    _account: Arc<Semaphore>,
+    _held: (Held, Option<OwnedSemaphorePermit>, OwnedMutexGuard<()>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of an account have had a place in a row when they got it.
+    fn turns(held: &Held) -> usize {
+        held.place.as_ref().map_or(0, |(_, turns)| *turns)
+    }
+
+    #[tokio::test]
+    async fn a_place_goes_on_to_the_same_account_and_comes_back_to_all_in_the_end() {
+        let (lanes, all) = (Lanes::new(), Arc::new(Semaphore::new(1)));
+        let (one, other) = (lanes.account("one"), lanes.account("other"));
+        let first = one.clone().place(all.clone()).await;
+        let stranger = tokio::spawn(other.place(all.clone()));
+        tokio::task::yield_now().await;
+        let next = tokio::spawn(one.clone().place(all.clone()));
+        tokio::task::yield_now().await;
+        assert!(!stranger.is_finished() && !next.is_finished());
+        drop(first);
+        let next = next.await.ok();
+        assert_eq!(next.as_ref().map(turns), Some(2));
+        assert!(!stranger.is_finished());
+        // Nobody of the account waits any more.
+        drop(next);
+        assert_eq!(stranger.await.ok().as_ref().map(turns), Some(1));
+        assert_eq!(all.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_account_with_much_to_do_lets_others_in() {
+        let (lanes, all) = (Lanes::new(), Arc::new(Semaphore::new(1)));
+        let (busy, other) = (lanes.account("busy"), lanes.account("other"));
+        let first = busy.clone().place(all.clone()).await;
+        let stranger = tokio::spawn(other.place(all.clone()));
+        tokio::task::yield_now().await;
+        let all_of_busy: Vec<_> = (0..IN_A_ROW * 3)
+            .map(|_| {
+                let place = busy.clone().place(all.clone());
+                tokio::spawn(async move { drop(place.await) })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        drop(first);
+        assert!(stranger.await.is_ok());
+        let done = all_of_busy.iter().filter(|one| one.is_finished()).count();
+        assert_eq!(done, IN_A_ROW - 1);
+        for one in all_of_busy {
+            assert!(one.await.is_ok());
+        }
+        assert_eq!(all.available_permits(), 1);
+    }
 }

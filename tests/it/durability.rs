@@ -2,8 +2,8 @@
 //! ends at the worst moment, a database that goes away.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use communication_service::pb::inbox_service_client::InboxServiceClient;
@@ -12,15 +12,13 @@ use communication_service::pb::tenant_admin_service_client::TenantAdminServiceCl
 use communication_service::pb::{
     CreateConversationRequest, CreateMessageRequest, InitializeTenantRequest, Message,
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::Code;
 use tonic::transport::Channel;
 
 use crate::harness::{
-    Folder, Service, TestServer, TestTenant, Whatsapp, connect, durable, eventually, sample,
+    Folder, Relay, Service, TestServer, TestTenant, Whatsapp, connect, durable, eventually, sample,
 };
 
 /// Sends a message until somebody acknowledges it, to whichever service runs.
@@ -157,129 +155,6 @@ pub async fn kill_and_count(kills: usize) {
     database.stop().await.unwrap();
 }
 
-/// Stands between service and database, and can lose a reply.
-struct Relay {
-    port: u16,
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    /// Where the database is; nothing while it is said to be away.
-    database: Mutex<Option<String>>,
-    /// What has to go by on one connection, piece by piece, until the reply to the last is lost.
-    lose: Mutex<Vec<Vec<u8>>>,
-    lost: AtomicUsize,
-}
-
-impl Relay {
-    async fn start(url: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let relay = Self {
-            port: listener.local_addr().unwrap().port(),
-            shared: Arc::new(Shared {
-                database: Mutex::new(Some(host(url).to_owned())),
-                lose: Mutex::default(),
-                lost: AtomicUsize::new(0),
-            }),
-        };
-        let shared = relay.shared.clone();
-        tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let shared = shared.clone();
-                tokio::spawn(async move {
-                    // An end of either side is the end of both.
-                    let _ = shared.carry(socket).await;
-                });
-            }
-        });
-        relay
-    }
-
-    /// The database's address with the relay in its place.
-    fn url(&self, url: &str) -> String {
-        url.replace(host(url), &format!("127.0.0.1:{}", self.port))
-    }
-
-    /// Loses the reply to the last of these pieces, once.
-    fn lose_reply(&self, pieces: &[&str]) {
-        *self.shared.lose.lock().unwrap() = pieces
-            .iter()
-            .map(|piece| piece.as_bytes().to_vec())
-            .collect();
-    }
-
-    fn lost(&self) -> usize {
-        self.shared.lost.load(Ordering::Relaxed)
-    }
-}
-
-fn host(url: &str) -> &str {
-    let (_, host) = url.split_once('@').unwrap();
-    host.split('/').next().unwrap()
-}
-
-impl Shared {
-    async fn carry(&self, mut client: TcpStream) -> std::io::Result<()> {
-        let Some(database) = self.database.lock().unwrap().clone() else {
-            return Ok(());
-        };
-        let mut server = TcpStream::connect(database).await?;
-        client.set_nodelay(true)?;
-        server.set_nodelay(true)?;
-        let (mut asked, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
-        let mut met = 0;
-        loop {
-            tokio::select! {
-                read = client.read(&mut asked) => {
-                    let bytes = &asked[..read?];
-                    if bytes.is_empty() {
-                        return server.shutdown().await;
-                    }
-                    server.write_all(bytes).await?;
-                    if self.meets_the_last(bytes, &mut met) {
-                        return self.swallow(server).await;
-                    }
-                }
-                read = server.read(&mut answered) => {
-                    let bytes = &answered[..read?];
-                    if bytes.is_empty() {
-                        return client.shutdown().await;
-                    }
-                    client.write_all(bytes).await?;
-                }
-            }
-        }
-    }
-
-    /// Tells whether the last piece has gone by on this connection, where `met` have before.
-    fn meets_the_last(&self, bytes: &[u8], met: &mut usize) -> bool {
-        let mut lose = self.lose.lock().unwrap();
-        let Some(piece) = lose.get(*met) else {
-            return false;
-        };
-        if bytes.windows(piece.len()).any(|window| window == piece) {
-            *met += 1;
-            if *met == lose.len() {
-                lose.clear();
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Reads the reply until the server is ready for the next statement, and hangs up.
-    async fn swallow(&self, mut server: TcpStream) -> std::io::Result<()> {
-        let mut reply = Vec::new();
-        while !reply.ends_with(b"Z\0\0\0\x05I") {
-            if server.read_buf(&mut reply).await? == 0 {
-                return Ok(());
-            }
-        }
-        self.lost.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_whose_reply_was_lost_is_there_once_after_the_retry() {
     lose_replies(100).await;
@@ -373,7 +248,7 @@ async fn a_database_that_goes_away_is_told_of_and_used_again_when_it_is_back() {
     let webhook = sample("02_text.json", &account.number);
     eventually("ready", async || server.http_get("/ready").await.0 == 200).await;
 
-    *relay.shared.database.lock().unwrap() = None;
+    relay.lose_database();
     database.stop().await.unwrap();
     let request = tenant.new_message(&conversation, "Never");
     let refused = tenant.inbox.clone().create_message(request).await;
@@ -389,7 +264,7 @@ async fn a_database_that_goes_away_is_told_of_and_used_again_when_it_is_back() {
     assert_eq!(status.expect("an answer within five seconds"), 503);
 
     let database = durable(&folder).await;
-    *relay.shared.database.lock().unwrap() = Some(host(database.url()).to_owned());
+    relay.find_database(database.url());
     let back = eventually("ready again", async || {
         server.http_get("/ready").await.0 == 200
     });

@@ -35,6 +35,7 @@ mod limits;
 mod media;
 mod migration;
 mod model;
+mod outage;
 mod plans;
 mod prove;
 mod quick_reply;

@@ -4,7 +4,8 @@ use crate::connections::use_at_random;
 use crate::durability::{kill_and_count, lose_replies};
 use crate::import::import_file;
 use crate::model::{compare, meet};
-use crate::redelivery::{Load, redeliver};
+use crate::outage::{Flood, outlast};
+use crate::redelivery::{Load, meet_many, redeliver};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_killed_a_hundred_times_loses_and_doubles_nothing() {
@@ -25,6 +26,21 @@ async fn ten_thousand_webhooks_told_up_to_ten_times_have_their_effect_once() {
         kills: 20,
     };
     redeliver(load).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_first_messages_each_of_two_hundred_people_make_one_conversation_each() {
+    meet_many(200, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_webhooks_a_second_for_a_thousand_tenants_outlast_an_outage() {
+    let flood = Flood {
+        tenants: 1_000,
+        rate: 300,
+        seconds: 20,
+    };
+    outlast(flood).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use communication_service::pb::InitializeTenantRequest;
 use communication_service::pb::inbox_service_client::InboxServiceClient;
 use communication_service::pb::quick_reply_service_client::QuickReplyServiceClient;
 use communication_service::pb::tenant_admin_service_client::TenantAdminServiceClient;
+use communication_service::pb::{DeleteMessageRequest, InitializeTenantRequest};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::harness::{
-    Folder, Service, TestTenant, Whatsapp, connect, durable, eventually, sample, within,
+    Folder, Service, Tables, TestServer, TestTenant, Whatsapp, connect, durable, eventually,
+    sample, within,
 };
 
 const POSTERS: usize = 8;
@@ -178,4 +179,75 @@ pub async fn redeliver(load: Load) {
     .await;
     service.kill().await;
     database.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn first_messages_of_many_at_two_nodes_make_one_conversation_each() {
+    meet_many(20, 10).await;
+}
+
+/// Lets so many people send so many first messages each at the same moment, to two nodes in turn.
+/// What is deleted meanwhile does not come back when it is told again.
+pub async fn meet_many(people: usize, each: usize) {
+    let nodes = [TestServer::start().await, TestServer::start().await];
+    let account = Whatsapp::connected(&nodes[0]).await;
+    let text = String::from_utf8(sample("02_text.json", &account.number)).unwrap();
+    let webhook = |person: usize, message: usize| {
+        text.replace("wamid.", &format!("wamid.{person}.{message}."))
+            .replace("15550109911", &format!("1555{person:07}"))
+            .replace("US.13499900112233445566", &format!("US.{person}"))
+    };
+    for person in 0..people {
+        let mut posts = JoinSet::new();
+        for message in 0..each {
+            let (account, body) = (account.clone(), webhook(person, message));
+            let http = nodes[message % nodes.len()].http;
+            posts.spawn(async move { account.post_to(http, body.as_bytes()).await });
+        }
+        for status in posts.join_all().await {
+            assert_eq!(status, Some(200));
+        }
+    }
+    let tables = Tables::of(&account.tenant).await;
+    let counts = async |what: &str| {
+        let query = format!("SELECT count(*) FROM {{schema}}.{what}");
+        usize::try_from(tables.count(&query).await).unwrap()
+    };
+    within(Duration::from_secs(60), "all are there", async || {
+        counts("inbox_messages").await == people * each
+    })
+    .await;
+    let applied = format!(
+        "SELECT count(*) FROM directory.deliveries
+        WHERE correlation_id = '{}' AND due_at IS NOT NULL",
+        account.number
+    );
+    let all_applied = async || tables.count(&applied).await == 0;
+    eventually("all are applied", all_applied).await;
+    assert_eq!(counts("contacts").await, people);
+    assert_eq!(counts("inbox_conversations").await, people);
+
+    let conversations = account.conversations().await;
+    let deleted = account.tenant.messages(&conversations[0]).await.remove(0);
+    let deletion = DeleteMessageRequest {
+        tenant: account.tenant.slug(),
+        message_id: deleted.id.clone(),
+        redact: true,
+        ..Default::default()
+    };
+    let mut inbox = account.tenant.inbox.clone();
+    inbox.delete_message(deletion).await.unwrap();
+    for person in 0..people {
+        for message in 0..each {
+            let body = webhook(person, message);
+            let http = nodes[message % nodes.len()].http;
+            assert_eq!(account.post_to(http, body.as_bytes()).await, Some(200));
+        }
+    }
+    eventually("all are applied again", all_applied).await;
+    assert_eq!(counts("inbox_messages").await, people * each);
+    assert_eq!(counts("contacts").await, people);
+    let left = account.tenant.messages(&conversations[0]).await;
+    assert_eq!(left.len(), each - 1);
+    assert!(left.iter().all(|message| message.id != deleted.id));
 }
