@@ -533,15 +533,19 @@ impl Poster {
 
     /// Posts a body, and waits for the answer, which is 200.
     async fn post(&self, body: &[u8]) -> Result<(), Failure> {
+        // The service may have closed one that was idle for long.
         let idle = self.idle.lock().await.pop();
-        let mut stream = match idle {
-            Some(stream) => stream,
-            None => {
-                let stream = TcpStream::connect(&self.http).await?;
-                stream.set_nodelay(true)?;
-                stream
-            }
-        };
+        if let Some(stream) = idle
+            && self.post_over(stream, body).await.is_ok()
+        {
+            return Ok(());
+        }
+        let stream = TcpStream::connect(&self.http).await?;
+        stream.set_nodelay(true)?;
+        self.post_over(stream, body).await
+    }
+
+    async fn post_over(&self, mut stream: TcpStream, body: &[u8]) -> Result<(), Failure> {
         let digest = hmac::sign(&self.key, body);
         let signature: String = (digest.as_ref().iter())
             .map(|byte| format!("{byte:02x}"))

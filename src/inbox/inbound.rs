@@ -66,6 +66,21 @@ pub enum Inbound {
     ThreadState(ThreadState),
 }
 
+impl Inbound {
+    /// What the provider calls it, or what it is about; nothing of what is told of a person.
+    pub fn provider_id(&self) -> Option<&str> {
+        match self {
+            Self::Message(message) => Some(&message.provider_id),
+            Self::Receipt(receipt) => Some(&receipt.provider_id),
+            Self::Amendment(amendment) => Some(&amendment.provider_id),
+            Self::NewIdentity(news) => Some(&news.provider_id),
+            Self::Referral(referral) => Some(&referral.provider_id),
+            Self::ThreadState(state) => Some(&state.provider_id),
+            Self::Watermark(_) => None,
+        }
+    }
+}
+
 /// A message that came in, or that went out without us.
 #[derive(Debug, PartialEq)]
 pub struct InboundMessage {

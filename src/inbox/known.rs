@@ -1,14 +1,16 @@
-//! What of a provider's log is known already.
+//! What was told of is known already.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::exists;
 use diesel::prelude::*;
 use diesel::sql_types::{self, Array, Nullable, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 
 use crate::error::Error;
-use crate::ids::ChannelAccountId;
+use crate::ids::{ChannelAccountId, DeliveryId};
+use crate::schema::tenant::{message_amendments, provider_events};
 use crate::tenant::TenantConn;
 
 #[derive(QueryableByName)]
@@ -43,4 +45,24 @@ pub async fn known(
     .await?;
     let rows = rows.into_iter();
     Ok(rows.map(|row| (row.provider_id, row.call_status)).collect())
+}
+
+/// Tells whether any of what providers call something is known from one delivery.
+pub async fn is_source(
+    conn: &mut TenantConn,
+    account: ChannelAccountId,
+    delivery: DeliveryId,
+    provider_ids: &[&str],
+) -> Result<bool, Error> {
+    let events = provider_events::table
+        .filter(provider_events::channel_account_id.eq(account))
+        .filter(provider_events::provider_id.eq_any(provider_ids))
+        .filter(provider_events::delivery_id.eq(delivery));
+    let amendments = message_amendments::table
+        .filter(message_amendments::channel_account_id.eq(account))
+        .filter(message_amendments::provider_id.eq_any(provider_ids))
+        .filter(message_amendments::delivery_id.eq(delivery));
+    let found = exists(events.select(provider_events::delivery_id))
+        .or(exists(amendments.select(message_amendments::delivery_id)));
+    Ok(diesel::select(found).get_result(conn).await?)
 }

@@ -62,7 +62,7 @@ pub use inbound::{
     Effect, FileSource, Inbound, InboundFile, InboundMessage, NewIdentity, Origin, Person, Thread,
     record,
 };
-pub use known::known;
+pub use known::{is_source, known};
 pub use message::{Direction, Location, Message, MessageType};
 pub use message_status::MessageStatus;
 pub use receipt::Receipt;

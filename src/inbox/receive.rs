@@ -76,6 +76,12 @@ statement! {
             ) c
             WHERE p.identities = cardinality(input.identifiers)
                 AND (input.name = '' OR p.name <> '')
+                -- What is known already waits for nobody who holds its conversation.
+                AND NOT EXISTS (
+                    SELECT FROM provider_events e
+                    WHERE e.channel_account_id = input.account
+                        AND e.provider_id = input.provider_id AND e.kind = 'message'
+                )
         ), head AS (
             SELECT c.*, ", may_go_on!(), " AS may_go_on
             FROM inbox_conversations c, input

@@ -277,17 +277,37 @@ const COLUMNS: (
     deliveries::attempts,
 );
 
-/// Holds on to a lease for longer; tells whether it was still ours.
-pub async fn extend(conn: &mut DirectoryConn, delivery: &Delivery) -> Result<bool, Error> {
-    let held = diesel::update(deliveries::table.find(delivery.id))
-        .filter(deliveries::lease.eq(delivery.lease))
-        .set(deliveries::due_at.eq(after(LEASE)))
-        .execute(conn)
-        .await?;
-    Ok(held == 1)
+statement! {
+    /// Holds on to leases for longer.
+    Renew<'a> -> sql_types::Uuid {
+        ids: &'a [DeliveryId] => Array<sql_types::Uuid>,
+        leases: &'a [Uuid] => Array<sql_types::Uuid>,
+        lease_seconds: f64 => Double,
+    }
+    "
+        UPDATE directory.deliveries d
+        SET due_at = directory.now() + make_interval(secs => input.lease_seconds)
+        FROM input CROSS JOIN unnest(input.ids, input.leases) AS held (id, lease)
+        WHERE d.id = held.id AND d.lease = held.lease
+        RETURNING d.id"
+}
+
+/// Holds on to leases for longer; returns those that were still ours.
+pub async fn renew(
+    conn: &mut DirectoryConn,
+    held: &[(DeliveryId, Uuid)],
+) -> Result<Vec<DeliveryId>, Error> {
+    let renew = Renew {
+        ids: &held.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
+        leases: &held.iter().map(|(_, lease)| *lease).collect::<Vec<_>>(),
+        lease_seconds: LEASE.as_secs_f64(),
+        life: std::marker::PhantomData,
+    };
+    Ok(renew.load(conn).await?)
 }
 
 statement! {
+    // One that somebody else holds is taken up again, without effect.
     /// Ends the work on deliveries that are still under their leases.
     End<'a> -> BigInt {
         ids: &'a [DeliveryId] => Array<sql_types::Uuid>,
@@ -301,8 +321,7 @@ statement! {
             CROSS JOIN unnest(input.ids, input.leases, input.repetitions)
                 AS e (id, lease, is_repetition)
             JOIN directory.deliveries d ON d.id = e.id AND d.lease = e.lease
-            ORDER BY d.id
-            FOR UPDATE OF d
+            FOR UPDATE OF d SKIP LOCKED
         ), dropped AS (
             DELETE FROM directory.deliveries d USING ended
             WHERE d.id = ended.id AND ended.is_repetition

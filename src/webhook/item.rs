@@ -43,9 +43,18 @@ impl Item {
         self.route_key.is_empty() && !matches!(self.content, Content::Ignored(_))
     }
 
-    /// By what its account is known, among those of all providers of the channel.
+    /// What the provider calls what it tells.
+    pub(super) fn provider_id(&self) -> Option<&str> {
+        match &self.content {
+            Content::Inbound(inbound) => inbound.provider_id(),
+            _ => None,
+        }
+    }
+
+    /// By what its account is known, among those of all providers of the channel. No key has a NUL,
+    /// which the database would refuse with all that comes with it.
     pub(super) fn key(&self, delivery: &Delivery) -> String {
-        format!("{}{}", delivery.route_prefix, self.route_key)
+        format!("{}{}", delivery.route_prefix, self.route_key).replace('\0', "")
     }
 
     /// Where it goes.

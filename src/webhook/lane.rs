@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -16,12 +17,13 @@ use crate::inbox::Inbound;
 /// How many lanes there are; people share them by chance.
 const LANES: usize = 256;
 /// How many deliveries are applied at once.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 16;
 /// How many of them may be of one account.
-const OF_ONE_ACCOUNT: usize = 8;
-/// How many of one account follow one another while others wait: to open a connection and to plan
-/// the statements on it takes longer than many of them.
-const IN_A_ROW: usize = 32;
+const OF_ONE_ACCOUNT: usize = 4;
+/// How many of one account follow one another while others wait, and for how long: to open a
+/// connection and to plan the statements on it takes longer than many of them, but who is slow keeps
+/// nobody out.
+const IN_A_ROW: (usize, Duration) = (32, Duration::from_secs(1));
 
 /// The lanes, and the deliveries of each account.
 pub struct Lanes {
@@ -38,8 +40,14 @@ struct Account {
     waiting: Mutex<VecDeque<oneshot::Sender<Place>>>,
 }
 
-/// A place among all that are applied, with how many of the account have had it in a row.
-type Place = (Option<OwnedSemaphorePermit>, usize);
+/// A place among all that are applied.
+struct Place {
+    _permit: Option<OwnedSemaphorePermit>,
+    /// How many of the account have had it in a row.
+    turns: usize,
+    /// Since when.
+    since: Instant,
+}
 
 /// The place of a delivery, until it is dropped: then the next one of the account has it.
 struct Held {
@@ -49,10 +57,13 @@ struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some((permit, turns)) = self.place.take()
-            && turns < IN_A_ROW
+        let (most, longest) = IN_A_ROW;
+        if let Some(mut place) = self.place.take()
+            && place.turns < most
+            && place.since.elapsed() < longest
         {
-            self.account.hand_on((permit, turns + 1));
+            place.turns += 1;
+            self.account.hand_on(place);
         }
     }
 }
@@ -122,7 +133,11 @@ impl Account {
         let place = tokio::select! {
             biased;
             Ok(place) = handed => place,
-            permit = all.acquire_owned() => (permit.ok(), 1),
+            permit = all.acquire_owned() => Place {
+                _permit: permit.ok(),
+                turns: 1,
+                since: Instant::now(),
+            },
         };
         Held {
             place: Some(place),
@@ -158,7 +173,7 @@ mod tests {
 
     /// How many of an account have had a place in a row when they got it.
     fn turns(held: &Held) -> usize {
-        held.place.as_ref().map_or(0, |(_, turns)| *turns)
+        held.place.as_ref().map_or(0, |place| place.turns)
     }
 
     #[tokio::test]
@@ -188,7 +203,7 @@ mod tests {
         let first = busy.clone().place(all.clone()).await;
         let stranger = tokio::spawn(other.place(all.clone()));
         tokio::task::yield_now().await;
-        let all_of_busy: Vec<_> = (0..IN_A_ROW * 3)
+        let all_of_busy: Vec<_> = (0..IN_A_ROW.0 * 3)
             .map(|_| {
                 let place = busy.clone().place(all.clone());
                 tokio::spawn(async move { drop(place.await) })
@@ -198,10 +213,25 @@ mod tests {
         drop(first);
         assert!(stranger.await.is_ok());
         let done = all_of_busy.iter().filter(|one| one.is_finished()).count();
-        assert_eq!(done, IN_A_ROW - 1);
+        assert_eq!(done, IN_A_ROW.0 - 1);
         for one in all_of_busy {
             assert!(one.await.is_ok());
         }
         assert_eq!(all.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_is_slow_lets_others_in() {
+        let (lanes, all) = (Lanes::new(), Arc::new(Semaphore::new(1)));
+        let (slow, other) = (lanes.account("slow"), lanes.account("other"));
+        let first = slow.clone().place(all.clone()).await;
+        let stranger = tokio::spawn(other.place(all.clone()));
+        tokio::task::yield_now().await;
+        let next = tokio::spawn(slow.clone().place(all.clone()));
+        tokio::task::yield_now().await;
+        std::thread::sleep(IN_A_ROW.1);
+        drop(first);
+        assert_eq!(stranger.await.ok().as_ref().map(turns), Some(1));
+        assert_eq!(next.await.ok().as_ref().map(turns), Some(1));
     }
 }

@@ -11,6 +11,7 @@ mod fuzz;
 mod google;
 mod item;
 mod lane;
+mod lease;
 mod mailbox;
 mod media;
 mod quarantine;

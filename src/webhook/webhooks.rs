@@ -15,6 +15,7 @@ use super::ending::Endings;
 use super::google::Google;
 use super::item::{read, sought};
 use super::lane::Lanes;
+use super::lease::Leases;
 use super::mailbox::Mailboxes;
 use super::media::Fetchers;
 use super::quarantine::{self, QuarantineFilter, Quarantined};
@@ -36,8 +37,8 @@ const READING: usize = 256 * 1024 * 1024;
 const APPS: usize = 1024;
 /// How many tokens are kept in mind of webhooks whose bodies are not signed.
 const TOKENS: usize = 65_536;
-/// How long apps are believed to be as they were read.
-const FRESH: Duration = Duration::from_millis(500);
+/// How long apps and accounts are believed to be as they were read.
+pub(super) const FRESH: Duration = Duration::from_millis(500);
 
 /// Takes webhooks in and lets them have their effect.
 #[derive(Clone)]
@@ -53,6 +54,7 @@ pub(super) struct Inner {
     reading: Arc<Semaphore>,
     pub(super) lanes: Lanes,
     pub(super) endings: Endings,
+    pub(super) leases: Leases,
     pub(super) tasks: TaskTracker,
     apps: Cache<(Channel, Option<Uuid>), ReadApps>,
     tokens: Cache<String, [u8; 32]>,
@@ -97,6 +99,7 @@ impl Webhooks {
             reading: Arc::new(Semaphore::new(READING)),
             lanes: Lanes::new(),
             endings: Endings::default(),
+            leases: Leases::default(),
             tasks: TaskTracker::new(),
             apps: Cache::new(APPS),
             tokens: Cache::new(TOKENS),

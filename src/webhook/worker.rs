@@ -9,13 +9,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::delivery::{self, Delivery, Done, LEASE};
-use super::item::{Content, Items, read, sought};
+use super::delivery::{self, Delivery, Done};
+use super::item::{Content, Item, Items, read, sought};
 use super::quarantine::{self, NewQuarantined, Quarantined, Reason};
-use super::webhooks::Webhooks;
+use super::webhooks::{FRESH, Webhooks};
 use crate::channel::Channel;
 use crate::error::{Chain, Error};
-use crate::inbox::{Effect, Inbound, Origin, record};
+use crate::ids::ChannelAccountId;
+use crate::inbox::{Effect, Inbound, Origin, is_source, record};
 use crate::tenant::{Route, Routes, TenantScope, TenantState};
 
 /// How many deliveries are taken up from the queue in one step.
@@ -51,6 +52,10 @@ pub(super) struct Outcome {
 impl Webhooks {
     /// Takes up what is in the queue and drops what is old, until the service ends.
     pub async fn work(&self) {
+        tokio::join!(self.renew_leases(), self.work_off());
+    }
+
+    async fn work_off(&self) {
         let mut tidied_at = Instant::now();
         loop {
             let found = match self.take_up().await {
@@ -118,11 +123,12 @@ impl Webhooks {
         let webhooks = self.clone();
         let first = items.as_ref().ok().and_then(|items| items.first());
         let turn = self.0.lanes.queue_up(first).await;
+        let held = self.hold(&delivery);
         let span = tracing::error_span!("delivery", delivery.id = %delivery.id, correlation_id = delivery.correlation_id);
         let applying = async move {
             let turn = turn.await;
             let applied = webhooks.apply(&delivery, &items, routes).await;
-            drop((turn, items, delivery, room));
+            drop((turn, held, items, delivery, room));
             match applied {
                 Ok(Some(done)) => webhooks.end(done).await,
                 Ok(None) => {}
@@ -191,25 +197,21 @@ impl Webhooks {
         };
         let have_places =
             |routes: &Routes| items.iter().all(|item| item.has_place(delivery, routes));
-        let routes = match routes.filter(have_places) {
+        let is_fresh = delivery.taken_at.elapsed() < FRESH;
+        let routes = match routes.filter(|routes| is_fresh && have_places(routes)) {
             Some(routes) => routes,
-            // Whoever had no account may have one by now.
+            // Whoever had no account may have one by now, and the other way round.
             None => self.0.tenants.routes(&sought(delivery, items)).await?,
         };
         self.note_proved(delivery, &routes).await?;
-        let mut scopes: HashMap<Uuid, Result<TenantScope, Error>> = HashMap::new();
+        let mut scopes: HashMap<ChannelAccountId, Result<TenantScope, Error>> = HashMap::new();
         let mut waiting = HashSet::new();
-        let mut held_since = delivery.taken_at;
         for (number, item) in (1..).zip(items) {
             if only.is_some_and(|only| only.item != number && only.item != 0) {
                 continue;
             }
-            if only.is_none() && held_since.elapsed() > LEASE / 3 {
-                held_since = Instant::now();
-                let mut conn = self.0.tenants.directory_conn().await?;
-                if !delivery::extend(&mut conn, delivery).await? {
-                    return Err(Error::internal("somebody else has taken the delivery up"));
-                }
+            if only.is_none() && !self.0.leases.holds(delivery) {
+                return Err(Error::internal("somebody else has taken the delivery up"));
             }
             let key = item.key(delivery);
             let route = item.route(delivery, &routes);
@@ -269,7 +271,7 @@ impl Webhooks {
                 // What comes later of this account waits, too, or it would come first.
                 (Content::Inbound(_), Some(route)) if waiting.contains(&route.account) => continue,
                 (Content::Inbound(inbound), Some(route)) => {
-                    let scope = match scopes.entry(route.account.0) {
+                    let scope = match scopes.entry(route.account) {
                         std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
                         std::collections::hash_map::Entry::Vacant(entry) => {
                             let id = &delivery.correlation_id;
@@ -307,6 +309,19 @@ impl Webhooks {
             outcome.stays = true;
             outcome.news = true;
             self.quarantine(delivery, place, reason, &detail).await?;
+        }
+        if outcome.known && !outcome.news {
+            // It may be known from this very delivery, which was not ended in time.
+            for (account, scope) in &scopes {
+                let Ok(scope) = scope else { continue };
+                let of_account = items.iter().filter(|item| {
+                    let route = item.route(delivery, &routes);
+                    route.is_some_and(|route| route.account == *account)
+                });
+                let ids: Vec<&str> = of_account.filter_map(Item::provider_id).collect();
+                let mut conn = scope.conn().await?;
+                outcome.news |= is_source(&mut conn, *account, delivery.id, &ids).await?;
+            }
         }
         Ok(outcome)
     }

@@ -1,13 +1,15 @@
 //! Channel accounts: changed, checked, and moved from one tenant to another, which is the only way by
 //! which one becomes another tenant's.
 
+use std::time::Duration;
+
 use communication_service::pb::connect_channel_account_request::Settings;
 use communication_service::pb::update_channel_account_request::Settings as Changed;
 use communication_service::pb::{
     ChannelAccount, ChannelAccountAspect, ChannelAccountVerdict, CheckChannelAccountRequest,
-    DeleteTenantRequest, DisconnectChannelAccountRequest, GetChannelAccountRequest,
-    ListQuarantinedItemsRequest, TransferChannelAccountRequest, UpdateChannelAccountRequest,
-    WhatsappSecrets, WhatsappSettings, channel_account,
+    DeleteTenantRequest, DisableChannelAccountRequest, DisconnectChannelAccountRequest,
+    GetChannelAccountRequest, ListQuarantinedItemsRequest, TransferChannelAccountRequest,
+    UpdateChannelAccountRequest, WhatsappSecrets, WhatsappSettings, channel_account,
 };
 use serde_json::json;
 use tonic::{Code, Request, Status};
@@ -451,4 +453,50 @@ async fn a_check_asks_the_provider_and_says_what_to_do() {
     .await;
     disconnect(&server, &account).await;
     assert_eq!(check(state).await, ChannelAccountVerdict::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_its_turn_when_its_account_is_disabled_goes_to_quarantine() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::new(server.tenant().await);
+    let connected = account.connect(&server).await;
+    let text = String::from_utf8(sample("02_text.json", &account.number)).unwrap();
+    let post = async |number: usize| {
+        let body = text.replace("wamid.", &format!("wamid.{number}."));
+        assert_eq!(account.post(&server, body.as_bytes()).await, 200);
+    };
+    post(1).await;
+    let tables = Tables::of(&account.tenant).await;
+    let messages = async || {
+        tables
+            .count("SELECT count(*) FROM {schema}.inbox_messages")
+            .await
+    };
+    eventually("the first is there", async || messages().await == 1).await;
+    let lock = format!(
+        "BEGIN; SELECT FROM {}.inbox_conversations FOR UPDATE",
+        tables.schema
+    );
+    tables.admin.batch_execute(&lock).await.unwrap();
+    post(2).await;
+    // Of the same person, it waits behind the one before.
+    post(3).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let disable = DisableChannelAccountRequest {
+        tenant: account.tenant.slug(),
+        channel_account_id: connected.id,
+    };
+    let mut admin = server.tenant_admin();
+    admin.disable_channel_account(disable).await.unwrap();
+    tables.admin.batch_execute("COMMIT").await.unwrap();
+    let waits = ListQuarantinedItemsRequest {
+        tenant: account.tenant.slug(),
+        ..Default::default()
+    };
+    eventually("the third waits", async || {
+        let page = admin.list_quarantined_items(waits.clone()).await.unwrap();
+        page.into_inner().items.len() == 1
+    })
+    .await;
+    eventually("the second is there", async || messages().await == 2).await;
 }

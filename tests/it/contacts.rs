@@ -801,7 +801,7 @@ async fn an_erased_person_is_nowhere_and_does_not_come_back() {
         "15550109911",
         "US.13499900112233445566",
         "Dana",
-        "12.345",
+        "12.345678",
         "98.765",
         "café table",
     ];

@@ -159,9 +159,11 @@ pub async fn outlast(flood: Flood) {
         database.stop().await.unwrap();
         Instant::now()
     };
-    let (met, away) = tokio::join!(post_for(&accounts, service.http, &mut next, &flood), outage);
+    let (mut met, away) =
+        tokio::join!(post_for(&accounts, service.http, &mut next, &flood), outage);
+    met.extend(post_for(&accounts, service.http, &mut next, &flood).await);
     let during: Vec<_> = met.iter().filter(|posted| posted.begun >= away).collect();
-    assert!(during.len() > met.len() / 3, "{}", during.len());
+    assert!(during.len() >= met.len() / 2, "{}", during.len());
     for posted in during {
         assert_eq!(posted.status, Some(503), "{}", posted.number);
         assert!(posted.took < Duration::from_secs(5), "{:?}", posted.took);
@@ -186,7 +188,7 @@ pub async fn outlast(flood: Flood) {
         again += 1;
     }
     println!("sent again after the outage: {again}");
-    within(Duration::from_secs(60), "all is applied", async || {
+    within(Duration::from_secs(300), "all is applied", async || {
         waiting(&admin).await == 0
     })
     .await;
@@ -205,14 +207,14 @@ pub async fn outlast(flood: Flood) {
         .count();
     assert!(of_locked > 0);
     within(
-        Duration::from_secs(20),
+        Duration::from_secs(300),
         "all others are applied",
         async || waiting(&admin).await == of_locked,
     )
     .await;
     holder.batch_execute("COMMIT").await.unwrap();
     within(
-        Duration::from_secs(60),
+        Duration::from_secs(300),
         "the locked one is, too",
         async || waiting(&admin).await == 0,
     )

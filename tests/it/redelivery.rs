@@ -251,3 +251,39 @@ pub async fn meet_many(people: usize, each: usize) {
     assert_eq!(left.len(), each - 1);
     assert!(left.iter().all(|message| message.id != deleted.id));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_was_not_ended_stays_and_one_that_repeats_it_does_not() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    account.post_sample(&server, "02_text.json").await;
+    let tables = Tables::of(&account.tenant).await;
+    let count = async |which: &str| {
+        let query = format!(
+            "SELECT count(*) FROM directory.deliveries
+            WHERE correlation_id = '{}' AND {which}",
+            account.number
+        );
+        tables.count(&query).await
+    };
+    eventually("it is done", async || count("due_at IS NULL").await == 1).await;
+    // As if its node had ended before it could say so.
+    let again = format!(
+        "UPDATE directory.deliveries SET due_at = directory.now() WHERE correlation_id = '{}'",
+        account.number
+    );
+    tables.admin.batch_execute(&again).await.unwrap();
+    eventually("it is done again", async || {
+        count("due_at IS NULL AND attempts = 2").await == 1
+    })
+    .await;
+    account.post_sample(&server, "02_text.json").await;
+    eventually("the other is done, too", async || {
+        count("due_at IS NOT NULL").await == 0
+    })
+    .await;
+    assert_eq!(count("attempts = 2").await, 1);
+    assert_eq!(count("true").await, 1);
+    let conversations = account.conversations().await;
+    assert_eq!(account.tenant.messages(&conversations[0]).await.len(), 1);
+}
