@@ -188,7 +188,7 @@ impl Postgres {
 }
 
 /// Writes a statement of the service for pgbench: the same text, each parameter replaced by what
-/// `values` has for its name in `input` or, where it has none, for its number.
+/// `values` has for its name in `input`.
 pub fn script(statement: &str, values: &[(&str, &str)]) -> Result<String, Failure> {
     let drawn = format!("\\set c random(1, {})\n", crate::CONVERSATIONS);
     Ok(format!("{drawn}{};\n", filled(statement, values)?))
@@ -201,13 +201,12 @@ pub fn filled(statement: &str, values: &[(&str, &str)]) -> Result<String, Failur
     while let Some((head, tail)) = rest.split_once('$') {
         let end = tail.find(|c: char| !c.is_ascii_digit());
         let (number, tail) = tail.split_at(end.unwrap_or(tail.len()));
-        let name = tail.strip_prefix(" AS ").map(|tail| {
-            let end = tail.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-            &tail[..end.unwrap_or(tail.len())]
-        });
-        let key = name.unwrap_or(number);
-        let value = values.iter().find(|(known, _)| *known == key);
-        let (_, value) = value.ok_or_else(|| format!("no value for `{key}` of:\n{statement}"))?;
+        let named = tail.strip_prefix(" AS ");
+        let named = named.ok_or_else(|| format!("`${number}` has no name in:\n{statement}"))?;
+        let end = named.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let name = &named[..end.unwrap_or(named.len())];
+        let value = values.iter().find(|(known, _)| *known == name);
+        let (_, value) = value.ok_or_else(|| format!("no value for `{name}` of:\n{statement}"))?;
         text.push_str(head);
         text.push_str(value);
         rest = tail;

@@ -158,11 +158,6 @@ impl Routes {
         self.named.iter().find(|route| route.key == key)
     }
 
-    /// The one that a key names, taken out.
-    pub fn into_named(self, key: &str) -> Option<Route> {
-        self.named.into_iter().find(|route| route.key == key)
-    }
-
     /// The one of what names none.
     pub fn unnamed(&self) -> Option<&Route> {
         self.unnamed.as_ref()

@@ -54,7 +54,7 @@ pub async fn find(
     token: &str,
 ) -> Result<Option<Widget>, Error> {
     let routes = route::find(conn, &Sought::named(Channel::Web, token)).await?;
-    let Some(route) = routes.into_named(token) else {
+    let Some(route) = routes.named(token).cloned() else {
         return Ok(None);
     };
     let Settings::Web(settings) = channel_account::settings(conn, route.account).await? else {

@@ -224,11 +224,10 @@ pub async fn take_up(
         match opened(sealer, row, lease) {
             Ok(delivery) => taken.push(Ok(delivery)),
             Err(error) => {
-                let is_repetition = false;
                 let done = Done {
                     id,
                     lease,
-                    is_repetition,
+                    is_repetition: false,
                 };
                 end(conn, &[done]).await?;
                 taken.push(Err((id, error)));

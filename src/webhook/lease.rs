@@ -1,6 +1,6 @@
 //! The leases of deliveries that wait for their turn, or take long: all are renewed in one statement.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,16 +14,25 @@ use crate::ids::DeliveryId;
 /// How often leases are renewed.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// The leases of this node, with when each was added.
+/// The leases of this node.
 #[derive(Default)]
-pub struct Leases(Mutex<HashMap<DeliveryId, (Uuid, Instant)>>);
+pub struct Leases(Mutex<Held>);
+
+/// The lease of each delivery, and when it was added.
+type Held = HashMap<DeliveryId, (Uuid, Instant)>;
 
 impl Leases {
     /// Tells whether nobody else is known to have it.
     pub(super) fn holds(&self, delivery: &Delivery) -> bool {
-        let all = self.all();
-        all.get(&delivery.id)
-            .is_some_and(|(lease, _)| *lease == delivery.lease)
+        is_there(&self.all(), delivery.id, delivery.lease)
+    }
+
+    /// Forgets one, unless the delivery is under another by now.
+    fn forget(&self, id: DeliveryId, lease: Uuid) {
+        let mut all = self.all();
+        if is_there(&all, id, lease) {
+            all.remove(&id);
+        }
     }
 
     /// Those that are not quite new; most are gone before.
@@ -33,47 +42,34 @@ impl Leases {
         lasting.map(|(id, (lease, _))| (*id, *lease)).collect()
     }
 
-    /// Forgets those that somebody else has.
-    fn lose(&self, asked: &[(DeliveryId, Uuid)], renewed: &[DeliveryId]) {
-        let renewed: std::collections::HashSet<_> = renewed.iter().collect();
-        let mut all = self.all();
-        for (id, lease) in asked.iter().filter(|(id, _)| !renewed.contains(id)) {
-            if all.get(id).is_some_and(|(held, _)| held == lease) {
-                all.remove(id);
-            }
-        }
-    }
-
-    fn all(&self) -> MutexGuard<'_, HashMap<DeliveryId, (Uuid, Instant)>> {
+    fn all(&self) -> MutexGuard<'_, Held> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn is_there(all: &Held, id: DeliveryId, lease: Uuid) -> bool {
+    all.get(&id).is_some_and(|(held, _)| *held == lease)
+}
+
 /// A lease that is renewed until this is dropped.
-pub(super) struct Held {
+pub(super) struct Lease {
     webhooks: Webhooks,
     id: DeliveryId,
     lease: Uuid,
 }
 
-impl Drop for Held {
+impl Drop for Lease {
     fn drop(&mut self) {
-        let mut all = self.webhooks.0.leases.all();
-        if all
-            .get(&self.id)
-            .is_some_and(|(lease, _)| *lease == self.lease)
-        {
-            all.remove(&self.id);
-        }
+        self.webhooks.0.leases.forget(self.id, self.lease);
     }
 }
 
 impl Webhooks {
     /// Has the lease of a delivery renewed.
-    pub(super) fn hold(&self, delivery: &Delivery) -> Held {
+    pub(super) fn hold(&self, delivery: &Delivery) -> Lease {
         let (id, lease) = (delivery.id, delivery.lease);
         self.0.leases.all().insert(id, (lease, Instant::now()));
-        Held {
+        Lease {
             webhooks: self.clone(),
             id,
             lease,
@@ -95,7 +91,13 @@ impl Webhooks {
             };
             let renewed: Result<Vec<DeliveryId>, Error> = renewing.await;
             match renewed {
-                Ok(renewed) => self.0.leases.lose(&asked, &renewed),
+                Ok(renewed) => {
+                    let renewed: HashSet<_> = renewed.into_iter().collect();
+                    // Somebody else has the others.
+                    for (id, lease) in asked.iter().filter(|(id, _)| !renewed.contains(id)) {
+                        self.0.leases.forget(*id, *lease);
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(deliveries = asked.len(), error = %Chain(&error), "leases cannot be renewed");
                 }

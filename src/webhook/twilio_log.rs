@@ -76,7 +76,7 @@ impl Webhooks {
         let routes = tenants
             .routes(&Sought::named(mailbox.channel, &key))
             .await?;
-        let (Some(app), Some(route)) = (app, routes.into_named(&key)) else {
+        let (Some(app), Some(route)) = (app, routes.named(&key).cloned()) else {
             return Ok(());
         };
         let mut conn = tenants.directory_conn().await?;

@@ -7,11 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use communication_service::pb::inbox_service_client::InboxServiceClient;
-use communication_service::pb::quick_reply_service_client::QuickReplyServiceClient;
-use communication_service::pb::tenant_admin_service_client::TenantAdminServiceClient;
-use communication_service::pb::{
-    CreateConversationRequest, CreateMessageRequest, InitializeTenantRequest, Message,
-};
+use communication_service::pb::{CreateConversationRequest, CreateMessageRequest, Message};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::Code;
@@ -53,22 +49,7 @@ pub async fn kill_and_count(kills: usize) {
     let folder = Folder::new();
     let database = durable(&folder).await;
     let service = Service::start(&folder, database.url()).await;
-    let initialize = InitializeTenantRequest {
-        tenant: "acme".to_owned(),
-        ..Default::default()
-    };
-    let tenant = TenantAdminServiceClient::new(service.channel.clone())
-        .initialize_tenant(initialize)
-        .await
-        .unwrap()
-        .into_inner()
-        .tenant
-        .unwrap();
-    let tenant = TestTenant {
-        tenant,
-        inbox: InboxServiceClient::new(service.channel.clone()),
-        quick_replies: QuickReplyServiceClient::new(service.channel.clone()),
-    };
+    let tenant = service.tenant("acme").await;
 
     let (announce, services) = watch::channel(service.channel.clone());
     let acknowledged = Arc::new(AtomicUsize::new(0));
@@ -118,11 +99,7 @@ pub async fn kill_and_count(kills: usize) {
         "a kill met calls in flight"
     );
 
-    let tenant = TestTenant {
-        inbox: InboxServiceClient::new(service.channel.clone()),
-        quick_replies: QuickReplyServiceClient::new(service.channel.clone()),
-        ..tenant
-    };
+    let tenant = TestTenant::over(&service.channel, tenant.tenant);
     let mut expected: BTreeMap<String, (_, Vec<Message>)> = BTreeMap::new();
     for (conversation, answers) in written {
         let entry = expected.entry(conversation.id.clone());

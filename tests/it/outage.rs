@@ -5,17 +5,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use communication_service::pb::InitializeTenantRequest;
-use communication_service::pb::inbox_service_client::InboxServiceClient;
-use communication_service::pb::quick_reply_service_client::QuickReplyServiceClient;
-use communication_service::pb::tenant_admin_service_client::TenantAdminServiceClient;
 use futures_util::{StreamExt as _, stream};
 use tokio_postgres::Client;
-use tonic::transport::Channel;
 
-use crate::harness::{
-    Folder, Relay, Service, TestTenant, Whatsapp, connect, durable, http_get, sample, within,
-};
+use crate::harness::{Folder, Relay, Service, Whatsapp, connect, durable, http_get, within};
 
 /// How much comes in.
 pub struct Flood {
@@ -48,13 +41,8 @@ async fn webhooks_outlast_an_outage_and_a_locked_tenant() {
 /// A webhook of a number, for a tenant and a person that it chooses.
 fn webhook(accounts: &[Whatsapp], number: usize) -> (&Whatsapp, String) {
     let account = &accounts[number * 383 % accounts.len()];
-    let text = String::from_utf8(sample("02_text.json", &account.number)).unwrap();
-    let person = number % 7;
-    let body = text
-        .replace("wamid.", &format!("wamid.{number}."))
-        .replace("15550109911", &format!("1555000{person:04}"))
-        .replace("US.13499900112233445566", &format!("US.{person}"))
-        .replace("Ol\\u00e1!", &format!("<{number}>"));
+    let (id, says) = (number.to_string(), format!("<{number}>"));
+    let body = account.text_of(number % 7, &id, &says);
     (account, body)
 }
 
@@ -106,19 +94,9 @@ async fn waiting(admin: &Client) -> usize {
     usize::try_from(waiting).unwrap()
 }
 
-async fn make_account(channel: &Channel, number: usize) -> Whatsapp {
-    let initialize = InitializeTenantRequest {
-        tenant: format!("tenant-{number}"),
-        ..Default::default()
-    };
-    let mut admin = TenantAdminServiceClient::new(channel.clone());
-    let tenant = admin.initialize_tenant(initialize).await.unwrap();
-    let account = Whatsapp::new(TestTenant {
-        tenant: tenant.into_inner().tenant.unwrap(),
-        inbox: InboxServiceClient::new(channel.clone()),
-        quick_replies: QuickReplyServiceClient::new(channel.clone()),
-    });
-    account.connect_by(channel).await;
+async fn make_account(service: &Service, number: usize) -> Whatsapp {
+    let account = Whatsapp::new(service.tenant(&format!("tenant-{number}")).await);
+    account.connect_by(&service.channel).await;
     account
 }
 
@@ -131,9 +109,8 @@ pub async fn outlast(flood: Flood) {
     let url = relay.url(database.url());
     let settings = [("COMM_DB_CONNECTIONS", "60")];
     let service = Service::start_with(&folder.0, &url, &settings).await;
-    let channel = &service.channel;
     let accounts: Vec<_> = stream::iter(0..flood.tenants)
-        .map(|number| make_account(channel, number))
+        .map(|number| make_account(&service, number))
         .buffered(4)
         .collect()
         .await;

@@ -5,16 +5,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use communication_service::pb::DeleteMessageRequest;
 use communication_service::pb::inbox_service_client::InboxServiceClient;
-use communication_service::pb::quick_reply_service_client::QuickReplyServiceClient;
-use communication_service::pb::tenant_admin_service_client::TenantAdminServiceClient;
-use communication_service::pb::{DeleteMessageRequest, InitializeTenantRequest};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::harness::{
-    Folder, Service, Tables, TestServer, TestTenant, Whatsapp, connect, durable, eventually,
-    sample, within,
+    Folder, Service, Tables, TestServer, Whatsapp, connect, durable, eventually, within,
 };
 
 const POSTERS: usize = 8;
@@ -74,28 +71,14 @@ pub async fn redeliver(load: Load) {
     let folder = Folder::new();
     let database = durable(&folder).await;
     let mut service = Service::start(&folder, database.url()).await;
-    let initialize = InitializeTenantRequest {
-        tenant: "acme".to_owned(),
-        ..Default::default()
-    };
-    let mut admin = TenantAdminServiceClient::new(service.channel.clone());
-    let tenant = admin.initialize_tenant(initialize).await.unwrap();
-    let mut account = Whatsapp::new(TestTenant {
-        tenant: tenant.into_inner().tenant.unwrap(),
-        inbox: InboxServiceClient::new(service.channel.clone()),
-        quick_replies: QuickReplyServiceClient::new(service.channel.clone()),
-    });
+    let mut account = Whatsapp::new(service.tenant("acme").await);
     account.connect_by(&service.channel).await;
 
-    let text = String::from_utf8(sample("02_text.json", &account.number)).unwrap();
     let mut deliveries = Vec::new();
     for person in 0..people {
         for message in 0..messages {
-            let body = text
-                .replace("wamid.", &format!("wamid.{person}.{message}."))
-                .replace("15550109911", &format!("1555{person:07}"))
-                .replace("US.13499900112233445566", &format!("US.{person}"))
-                .replace("Ol\\u00e1!", &format!("{person}-{message}"));
+            let (id, says) = (format!("{person}.{message}"), format!("{person}-{message}"));
+            let body = account.text_of(person, &id, &says);
             for time in 0..=scatter(person * messages + message) % times {
                 let place = scatter(person + 1_000 * message + 1_000_000 * time);
                 deliveries.push((place, body.clone()));
@@ -191,11 +174,8 @@ async fn first_messages_of_many_at_two_nodes_make_one_conversation_each() {
 pub async fn meet_many(people: usize, each: usize) {
     let nodes = [TestServer::start().await, TestServer::start().await];
     let account = Whatsapp::connected(&nodes[0]).await;
-    let text = String::from_utf8(sample("02_text.json", &account.number)).unwrap();
     let webhook = |person: usize, message: usize| {
-        text.replace("wamid.", &format!("wamid.{person}.{message}."))
-            .replace("15550109911", &format!("1555{person:07}"))
-            .replace("US.13499900112233445566", &format!("US.{person}"))
+        account.text_of(person, &format!("{person}.{message}"), "Hello")
     };
     for person in 0..people {
         let mut posts = JoinSet::new();

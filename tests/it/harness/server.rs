@@ -7,7 +7,6 @@ use clap::Parser as _;
 use communication_service::config::Config;
 use communication_service::error::Chain;
 use communication_service::pb::inbox_service_client::InboxServiceClient;
-use communication_service::pb::quick_reply_service_client::QuickReplyServiceClient;
 use communication_service::pb::tenant_admin_service_client::TenantAdminServiceClient;
 use communication_service::pb::{InitializeTenantRequest, Tenant};
 use communication_service::server::Server;
@@ -135,11 +134,6 @@ impl TestServer {
     /// A client of `InboxService`.
     pub fn inbox(&self) -> InboxServiceClient<Channel> {
         InboxServiceClient::new(self.channel.clone())
-    }
-
-    /// A client of `QuickReplyService`.
-    pub fn quick_replies(&self) -> QuickReplyServiceClient<Channel> {
-        QuickReplyServiceClient::new(self.channel.clone())
     }
 
     /// A client of `TenantAdminService`.

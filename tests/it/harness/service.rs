@@ -7,10 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use communication_service::database::private::{PrivateOptions, PrivateServer};
+use communication_service::pb::InitializeTenantRequest;
+use communication_service::pb::tenant_admin_service_client::TenantAdminServiceClient;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
+
+use super::TestTenant;
 
 /// A folder that is gone with the test, and that PostgreSQL's account can pass through.
 pub struct Folder(pub PathBuf);
@@ -96,6 +100,17 @@ impl Service {
             channel,
             http,
         }
+    }
+
+    /// Makes a tenant.
+    pub async fn tenant(&self, slug: &str) -> TestTenant {
+        let request = InitializeTenantRequest {
+            tenant: slug.to_owned(),
+            ..Default::default()
+        };
+        let mut admin = TenantAdminServiceClient::new(self.channel.clone());
+        let made = admin.initialize_tenant(request).await.unwrap();
+        TestTenant::over(&self.channel, made.into_inner().tenant.unwrap())
     }
 
     /// The most memory that the process has had, in bytes.

@@ -28,10 +28,15 @@ pub struct TestTenant {
 impl TestTenant {
     /// A tenant of a server.
     pub fn new(server: &TestServer, tenant: Tenant) -> Self {
+        Self::over(&server.channel, tenant)
+    }
+
+    /// A tenant of whoever is at the other end of a connection.
+    pub fn over(channel: &Channel, tenant: Tenant) -> Self {
         Self {
             tenant,
-            inbox: server.inbox(),
-            quick_replies: server.quick_replies(),
+            inbox: InboxServiceClient::new(channel.clone()),
+            quick_replies: QuickReplyServiceClient::new(channel.clone()),
         }
     }
 

@@ -124,6 +124,15 @@ impl Whatsapp {
         account.unwrap()
     }
 
+    /// A recorded text, as if a person of a number had sent it under an id.
+    pub fn text_of(&self, person: usize, id: &str, says: &str) -> String {
+        let text = String::from_utf8(sample("02_text.json", &self.number)).unwrap();
+        text.replace("wamid.", &format!("wamid.{id}."))
+            .replace("15550109911", &format!("1555{person:07}"))
+            .replace("US.13499900112233445566", &format!("US.{person}"))
+            .replace("Ol\\u00e1!", says)
+    }
+
     /// Posts a body with its signature; returns the status.
     pub async fn post(&self, server: &TestServer, body: &[u8]) -> u16 {
         let status = self.post_to(server.http, body).await;
