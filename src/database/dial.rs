@@ -19,6 +19,8 @@ use tokio_util::either::Either;
 
 /// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a server has to stop a statement before it is asked again.
+const CANCEL_EVERY: Duration = Duration::from_millis(250);
 
 /// Why a connection could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +53,7 @@ pub struct Dialer {
 pub struct Session {
     /// The connection.
     pub conn: AsyncPgConnection,
-    /// How to stop a statement that it runs.
-    pub cancel: CancelToken,
+    cancel: CancelToken,
     /// How many seconds its `directory.now()` is ahead.
     pub clock_offset: i64,
     alive: Arc<AtomicBool>,
@@ -146,11 +147,28 @@ impl Dialer {
         })
     }
 
-    /// Asks the server to stop the statement that a connection runs.
+    /// Closes a connection and stops the statement that it runs: the server is asked until it has
+    /// ended its side, because it does not hear what comes before the statement has begun, and does
+    /// not look whether anybody is still there.
     ///
     /// # Errors
     /// The server cannot be reached.
-    pub async fn cancel(&self, token: &CancelToken) -> Result<(), DialError> {
+    pub async fn stop(&self, session: Session) -> Result<(), DialError> {
+        let Session {
+            conn,
+            cancel,
+            alive,
+            ..
+        } = session;
+        drop(conn);
+        while alive.load(Ordering::Relaxed) {
+            self.cancel(&cancel).await?;
+            tokio::time::sleep(CANCEL_EVERY).await;
+        }
+        Ok(())
+    }
+
+    async fn cancel(&self, token: &CancelToken) -> Result<(), DialError> {
         let (socket, host) = self.socket().await?;
         let tls = self.tls::<Either<TcpStream, UnixStream>>(&host);
         Ok(token.cancel_query_raw(socket, tls).await?)

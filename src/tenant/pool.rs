@@ -150,9 +150,8 @@ impl TenantPool {
         let session = Object::take(session);
         if busy {
             let dialer = self.pool.manager().dialer.clone();
-            let cancel = session.cancel.clone();
             tokio::spawn(async move {
-                if let Err(error) = dialer.cancel(&cancel).await {
+                if let Err(error) = dialer.stop(*session).await {
                     tracing::warn!(%error, "a statement without a caller could not be stopped");
                 }
             });
