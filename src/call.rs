@@ -137,6 +137,7 @@ where
             request = request
                 .map(|body| Body::new(Paced::new(body, version, checks.timeout, end.into())));
         }
+        let key_changes = checks.authenticator.changes();
         let admitted = span.in_scope(|| checks.admit(&request, &correlation_id));
         let answer = match admitted {
             Ok(context) => {
@@ -145,7 +146,7 @@ where
                 }
                 Admission::Running(self.inner.call(request))
             }
-            Err(error) => match checks.unknown_key(request.headers()) {
+            Err(error) => match checks.unknown_key(request.headers(), key_changes) {
                 None => Admission::Refused(span.in_scope(|| Status::from(error))),
                 Some(kid) => Admission::Learning(kid, Box::new((self.inner.clone(), request))),
             },
@@ -192,9 +193,9 @@ enum Admission<S, F> {
 }
 
 impl Checks {
-    fn unknown_key(&self, headers: &HeaderMap) -> Option<String> {
+    fn unknown_key(&self, headers: &HeaderMap, key_changes: u64) -> Option<String> {
         let credential = sole_credential(headers).ok()?;
-        self.authenticator.unknown_key(credential)
+        self.authenticator.unknown_key(credential, key_changes)
     }
 
     /// Asks for the key of a call's token, and tries once more.

@@ -139,11 +139,17 @@ impl Authenticator {
         }
     }
 
-    /// Returns the key that a refused token names and nobody here knows.
-    pub fn unknown_key(&self, authorization: Option<&[u8]>) -> Option<String> {
+    /// How often the keys have changed.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Returns the key that a refused token names, if nobody here knows it, or it may have become
+    /// known only after the token was refused: the keys have changed since `changes`.
+    pub fn unknown_key(&self, authorization: Option<&[u8]>, changes: u64) -> Option<String> {
         let keyring = self.keyring.as_ref()?;
         let kid = decode_header(bearer(authorization?)?).ok()?.kid?;
-        (!keyring.keys().contains_key(&kid)).then_some(kid)
+        (!keyring.keys().contains_key(&kid) || self.changes() != changes).then_some(kid)
     }
 
     /// Asks for a key that is not known, unless that was done a short time ago.
@@ -166,7 +172,7 @@ impl Authenticator {
         key.copy_from_slice(digest(&SHA256, token).as_ref());
         let now = clock::since_epoch().as_secs();
         // Before the keys are looked at, so that a change meanwhile is noticed.
-        let changes = self.changes.load(Ordering::Acquire);
+        let changes = self.changes();
         if let Some(verified) = self.verified.get(&key)
             && now < verified.expires
             && verified.changes == changes
@@ -237,4 +243,36 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
         .map(|(_, token)| token)
         .filter(|token| token.len() <= MAX_TOKEN_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+    use super::super::keyring::KeySource;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_that_became_known_since_is_worth_another_try() {
+        let path = std::env::temp_dir().join(format!("keys-{}", uuid::Uuid::now_v7()));
+        let set = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+        std::fs::write(&path, set).unwrap();
+        let keyring = Keyring::open(KeySource::File(path.clone())).await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let mut authenticator = Authenticator::new("issuer", "audience", None);
+        authenticator.trust_keyring(keyring);
+        let credential = |kid: &str| {
+            let header = format!(r#"{{"alg":"EdDSA","kid":"{kid}"}}"#);
+            format!("Bearer {}.e30.AA", BASE64_URL_SAFE_NO_PAD.encode(header))
+        };
+        let (known, unknown) = (credential("a"), credential("b"));
+        let before = authenticator.changes();
+        let asked =
+            |credential: &str| authenticator.unknown_key(Some(credential.as_bytes()), before);
+        assert_eq!(asked(&known), None);
+        assert_eq!(asked(&unknown).as_deref(), Some("b"));
+        authenticator.keys_changed();
+        assert_eq!(asked(&known).as_deref(), Some("a"));
+    }
 }

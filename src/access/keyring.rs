@@ -144,7 +144,9 @@ impl Keyring {
     }
 
     fn set(&self, keys: Keys, changed: &impl Fn()) {
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        let mut kept = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        *kept = Arc::new(keys);
+        // Whoever sees these keys sees that they have changed.
         changed();
     }
 }
@@ -213,6 +215,19 @@ mod tests {
         for none in [encrypts.as_str(), r#"{"keys": []}"#, "{}", "", "<html>"] {
             assert!(source.parse(none.as_bytes()).is_err(), "{none}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_change_is_told_before_anybody_sees_its_keys() {
+        let path = std::env::temp_dir().join(format!("keyring-{}", uuid::Uuid::now_v7()));
+        std::fs::write(&path, SET).unwrap();
+        let keyring = Keyring::open(KeySource::File(path.clone())).await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let visible = std::cell::Cell::new(None);
+        let told = || visible.set(Some(keyring.keys.try_read().is_ok()));
+        keyring.set(Keys::new(), &told);
+        assert_eq!(visible.get(), Some(false));
+        assert!(keyring.keys().is_empty());
     }
 
     #[tokio::test]

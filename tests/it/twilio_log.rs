@@ -44,8 +44,10 @@ async fn read_log(account: &Provider) {
     );
     tables.admin.batch_execute(&again).await.unwrap();
     let soon = format!(
-        "UPDATE directory.mailboxes SET due_at = directory.now()
-        WHERE account_id = '{id}' AND lease IS NULL AND cursor = {READ_TO}"
+        "UPDATE directory.mailboxes
+        SET due_at = directory.now(), lease = NULL, leased_until = NULL
+        WHERE account_id = '{id}' AND cursor = {READ_TO}
+            AND (lease IS NULL OR leased_until < directory.now() + interval '290 s')"
     );
     let read = format!(
         "SELECT count(*) FROM directory.mailboxes
