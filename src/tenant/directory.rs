@@ -280,6 +280,12 @@ impl TenantDirectory {
         Ok(known.scope(facts))
     }
 
+    /// Whether a tenant has a connection that is open and idle.
+    pub fn is_connected(&self, slug: &str) -> bool {
+        self.read_known(slug)
+            .is_some_and(|known| known.pool.idle() > 0)
+    }
+
     /// Finds a tenant by slug.
     pub async fn find(&self, slug: &Slug) -> Result<Option<Tenant>, Error> {
         tenant::find(&mut self.directory_conn().await?, slug.as_str()).await

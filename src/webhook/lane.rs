@@ -1,6 +1,6 @@
 //! Who waits for whom: what one person sends is applied in the order in which it came, one account
-//! cannot keep all hands busy, and what is to be done for one tenant is done while its connection
-//! is open.
+//! cannot keep all hands busy, what is to be done for one tenant is done while its connection is
+//! open, and few connections are opened at once.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -20,6 +20,10 @@ const LANES: usize = 256;
 const AT_ONCE: usize = 16;
 /// How many of them may be of one account.
 const OF_ONE_ACCOUNT: usize = 4;
+/// How many of them may be of tenants that have no connection open: to open one and to plan its first
+/// statements costs the database as much as many deliveries, and while it is busy with that the
+/// answers to the next ones wait.
+const UNCONNECTED: usize = 4;
 /// How many of one account follow one another while others wait, and for how long: to open a
 /// connection and to plan the statements on it takes longer than many of them, but who is slow keeps
 /// nobody out.
@@ -29,8 +33,15 @@ const IN_A_ROW: (usize, Duration) = (32, Duration::from_secs(1));
 pub struct Lanes {
     lanes: Vec<Arc<tokio::sync::Mutex<()>>>,
     hasher: RandomState,
-    all: Arc<Semaphore>,
+    places: Places,
     accounts: Mutex<HashMap<String, Weak<Account>>>,
+}
+
+/// The places that nobody has.
+#[derive(Clone)]
+struct Places {
+    all: Arc<Semaphore>,
+    unconnected: Arc<Semaphore>,
 }
 
 /// The deliveries of one account.
@@ -43,6 +54,8 @@ struct Account {
 /// A place among all that are applied.
 struct Place {
     _permit: Option<OwnedSemaphorePermit>,
+    /// The first of a tenant opens its connection.
+    unconnected: Option<OwnedSemaphorePermit>,
     /// How many of the account have had it in a row.
     turns: usize,
     /// Since when.
@@ -63,7 +76,33 @@ impl Drop for Held {
             && place.since.elapsed() < longest
         {
             place.turns += 1;
+            place.unconnected = None;
             self.account.hand_on(place);
+        }
+    }
+}
+
+impl Places {
+    fn new(all: usize, unconnected: usize) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(all)),
+            unconnected: Arc::new(Semaphore::new(unconnected)),
+        }
+    }
+
+    /// Waits for one.
+    async fn take(self, is_connected: bool) -> Place {
+        // Neither is ever closed. Who waits for the first keeps no place from others.
+        let unconnected = if is_connected {
+            None
+        } else {
+            self.unconnected.acquire_owned().await.ok()
+        };
+        Place {
+            _permit: self.all.acquire_owned().await.ok(),
+            unconnected,
+            turns: 1,
+            since: Instant::now(),
         }
     }
 }
@@ -74,14 +113,22 @@ impl Lanes {
         Self {
             lanes: (0..LANES).map(|_| Arc::default()).collect(),
             hasher: RandomState::new(),
-            all: Arc::new(Semaphore::new(AT_ONCE)),
+            places: Places::new(AT_ONCE, UNCONNECTED),
             accounts: Mutex::default(),
         }
     }
 
     /// Queues up behind what came before of the same person, and returns the wait for the turn.
-    /// The first item decides for its delivery.
-    pub async fn queue_up(&self, item: Option<&Item>) -> impl Future<Output = Turn> + Send + use<> {
+    /// The first item decides for its delivery; whether its tenant has a connection is asked when
+    /// it needs one.
+    pub async fn queue_up<F>(
+        &self,
+        item: Option<&Item>,
+        is_connected: F,
+    ) -> impl Future<Output = Turn> + Send + use<F>
+    where
+        F: FnOnce() -> bool + Send + 'static,
+    {
         let person = item.and_then(|item| match &item.content {
             Content::Inbound(Inbound::Message(message)) => message.person.identifiers.first(),
             _ => None,
@@ -92,7 +139,7 @@ impl Lanes {
             .ok()
             .and_then(|lane| self.lanes.get(lane));
         let account = self.account(key);
-        let all = self.all.clone();
+        let places = self.places.clone();
         let mut lane = Box::pin(lane.cloned().unwrap_or_default().lock_owned());
         // Asked for once, it has its place in the queue, and keeps it.
         let early = poll_fn(|context| Poll::Ready(lane.as_mut().poll(context))).await;
@@ -101,9 +148,9 @@ impl Lanes {
                 Poll::Ready(lane) => lane,
                 Poll::Pending => lane.await,
             };
-            // Neither is ever closed.
+            // It is never closed.
             let of_account = account.few.clone().acquire_owned().await.ok();
-            let place = account.place(all).await;
+            let place = account.place(places.take(is_connected())).await;
             Turn {
                 _held: (place, of_account, lane),
             }
@@ -127,17 +174,13 @@ impl Lanes {
 
 impl Account {
     /// Waits for a place: one that another delivery of the account leaves, or any.
-    async fn place(self: Arc<Self>, all: Arc<Semaphore>) -> Held {
+    async fn place(self: Arc<Self>, any: impl Future<Output = Place>) -> Held {
         let (sender, handed) = oneshot::channel();
         self.waiting().push_back(sender);
         let place = tokio::select! {
             biased;
             Ok(place) = handed => place,
-            permit = all.acquire_owned() => Place {
-                _permit: permit.ok(),
-                turns: 1,
-                since: Instant::now(),
-            },
+            place = any => place,
         };
         Held {
             place: Some(place),
@@ -178,12 +221,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_place_goes_on_to_the_same_account_and_comes_back_to_all_in_the_end() {
-        let (lanes, all) = (Lanes::new(), Arc::new(Semaphore::new(1)));
+        let (lanes, places) = (Lanes::new(), Places::new(1, 1));
         let (one, other) = (lanes.account("one"), lanes.account("other"));
-        let first = one.clone().place(all.clone()).await;
-        let stranger = tokio::spawn(other.place(all.clone()));
+        let first = one.clone().place(places.clone().take(true)).await;
+        let stranger = tokio::spawn(other.place(places.clone().take(true)));
         tokio::task::yield_now().await;
-        let next = tokio::spawn(one.clone().place(all.clone()));
+        let next = tokio::spawn(one.clone().place(places.clone().take(true)));
         tokio::task::yield_now().await;
         assert!(!stranger.is_finished() && !next.is_finished());
         drop(first);
@@ -193,19 +236,19 @@ mod tests {
         // Nobody of the account waits any more.
         drop(next);
         assert_eq!(stranger.await.ok().as_ref().map(turns), Some(1));
-        assert_eq!(all.available_permits(), 1);
+        assert_eq!(places.all.available_permits(), 1);
     }
 
     #[tokio::test]
     async fn an_account_with_much_to_do_lets_others_in() {
-        let (lanes, all) = (Lanes::new(), Arc::new(Semaphore::new(1)));
+        let (lanes, places) = (Lanes::new(), Places::new(1, 1));
         let (busy, other) = (lanes.account("busy"), lanes.account("other"));
-        let first = busy.clone().place(all.clone()).await;
-        let stranger = tokio::spawn(other.place(all.clone()));
+        let first = busy.clone().place(places.clone().take(true)).await;
+        let stranger = tokio::spawn(other.place(places.clone().take(true)));
         tokio::task::yield_now().await;
         let all_of_busy: Vec<_> = (0..IN_A_ROW.0 * 3)
             .map(|_| {
-                let place = busy.clone().place(all.clone());
+                let place = busy.clone().place(places.clone().take(true));
                 tokio::spawn(async move { drop(place.await) })
             })
             .collect();
@@ -217,21 +260,42 @@ mod tests {
         for one in all_of_busy {
             assert!(one.await.is_ok());
         }
-        assert_eq!(all.available_permits(), 1);
+        assert_eq!(places.all.available_permits(), 1);
     }
 
     #[tokio::test]
     async fn who_is_slow_lets_others_in() {
-        let (lanes, all) = (Lanes::new(), Arc::new(Semaphore::new(1)));
+        let (lanes, places) = (Lanes::new(), Places::new(1, 1));
         let (slow, other) = (lanes.account("slow"), lanes.account("other"));
-        let first = slow.clone().place(all.clone()).await;
-        let stranger = tokio::spawn(other.place(all.clone()));
+        let first = slow.clone().place(places.clone().take(true)).await;
+        let stranger = tokio::spawn(other.place(places.clone().take(true)));
         tokio::task::yield_now().await;
-        let next = tokio::spawn(slow.clone().place(all.clone()));
+        let next = tokio::spawn(slow.clone().place(places.clone().take(true)));
         tokio::task::yield_now().await;
         std::thread::sleep(IN_A_ROW.1);
         drop(first);
         assert_eq!(stranger.await.ok().as_ref().map(turns), Some(1));
         assert_eq!(next.await.ok().as_ref().map(turns), Some(1));
+    }
+
+    #[tokio::test]
+    async fn few_connections_are_opened_at_once_and_who_has_one_need_not_wait() {
+        let (lanes, places) = (Lanes::new(), Places::new(3, 1));
+        let (one, other) = (lanes.account("one"), lanes.account("other"));
+        let first = one.clone().place(places.clone().take(false)).await;
+        let stranger = tokio::spawn(other.clone().place(places.clone().take(false)));
+        tokio::task::yield_now().await;
+        assert!(!stranger.is_finished());
+        let connected = other.place(places.clone().take(true)).await;
+        // The next one of the account finds the connection open, and the stranger may open one.
+        let next = tokio::spawn(one.place(places.clone().take(false)));
+        tokio::task::yield_now().await;
+        drop(first);
+        let (next, stranger) = (next.await.ok(), stranger.await.ok());
+        assert_eq!(next.as_ref().map(turns), Some(2));
+        assert_eq!(stranger.as_ref().map(turns), Some(1));
+        drop((next, stranger, connected));
+        assert_eq!(places.all.available_permits(), 3);
+        assert_eq!(places.unconnected.available_permits(), 1);
     }
 }

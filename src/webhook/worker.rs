@@ -122,7 +122,15 @@ impl Webhooks {
     ) {
         let webhooks = self.clone();
         let first = items.as_ref().ok().and_then(|items| items.first());
-        let turn = self.0.lanes.queue_up(first).await;
+        // What goes to no tenant needs no connection of one.
+        let tenant = routes.as_ref().map(|routes| {
+            let route = first.and_then(|item| item.route(&delivery, routes));
+            route.map(|route| route.tenant.clone())
+        });
+        let tenants = self.0.tenants.clone();
+        let is_connected =
+            move || tenant.is_some_and(|slug| slug.is_none_or(|slug| tenants.is_connected(&slug)));
+        let turn = self.0.lanes.queue_up(first, is_connected).await;
         let held = self.hold(&delivery);
         let span = tracing::error_span!("delivery", delivery.id = %delivery.id, correlation_id = delivery.correlation_id);
         let applying = async move {
