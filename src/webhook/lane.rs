@@ -17,9 +17,9 @@ use crate::inbox::Inbound;
 /// How many lanes there are; people share them by chance.
 const LANES: usize = 256;
 /// How many deliveries are applied at once.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 32;
 /// How many of them may be of one account.
-const OF_ONE_ACCOUNT: usize = 4;
+const OF_ONE_ACCOUNT: usize = 8;
 /// How many of them may be of tenants that have no connection open: to open one and to plan its first
 /// statements costs the database as much as many deliveries, and while it is busy with that the
 /// answers to the next ones wait.
