@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use bytes::BytesMut;
@@ -33,6 +33,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 const KEEP_TIMEOUT: Duration = Duration::from_secs(2);
 /// What TwiML is.
 const XML: &str = "text/xml; charset=utf-8";
+/// What a query is.
+const FORM: &str = "application/x-www-form-urlencoded";
 /// The headers that are kept with a delivery.
 const KEPT_HEADERS: [&str; 8] = [
     "content-type",
@@ -83,7 +85,7 @@ const fn forms(channel: Channel) -> &'static [&'static str] {
 /// The routes: `/webhooks/{channel}` for the apps of the deployment, `/webhooks/{channel}/{key}` for
 /// one app or account, and `/webhooks/{channel}/{key}/{form}` for one kind of its webhooks.
 pub fn routes(webhooks: Webhooks) -> Router {
-    let methods = || get(subscribe).post(receive);
+    let methods = || get(ask).post(receive);
     Router::new()
         .route("/webhooks/{channel}", methods())
         .route("/webhooks/{channel}/{key}", methods())
@@ -178,11 +180,26 @@ impl From<Error> for Refusal {
     }
 }
 
-async fn subscribe(
+/// Meta asks before it sends anything; Twilio may be set up to send all by GET.
+async fn ask(
     State(webhooks): State<Webhooks>,
     Path(address): Path<Address>,
-    Query(subscription): Query<Subscription>,
+    request: Request,
 ) -> Response {
+    if request.method() == Method::GET && address.channel().is_ok_and(sends_by_get) {
+        return receive(State(webhooks), Path(address), request).await;
+    }
+    match Query::try_from_uri(request.uri()) {
+        Ok(Query(subscription)) => subscribe(&webhooks, &address, subscription).await,
+        Err(_) => refused(&address, Refusal::Forbidden),
+    }
+}
+
+const fn sends_by_get(channel: Channel) -> bool {
+    matches!(channel, Channel::TwilioWhatsapp | Channel::TwilioCall)
+}
+
+async fn subscribe(webhooks: &Webhooks, address: &Address, subscription: Subscription) -> Response {
     let known = async {
         let channel = address.channel()?;
         let apps = webhooks.apps(channel, address.key()?).await?;
@@ -204,7 +221,7 @@ async fn subscribe(
             ];
             (headers, subscription.challenge).into_response()
         }
-        Err(refusal) => refused(&address, refusal),
+        Err(refusal) => refused(address, refusal),
     }
 }
 
@@ -256,10 +273,15 @@ async fn take(
     let urls = webhooks.urls(&parts.uri);
     let keys = webhooks.0.google.keys(&apps, &urls, &parts.headers, now);
     let keys = in_time(keys).await?;
+    let query = (parts.method == Method::GET).then(|| {
+        let query = parts.uri.query().unwrap_or_default();
+        bytes::Bytes::copy_from_slice(query.as_bytes())
+    });
     let sent = Unverified {
         urls: &urls,
         headers: &parts.headers,
         body,
+        query: query.clone(),
         now,
         keys: keys.as_deref(),
         certificate: certificate.as_deref().map(Vec::as_slice),
@@ -276,7 +298,7 @@ async fn take(
     let new = NewDelivery {
         app: proved.app.clone(),
         channel,
-        headers: kept_headers(&parts.headers),
+        headers: kept_headers(&parts.headers, query.is_some()),
         body: proved.body,
         correlation_id: id.to_owned(),
     };
@@ -344,12 +366,16 @@ async fn read(
     read.map_err(|_| Refusal::TooSlow)?
 }
 
-fn kept_headers(headers: &HeaderMap) -> Value {
+fn kept_headers(headers: &HeaderMap, is_query: bool) -> Value {
     let kept = KEPT_HEADERS.iter().filter_map(|name| {
         let value = headers.get(*name)?.to_str().ok()?;
         Some(((*name).to_owned(), Value::from(value)))
     });
-    Value::Object(kept.collect())
+    let mut kept: serde_json::Map<_, _> = kept.collect();
+    if is_query {
+        kept.insert(CONTENT_TYPE.as_str().to_owned(), Value::from(FORM));
+    }
+    Value::Object(kept)
 }
 
 fn count(channel: &'static str, outcome: &'static str) {

@@ -42,6 +42,8 @@ pub struct Unverified<'a> {
     pub headers: &'a HeaderMap,
     /// Its body.
     pub body: Bytes,
+    /// The query of its address, where it has that instead of a body.
+    pub query: Option<Bytes>,
     /// The time, in seconds since 1970.
     pub now: i64,
     /// The certificate that it names, where it names one that may sign.
@@ -92,6 +94,8 @@ pub fn verify<'a>(apps: &'a [App], sent: Unverified<'_>) -> Option<Proved<'a>> {
     let is_test = app.provider == Provider::Zendesk && !is_zendesks(app, false, &sent);
     let content = match app.provider {
         Provider::Evolution => without_key(sent.body),
+        // The address is what Twilio signs.
+        Provider::Twilio => sent.query.unwrap_or(sent.body),
         _ => sent.body,
     };
     let body = Verified {

@@ -10,7 +10,8 @@ use serde_json::{Value as Json, json};
 use tonic::Code;
 
 use crate::harness::{
-    Provider, Tables, TestServer, eventually, json_of, now, refusal, sign, sign_at, sign_inside,
+    PUBLIC_URL, Provider, Tables, TestServer, eventually, http_get, json_of, now, refusal, sign,
+    sign_at, sign_form, sign_inside,
 };
 
 /// Posts every sample, and all of them again: nothing is different afterwards.
@@ -296,6 +297,42 @@ async fn twilio_messages_are_what_their_samples_say() {
     assert_eq!(reply.reply_to_message_id, sent.id);
     account.post_sample(&server, "09_referral.form").await;
     assert!(metadata(&account.newest().await, "/referral/SourceId").is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twilio_may_send_all_in_the_address() {
+    let server = TestServer::start().await;
+    let account = Provider::twilio_whatsapp(&server).await;
+    let text = account.sample("01_text.form");
+    let (status, twiml) = account.get_form(&server, "", &text).await;
+    assert_eq!((status, twiml.as_str()), (200, "<Response/>"));
+    account.applied().await;
+    let said = account.newest().await.text;
+    assert_eq!(said, "Is it open & ready? 50% off = yes + \"quotes\" 😀");
+    // However it is sent, it is the same message.
+    account.post_sample(&server, "01_text.form").await;
+    assert_eq!(account.messages().await.len(), 1);
+    // The address is all that is signed.
+    let path = format!("{}?{}", account.account.webhook_path, "Body=forged");
+    let signature = sign_form(&format!("{PUBLIC_URL}{path}"), b"");
+    let headers = [("x-twilio-signature", signature.as_str())];
+    let forged = path.replace("forged", "Forged");
+    assert_eq!(http_get(server.http, &forged, &headers).await.0, 403);
+    assert_eq!(http_get(server.http, &path, &[]).await.0, 403);
+    let number = Provider::twilio_call(
+        &server,
+        TwilioCallSettings {
+            greeting: "Welcome".to_owned(),
+            ..Default::default()
+        },
+    )
+    .await;
+    let incoming = number.sample("01_incoming.form");
+    let (status, twiml) = number.get_form(&server, "/voice", &incoming).await;
+    assert_eq!(status, 200);
+    assert!(twiml.contains(">Welcome</Say>"), "{twiml}");
+    number.applied().await;
+    assert_eq!(metadata(&number.newest().await, "/call/status"), "ringing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,7 @@ use communication_service::pb::{
 };
 use uuid::Uuid;
 
-use super::{ACCESS_TOKEN, Tables, TestServer, TestTenant, eventually, now, sign};
+use super::{ACCESS_TOKEN, Tables, TestServer, TestTenant, eventually, http_get, now, sign};
 
 /// Where the tests' providers reach the service.
 pub const PUBLIC_URL: &str = "https://hooks.inbox.example";
@@ -373,6 +373,18 @@ impl Provider {
             ("x-request-id", self.account.id.as_str()),
         ];
         server.http_post(&path, &headers, body).await
+    }
+
+    /// Sends a form by GET with its signature, as Twilio does where it is set up so.
+    pub async fn get_form(&self, server: &TestServer, form: &str, body: &[u8]) -> (u16, String) {
+        let query = std::str::from_utf8(body).unwrap();
+        let path = format!("{}{form}?{query}", self.account.webhook_path);
+        let signature = sign_form(&format!("{PUBLIC_URL}{path}"), b"");
+        let headers = [
+            ("x-twilio-signature", signature.as_str()),
+            ("x-request-id", self.account.id.as_str()),
+        ];
+        http_get(server.http, &path, &headers).await
     }
 
     /// Posts a recorded webhook, which has to be taken, and waits for its effect.
