@@ -24,6 +24,8 @@ const OF_ONE_ACCOUNT: usize = 8;
 /// statements costs the database as much as many deliveries, and while it is busy with that the
 /// answers to the next ones wait.
 const UNCONNECTED: usize = 4;
+/// How long one of them is taken to be busy with that.
+const OPENING: Duration = Duration::from_secs(1);
 /// How many of one account follow one another while others wait, and for how long: to open a
 /// connection and to plan the statements on it takes longer than many of them, but who is slow keeps
 /// nobody out.
@@ -150,9 +152,11 @@ impl Lanes {
             };
             // It is never closed.
             let of_account = account.few.clone().acquire_owned().await.ok();
-            let place = account.place(places.take(is_connected())).await;
+            let held = account.place(places.take(is_connected())).await;
             Turn {
-                _held: (place, of_account, lane),
+                held,
+                _of_account: of_account,
+                _lane: lane,
             }
         }
     }
@@ -207,7 +211,26 @@ impl Account {
 
 /// The turn of a delivery, until it is dropped.
 pub struct Turn {
-    _held: (Held, Option<OwnedSemaphorePermit>, OwnedMutexGuard<()>),
+    held: Held,
+    _of_account: Option<OwnedSemaphorePermit>,
+    _lane: OwnedMutexGuard<()>,
+}
+
+impl Turn {
+    /// Does its work, and lets others open connections when that takes long: by then it waits for
+    /// something else, such as a lock.
+    pub async fn spend<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = Box::pin(work);
+        match tokio::time::timeout(OPENING, &mut work).await {
+            Ok(done) => done,
+            Err(_) => {
+                if let Some(place) = &mut self.held.place {
+                    place.unconnected = None;
+                }
+                work.await
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -276,6 +299,32 @@ mod tests {
         drop(first);
         assert_eq!(stranger.await.ok().as_ref().map(turns), Some(1));
         assert_eq!(next.await.ok().as_ref().map(turns), Some(1));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_something_else_lets_others_open_connections() {
+        let lanes = Lanes::new();
+        let mut turns = Vec::new();
+        for number in 0..UNCONNECTED {
+            let account = lanes.account(&number.to_string());
+            turns.push(Turn {
+                held: account.place(lanes.places.clone().take(false)).await,
+                _of_account: None,
+                _lane: Arc::new(tokio::sync::Mutex::new(())).lock_owned().await,
+            });
+        }
+        let stuck = turns
+            .iter_mut()
+            .map(|turn| turn.spend(std::future::pending::<()>()));
+        let stuck = futures_util::future::join_all(stuck);
+        let stranger = lanes
+            .account("other")
+            .place(lanes.places.clone().take(false));
+        let stranger = async { tokio::time::timeout(OPENING * 20, stranger).await.is_ok() };
+        tokio::select! {
+            _ = stuck => unreachable!("nothing ends"),
+            came = stranger => assert!(came),
+        }
     }
 
     #[tokio::test]

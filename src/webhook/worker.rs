@@ -134,8 +134,8 @@ impl Webhooks {
         let held = self.hold(&delivery);
         let span = tracing::error_span!("delivery", delivery.id = %delivery.id, correlation_id = delivery.correlation_id);
         let applying = async move {
-            let turn = turn.await;
-            let applied = webhooks.apply(&delivery, &items, routes).await;
+            let mut turn = turn.await;
+            let applied = turn.spend(webhooks.apply(&delivery, &items, routes)).await;
             drop((turn, held, items, delivery, room));
             match applied {
                 Ok(Some(done)) => webhooks.end(done).await,
