@@ -284,11 +284,22 @@ statement! {
         lease_seconds: f64 => Double,
     }
     "
-        UPDATE directory.deliveries d
-        SET due_at = directory.now() + make_interval(secs => input.lease_seconds)
-        FROM input CROSS JOIN unnest(input.ids, input.leases) AS held (id, lease)
-        WHERE d.id = held.id AND d.lease = held.lease
-        RETURNING d.id"
+        , held AS (
+            SELECT d.id
+            FROM input
+            CROSS JOIN unnest(input.ids, input.leases) AS asked (id, lease)
+            JOIN directory.deliveries d ON d.id = asked.id AND d.lease = asked.lease
+            -- In the order in which those that are done are locked.
+            ORDER BY d.id
+            FOR NO KEY UPDATE OF d
+        ), renewed AS (
+            UPDATE directory.deliveries d
+            SET due_at = directory.now() + make_interval(secs => input.lease_seconds)
+            FROM input CROSS JOIN held
+            WHERE d.id = held.id
+            RETURNING d.id
+        )
+        SELECT id FROM renewed"
 }
 
 /// Holds on to leases for longer; returns those that were still ours.
@@ -306,7 +317,6 @@ pub async fn renew(
 }
 
 statement! {
-    // One that somebody else holds is taken up again, without effect.
     /// Ends the work on deliveries that are still under their leases.
     End<'a> -> BigInt {
         ids: &'a [DeliveryId] => Array<sql_types::Uuid>,
@@ -320,7 +330,10 @@ statement! {
             CROSS JOIN unnest(input.ids, input.leases, input.repetitions)
                 AS e (id, lease, is_repetition)
             JOIN directory.deliveries d ON d.id = e.id AND d.lease = e.lease
-            FOR UPDATE OF d SKIP LOCKED
+            -- Those that are just being renewed, too: what is skipped is taken up again, half a
+            -- minute later.
+            ORDER BY d.id
+            FOR UPDATE OF d
         ), dropped AS (
             DELETE FROM directory.deliveries d USING ended
             WHERE d.id = ended.id AND ended.is_repetition
