@@ -845,6 +845,42 @@ async fn a_locked_tenant_delays_its_own_messages_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_is_locked_when_it_is_done_is_ended_as_soon_as_it_is_free() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    let (tenant, delivery) = (
+        Tables::of(&account.tenant).await,
+        Tables::of(&account.tenant).await,
+    );
+    let lock = format!(
+        "BEGIN; LOCK TABLE {}.inbox_messages IN ACCESS EXCLUSIVE MODE",
+        tenant.schema
+    );
+    tenant.admin.batch_execute(&lock).await.unwrap();
+    account.post_sample(&server, "02_text.json").await;
+    // As it is while its lease is being renewed.
+    let lock = format!(
+        "BEGIN; SELECT FROM directory.deliveries WHERE correlation_id = '{}' FOR NO KEY UPDATE",
+        account.number
+    );
+    delivery.admin.batch_execute(&lock).await.unwrap();
+    tenant.admin.batch_execute("COMMIT").await.unwrap();
+    eventually("it is applied", async || {
+        account.conversations().await.len() == 1
+    })
+    .await;
+    // By now its end waits, and would otherwise have left it to whoever takes it up half a minute later.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    delivery.admin.batch_execute("COMMIT").await.unwrap();
+    let open = format!(
+        "SELECT count(*) FROM directory.deliveries
+        WHERE correlation_id = '{}' AND due_at IS NOT NULL",
+        account.number
+    );
+    eventually("it is ended", async || tenant.count(&open).await == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_that_nobody_applied_is_taken_up_by_another_node() {
     let server = TestServer::start().await;
     let account = Whatsapp::connected(&server).await;
