@@ -250,18 +250,13 @@ mod tests {
     use base64::Engine as _;
     use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-    use super::super::keyring::KeySource;
+    use super::super::keyring;
     use super::*;
 
     #[tokio::test]
     async fn a_key_that_became_known_since_is_worth_another_try() {
-        let path = std::env::temp_dir().join(format!("keys-{}", uuid::Uuid::now_v7()));
-        let set = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
-        std::fs::write(&path, set).unwrap();
-        let keyring = Keyring::open(KeySource::File(path.clone())).await.unwrap();
-        std::fs::remove_file(&path).unwrap();
         let mut authenticator = Authenticator::new("issuer", "audience", None);
-        authenticator.trust_keyring(keyring);
+        authenticator.trust_keyring(keyring::tests::opened().await);
         let credential = |kid: &str| {
             let header = format!(r#"{{"alg":"EdDSA","kid":"{kid}"}}"#);
             format!("Bearer {}.e30.AA", BASE64_URL_SAFE_NO_PAD.encode(header))

@@ -197,10 +197,19 @@ fn key(jwk: &Jwk) -> Option<(String, DecodingKey)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const SET: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+    /// A keyring of the one key `a`, whose source is gone.
+    pub async fn opened() -> Keyring {
+        let path = std::env::temp_dir().join(format!("keyring-{}", uuid::Uuid::now_v7()));
+        std::fs::write(&path, SET).unwrap();
+        let keyring = Keyring::open(KeySource::File(path.clone())).await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+        keyring
+    }
 
     #[test]
     fn only_public_signing_keys_are_taken() {
@@ -219,10 +228,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_is_told_before_anybody_sees_its_keys() {
-        let path = std::env::temp_dir().join(format!("keyring-{}", uuid::Uuid::now_v7()));
-        std::fs::write(&path, SET).unwrap();
-        let keyring = Keyring::open(KeySource::File(path.clone())).await.unwrap();
-        std::fs::remove_file(&path).unwrap();
+        let keyring = opened().await;
         let visible = std::cell::Cell::new(None);
         let told = || visible.set(Some(keyring.keys.try_read().is_ok()));
         keyring.set(Keys::new(), &told);

@@ -23,7 +23,7 @@ use crate::call::{CORRELATION, correlation_id};
 use crate::channel::Channel;
 use crate::clock;
 use crate::error::{Chain, Error};
-use crate::provider::signature::meta;
+use crate::provider::signature::{self, meta};
 use crate::provider::twilio;
 use crate::tenant::Provider;
 
@@ -33,8 +33,6 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 const KEEP_TIMEOUT: Duration = Duration::from_secs(2);
 /// What TwiML is.
 const XML: &str = "text/xml; charset=utf-8";
-/// What a query is.
-const FORM: &str = "application/x-www-form-urlencoded";
 /// The headers that are kept with a delivery.
 const KEPT_HEADERS: [&str; 8] = [
     "content-type",
@@ -373,7 +371,10 @@ fn kept_headers(headers: &HeaderMap, is_query: bool) -> Value {
     });
     let mut kept: serde_json::Map<_, _> = kept.collect();
     if is_query {
-        kept.insert(CONTENT_TYPE.as_str().to_owned(), Value::from(FORM));
+        kept.insert(
+            CONTENT_TYPE.as_str().to_owned(),
+            Value::from(signature::twilio::FORM),
+        );
     }
     Value::Object(kept)
 }

@@ -15,7 +15,8 @@ use communication_service::pb::{
 use uuid::Uuid;
 
 use crate::harness::{
-    FileHost, PUBLIC_URL, SECRET, Tables, TestServer, TestTenant, Told, eventually, now, within,
+    FileHost, MAILBOX_IS_FREE, PUBLIC_URL, SECRET, Tables, TestServer, TestTenant, Told,
+    eventually, now, within,
 };
 
 const FIRST: &str = "18e3a0000000001a";
@@ -178,14 +179,14 @@ impl Mailbox {
     }
 
     /// Lets it be read soon. Any server of the tests may read it: those that know no Gmail fail, and
-    /// it would wait for longer and longer; those whose test ends leave it leased for five minutes.
+    /// it would wait for longer and longer.
     async fn hurry(&self) {
         let tables = Tables::of(&self.tenant).await;
         let soon = format!(
             "UPDATE directory.mailboxes
             SET due_at = directory.now(), failures = 0, lease = NULL, leased_until = NULL
             WHERE account_id = '{}'
-                AND (lease IS NULL OR leased_until < directory.now() + interval '290 s')",
+                AND {MAILBOX_IS_FREE}",
             self.account.id
         );
         tables.admin.batch_execute(&soon).await.unwrap();

@@ -7,7 +7,7 @@ use communication_service::pb::{
 use serde_json::json;
 
 use crate::harness::{
-    FileHost, Provider, Tables, TestServer, Told, eventually, json_of, now, within,
+    FileHost, MAILBOX_IS_FREE, Provider, Tables, TestServer, Told, eventually, json_of, now, within,
 };
 
 const JSON: &str = "application/json";
@@ -47,7 +47,7 @@ async fn read_log(account: &Provider) {
         "UPDATE directory.mailboxes
         SET due_at = directory.now(), lease = NULL, leased_until = NULL
         WHERE account_id = '{id}' AND cursor = {READ_TO}
-            AND (lease IS NULL OR leased_until < directory.now() + interval '290 s')"
+            AND {MAILBOX_IS_FREE}"
     );
     let read = format!(
         "SELECT count(*) FROM directory.mailboxes

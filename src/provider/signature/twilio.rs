@@ -18,7 +18,8 @@ use crate::provider::signature::{digest, header};
 const SIGNATURE: &str = "x-twilio-signature";
 /// Carries, in the address, the digest of a body that is no form.
 const BODY_DIGEST: &[u8] = b"bodySHA256";
-const FORM: &str = "application/x-www-form-urlencoded";
+/// What Twilio sends, as `content-type` names it.
+pub const FORM: &str = "application/x-www-form-urlencoded";
 const SIGNATURE_BYTES: usize = 20;
 const BODY_DIGEST_BYTES: usize = 32;
 

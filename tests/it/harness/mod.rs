@@ -29,7 +29,7 @@ pub use relay::Relay;
 pub use rest::{Binding, camel, canonical, short};
 pub use server::{Answer, TestServer, exchange, http, http_get};
 pub use service::{Folder, Service, durable};
-pub use tables::Tables;
+pub use tables::{MAILBOX_IS_FREE, Tables};
 pub use tenant::TestTenant;
 pub use whatsapp::{ACCESS_TOKEN, APP_SECRET, Whatsapp, sample, sign, unsupported};
 pub use widget::{
