@@ -2,9 +2,10 @@
 //! cannot keep all hands busy, what is to be done for one tenant is done while its connection is
 //! open, and few connections are opened at once.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -14,8 +15,6 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
 use super::item::{Content, Item};
 use crate::inbox::Inbound;
 
-/// How many lanes there are; people share them by chance.
-const LANES: usize = 256;
 /// How many deliveries are applied at once.
 const AT_ONCE: usize = 32;
 /// How many of them may be of one account.
@@ -31,13 +30,18 @@ const OPENING: Duration = Duration::from_secs(1);
 /// nobody out.
 const IN_A_ROW: (usize, Duration) = (32, Duration::from_secs(1));
 
-/// The lanes, and the deliveries of each account.
+/// The lane of each person, and the deliveries of each account.
 pub struct Lanes {
-    lanes: Vec<Arc<tokio::sync::Mutex<()>>>,
+    /// By the hash of the account and the person: one lane for two of them would let one wait for
+    /// the other's locked tenant.
+    lanes: Shared<u64, tokio::sync::Mutex<()>>,
     hasher: RandomState,
     places: Places,
-    accounts: Mutex<HashMap<String, Weak<Account>>>,
+    accounts: Shared<String, Account>,
 }
+
+/// What those have in common who name the same key, while any of them keeps it.
+struct Shared<K, T>(Mutex<HashMap<K, Weak<T>>>);
 
 /// The places that nobody has.
 #[derive(Clone)]
@@ -51,6 +55,15 @@ struct Account {
     few: Arc<Semaphore>,
     /// Those that wait for a place, the first first; some have got one elsewhere.
     waiting: Mutex<VecDeque<oneshot::Sender<Place>>>,
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self {
+            few: Arc::new(Semaphore::new(OF_ONE_ACCOUNT)),
+            waiting: Mutex::default(),
+        }
+    }
 }
 
 /// A place among all that are applied.
@@ -84,6 +97,30 @@ impl Drop for Held {
     }
 }
 
+impl<K: Eq + Hash, T: Default> Shared<K, T> {
+    fn new() -> Self {
+        Self(Mutex::default())
+    }
+
+    fn of<Q>(&self, key: &Q) -> Arc<T>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+    {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = kept.get(key).and_then(Weak::upgrade) {
+            return shared;
+        }
+        // It grows by those that somebody keeps alone.
+        if kept.len() == kept.capacity() {
+            kept.retain(|_, shared| shared.strong_count() > 0);
+        }
+        let shared = Arc::default();
+        kept.insert(key.to_owned(), Arc::downgrade(&shared));
+        shared
+    }
+}
+
 impl Places {
     fn new(all: usize, unconnected: usize) -> Self {
         Self {
@@ -113,10 +150,10 @@ impl Lanes {
     /// Makes lanes that nobody is in.
     pub fn new() -> Self {
         Self {
-            lanes: (0..LANES).map(|_| Arc::default()).collect(),
+            lanes: Shared::new(),
             hasher: RandomState::new(),
             places: Places::new(AT_ONCE, UNCONNECTED),
-            accounts: Mutex::default(),
+            accounts: Shared::new(),
         }
     }
 
@@ -136,13 +173,10 @@ impl Lanes {
             _ => None,
         });
         let key = item.map_or("", |item| item.route_key.as_str());
-        let hash = self.hasher.hash_one((key, person)) % LANES as u64;
-        let lane = usize::try_from(hash)
-            .ok()
-            .and_then(|lane| self.lanes.get(lane));
-        let account = self.account(key);
+        let lane = self.lanes.of(&self.hasher.hash_one((key, person)));
+        let account = self.accounts.of(key);
         let places = self.places.clone();
-        let mut lane = Box::pin(lane.cloned().unwrap_or_default().lock_owned());
+        let mut lane = Box::pin(lane.lock_owned());
         // Asked for once, it has its place in the queue, and keeps it.
         let early = poll_fn(|context| Poll::Ready(lane.as_mut().poll(context))).await;
         async move {
@@ -159,20 +193,6 @@ impl Lanes {
                 _lane: lane,
             }
         }
-    }
-
-    fn account(&self, key: &str) -> Arc<Account> {
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(account) = accounts.get(key).and_then(Weak::upgrade) {
-            return account;
-        }
-        accounts.retain(|_, account| account.strong_count() > 0);
-        let account = Arc::new(Account {
-            few: Arc::new(Semaphore::new(OF_ONE_ACCOUNT)),
-            waiting: Mutex::default(),
-        });
-        accounts.insert(key.to_owned(), Arc::downgrade(&account));
-        account
     }
 }
 
@@ -243,9 +263,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nobody_waits_for_a_stranger_and_what_is_over_is_forgotten() {
+        let lanes = Lanes::new();
+        let item = |number: usize| Item {
+            route_key: number.to_string(),
+            content: Content::Ignored("test"),
+        };
+        let slow = lanes.queue_up(Some(&item(0)), || true).await.await;
+        let second = tokio::spawn(lanes.queue_up(Some(&item(0)), || true).await);
+        for number in 1..10_000 {
+            let stranger = lanes.queue_up(Some(&item(number)), || true).await;
+            assert!(tokio::time::timeout(OPENING * 20, stranger).await.is_ok());
+        }
+        assert!(!second.is_finished());
+        drop(slow);
+        assert!(second.await.is_ok());
+        assert!(lanes.lanes.0.lock().is_ok_and(|lanes| lanes.len() < 100));
+        assert!(lanes.accounts.0.lock().is_ok_and(|kept| kept.len() < 100));
+    }
+
+    #[tokio::test]
     async fn a_place_goes_on_to_the_same_account_and_comes_back_to_all_in_the_end() {
         let (lanes, places) = (Lanes::new(), Places::new(1, 1));
-        let (one, other) = (lanes.account("one"), lanes.account("other"));
+        let (one, other) = (lanes.accounts.of("one"), lanes.accounts.of("other"));
         let first = one.clone().place(places.clone().take(true)).await;
         let stranger = tokio::spawn(other.place(places.clone().take(true)));
         tokio::task::yield_now().await;
@@ -265,7 +305,7 @@ mod tests {
     #[tokio::test]
     async fn an_account_with_much_to_do_lets_others_in() {
         let (lanes, places) = (Lanes::new(), Places::new(1, 1));
-        let (busy, other) = (lanes.account("busy"), lanes.account("other"));
+        let (busy, other) = (lanes.accounts.of("busy"), lanes.accounts.of("other"));
         let first = busy.clone().place(places.clone().take(true)).await;
         let stranger = tokio::spawn(other.place(places.clone().take(true)));
         tokio::task::yield_now().await;
@@ -289,7 +329,7 @@ mod tests {
     #[tokio::test]
     async fn who_is_slow_lets_others_in() {
         let (lanes, places) = (Lanes::new(), Places::new(1, 1));
-        let (slow, other) = (lanes.account("slow"), lanes.account("other"));
+        let (slow, other) = (lanes.accounts.of("slow"), lanes.accounts.of("other"));
         let first = slow.clone().place(places.clone().take(true)).await;
         let stranger = tokio::spawn(other.place(places.clone().take(true)));
         tokio::task::yield_now().await;
@@ -306,7 +346,7 @@ mod tests {
         let lanes = Lanes::new();
         let mut turns = Vec::new();
         for number in 0..UNCONNECTED {
-            let account = lanes.account(&number.to_string());
+            let account = lanes.accounts.of(number.to_string().as_str());
             turns.push(Turn {
                 held: account.place(lanes.places.clone().take(false)).await,
                 _of_account: None,
@@ -318,7 +358,8 @@ mod tests {
             .map(|turn| turn.spend(std::future::pending::<()>()));
         let stuck = futures_util::future::join_all(stuck);
         let stranger = lanes
-            .account("other")
+            .accounts
+            .of("other")
             .place(lanes.places.clone().take(false));
         let stranger = async { tokio::time::timeout(OPENING * 20, stranger).await.is_ok() };
         tokio::select! {
@@ -330,7 +371,7 @@ mod tests {
     #[tokio::test]
     async fn few_connections_are_opened_at_once_and_who_has_one_need_not_wait() {
         let (lanes, places) = (Lanes::new(), Places::new(3, 1));
-        let (one, other) = (lanes.account("one"), lanes.account("other"));
+        let (one, other) = (lanes.accounts.of("one"), lanes.accounts.of("other"));
         let first = one.clone().place(places.clone().take(false)).await;
         let stranger = tokio::spawn(other.clone().place(places.clone().take(false)));
         tokio::task::yield_now().await;
