@@ -134,7 +134,11 @@ fn is_signed_by(app: &App, sent: &Unverified<'_>, token: &mut Option<String>) ->
     app.signing_secrets().any(|secret| match app.provider {
         Provider::Meta => meta::signature(headers)
             .is_some_and(|signature| meta::is_signed_by(secret, body, &signature)),
-        Provider::Twilio => twilio::is_signed_by(secret, sent.urls, content_type, body, headers),
+        // What has both was sent by another method than the one it was signed for.
+        Provider::Twilio => {
+            (sent.query.is_none() || body.is_empty())
+                && twilio::is_signed_by(secret, sent.urls, content_type, body, headers)
+        }
         Provider::Postmark => has_credentials(app, headers),
         Provider::Mailgun => {
             let signed = mailgun::signed(secret, now, content_type, body);

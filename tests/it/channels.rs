@@ -10,8 +10,8 @@ use serde_json::{Value as Json, json};
 use tonic::Code;
 
 use crate::harness::{
-    PUBLIC_URL, Provider, Tables, TestServer, eventually, http_get, json_of, now, refusal, sign,
-    sign_at, sign_form, sign_inside,
+    PUBLIC_URL, Provider, SECRET, Tables, TestServer, eventually, http_get, json_of, now, refusal,
+    sign, sign_at, sign_form, sign_inside,
 };
 
 /// Posts every sample, and all of them again: nothing is different afterwards.
@@ -314,7 +314,7 @@ async fn twilio_may_send_all_in_the_address() {
     assert_eq!(account.messages().await.len(), 1);
     // The address is all that is signed.
     let path = format!("{}?{}", account.account.webhook_path, "Body=forged");
-    let signature = sign_form(&format!("{PUBLIC_URL}{path}"), b"");
+    let signature = sign_form(SECRET, &format!("{PUBLIC_URL}{path}"), b"");
     let headers = [("x-twilio-signature", signature.as_str())];
     let forged = path.replace("forged", "Forged");
     assert_eq!(http_get(server.http, &forged, &headers).await.0, 403);
@@ -792,7 +792,7 @@ async fn a_token_of_mailgun_is_for_one_body() {
     let server = TestServer::start().await;
     let address = Provider::email(&server, EmailProvider::Mailgun).await;
     let body = address.sample("20_mailgun_parsed.form");
-    let signed = sign_inside(&body, &now().to_string());
+    let signed = sign_inside(SECRET, &body, &now().to_string());
     let other = String::from_utf8(signed.clone())
         .unwrap()
         .replace("Dana", "Mallory");

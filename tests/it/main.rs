@@ -22,6 +22,7 @@ mod cors;
 mod durability;
 mod event_order;
 mod faults;
+mod forgery;
 mod gmail;
 mod harness;
 mod health;

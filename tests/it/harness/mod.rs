@@ -23,7 +23,7 @@ pub use credentials::{Keys, bearer, ed_header, now};
 pub use dynamic::{Field, Method, call_raw};
 pub use file_host::{FileHost, Told};
 pub use postgres::{admin, connect, content, database_url, folder};
-pub use provider::{PUBLIC_URL, Provider, SECRET, sign_at, sign_form, sign_inside};
+pub use provider::{PUBLIC_URL, Provider, SECRET, Signed, sign_at, sign_form, sign_inside};
 pub use refusal::Refusal;
 pub use relay::Relay;
 pub use rest::{Binding, camel, canonical, short};

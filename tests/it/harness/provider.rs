@@ -19,7 +19,7 @@ use communication_service::pb::{
 };
 use uuid::Uuid;
 
-use super::{ACCESS_TOKEN, Tables, TestServer, TestTenant, eventually, http_get, now, sign};
+use super::{ACCESS_TOKEN, Tables, TestServer, TestTenant, eventually, http, http_get, now, sign};
 
 /// Where the tests' providers reach the service.
 pub const PUBLIC_URL: &str = "https://hooks.inbox.example";
@@ -51,6 +51,32 @@ pub enum Signs {
     Mailgun,
     /// As SendGrid does.
     Sendgrid,
+}
+
+/// A webhook with its signature, as a provider sends it.
+#[derive(Debug, Clone)]
+pub struct Signed {
+    /// The method.
+    pub method: &'static str,
+    /// The path, and the query.
+    pub path: String,
+    /// The headers; those from the third on prove it.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Signed {
+    /// Sends it; returns the status and the answer.
+    pub async fn post(&self, server: &TestServer) -> (u16, String) {
+        let headers: Vec<_> = self
+            .headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let answer = http(server.http, self.method, &self.path, &headers, &self.body).await;
+        answer.expect("an answer")
+    }
 }
 
 /// An account with a provider.
@@ -218,7 +244,7 @@ impl Provider {
             }
             Signs::Sendgrid => {
                 request.email_secrets = Some(EmailSecrets {
-                    signing_key: sendgrid_key().1.clone(),
+                    signing_key: sendgrid_key(SECRET).1.clone(),
                 });
             }
             Signs::Zendesk | Signs::Conversations => {
@@ -307,79 +333,86 @@ impl Provider {
 
     /// Posts a body with its signature to the address of a form.
     pub async fn post_form(&self, server: &TestServer, form: &str, body: &[u8]) -> (u16, String) {
+        self.signed(form, body).post(server).await
+    }
+
+    /// A body with its signature, for the address of a form.
+    pub fn signed(&self, form: &str, body: &[u8]) -> Signed {
+        self.signed_by(SECRET, now(), form, body)
+    }
+
+    /// A body that was signed with a secret, at a time, for the address of a form.
+    pub fn signed_by(&self, secret: &str, at: u64, form: &str, body: &[u8]) -> Signed {
         let path = format!("{}{form}", self.account.webhook_path);
-        let at = "x-zendesk-webhook-signature-timestamp";
-        let timestamp = DateTime::from_timestamp(i64::try_from(now()).unwrap(), 0).unwrap();
-        let timestamp = timestamp.to_rfc3339();
-        let seconds = now().to_string();
+        let seconds = at.to_string();
         let body = match self.signs {
-            Signs::Mailgun => &sign_inside(body, &seconds),
-            _ => body,
+            Signs::Mailgun => sign_inside(secret, body, &seconds),
+            _ => body.to_vec(),
         };
-        let at = match self.signs {
-            Signs::Sendgrid => "x-twilio-email-event-webhook-timestamp",
-            _ => at,
-        };
-        let timestamp = match self.signs {
-            Signs::Sendgrid => seconds,
-            _ => timestamp,
-        };
-        let (content_type, name, signature) = match self.signs {
+        let mut headers = vec![
+            ("content-type", content_type(&body).to_owned()),
+            // By which the test finds it again.
+            ("x-request-id", self.account.id.clone()),
+        ];
+        match self.signs {
+            Signs::Mailgun => {}
             Signs::Postmark => {
-                let credentials = BASE64_STANDARD.encode(format!("{}:{SECRET}", self.renamed.1));
-                (
-                    "application/json",
-                    "authorization",
-                    format!("Basic {credentials}"),
-                )
+                let credentials = BASE64_STANDARD.encode(format!("{}:{secret}", self.renamed.1));
+                headers.push(("authorization", format!("Basic {credentials}")));
             }
-            Signs::Mailgun => (content_type(body), "x-nothing", String::new()),
             Signs::Sendgrid => {
-                let signed = [timestamp.as_bytes(), body].concat();
+                let signed = [seconds.as_bytes(), &body].concat();
                 let random = aws_lc_rs::rand::SystemRandom::new();
-                let signature = sendgrid_key().0.sign(&random, &signed).unwrap();
+                let signature = sendgrid_key(secret).0.sign(&random, &signed).unwrap();
                 let signature = BASE64_STANDARD.encode(signature);
-                let name = "x-twilio-email-event-webhook-signature";
-                (content_type(body), name, signature)
+                headers.push(("x-twilio-email-event-webhook-signature", signature));
+                headers.push(("x-twilio-email-event-webhook-timestamp", seconds));
             }
             Signs::Waha => {
-                let key = hmac::Key::new(hmac::HMAC_SHA512, SECRET.as_bytes());
-                let digest = hmac::sign(&key, body);
-                let digits = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
-                ("application/json", "x-webhook-hmac", digits.collect())
+                let key = hmac::Key::new(hmac::HMAC_SHA512, secret.as_bytes());
+                headers.push(("x-webhook-hmac", hex(hmac::sign(&key, &body).as_ref())));
             }
-            Signs::Evolution => ("application/json", "authorization", evolution_token()),
+            Signs::Evolution => headers.push(("authorization", evolution_token(secret, at))),
             Signs::Zendesk => {
-                let signature = sign_at(SECRET, &timestamp, body);
-                ("application/json", "x-zendesk-webhook-signature", signature)
+                let timestamp = DateTime::from_timestamp(i64::try_from(at).unwrap(), 0).unwrap();
+                let timestamp = timestamp.to_rfc3339();
+                let signature = sign_at(secret, &timestamp, &body);
+                headers.push(("x-zendesk-webhook-signature", signature));
+                headers.push(("x-zendesk-webhook-signature-timestamp", timestamp));
             }
-            Signs::Conversations => ("application/json", "x-api-key", SECRET.to_owned()),
-            Signs::Meta => (
-                "application/json",
-                "x-hub-signature-256",
-                sign(SECRET, body),
-            ),
-            Signs::Twilio => (
-                "application/x-www-form-urlencoded; charset=UTF-8",
-                "x-twilio-signature",
-                sign_form(&format!("{PUBLIC_URL}{path}"), body),
-            ),
-        };
-        let headers = [
-            ("content-type", content_type),
-            (name, signature.as_str()),
-            (at, timestamp.as_str()),
-            // By which the test finds it again.
-            ("x-request-id", self.account.id.as_str()),
-        ];
-        server.http_post(&path, &headers, body).await
+            Signs::Conversations => headers.push(("x-api-key", secret.to_owned())),
+            Signs::Meta => headers.push(("x-hub-signature-256", sign(secret, &body))),
+            Signs::Twilio => {
+                headers[0].1.push_str("; charset=UTF-8");
+                let signature = sign_form(secret, &format!("{PUBLIC_URL}{path}"), &body);
+                headers.push(("x-twilio-signature", signature));
+            }
+        }
+        Signed {
+            method: "POST",
+            path,
+            headers,
+            body,
+        }
+    }
+
+    /// Tells whether the provider signs when it sends.
+    pub fn signs_time(&self) -> bool {
+        use Signs::{Evolution, Mailgun, Sendgrid, Zendesk};
+        matches!(self.signs, Evolution | Mailgun | Sendgrid | Zendesk)
+    }
+
+    /// Tells whether the provider signs the body.
+    pub fn signs_body(&self) -> bool {
+        use Signs::{Conversations, Evolution, Mailgun, Postmark};
+        !matches!(self.signs, Conversations | Evolution | Mailgun | Postmark)
     }
 
     /// Sends a form by GET with its signature, as Twilio does where it is set up so.
     pub async fn get_form(&self, server: &TestServer, form: &str, body: &[u8]) -> (u16, String) {
         let query = std::str::from_utf8(body).unwrap();
         let path = format!("{}{form}?{query}", self.account.webhook_path);
-        let signature = sign_form(&format!("{PUBLIC_URL}{path}"), b"");
+        let signature = sign_form(SECRET, &format!("{PUBLIC_URL}{path}"), b"");
         let headers = [
             ("x-twilio-signature", signature.as_str()),
             ("x-request-id", self.account.id.as_str()),
@@ -488,6 +521,10 @@ impl Provider {
     }
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// What a recorded body is.
 fn content_type(body: &[u8]) -> &'static str {
     if body.starts_with(b"------mgBoundary7MA4YWxk") {
@@ -509,7 +546,7 @@ pub fn sign_at(secret: &str, timestamp: &str, body: &[u8]) -> String {
 }
 
 /// Puts a time, a token and a signature of the test's own into a body, as Mailgun would have.
-pub fn sign_inside(body: &[u8], seconds: &str) -> Vec<u8> {
+pub fn sign_inside(secret: &str, body: &[u8], seconds: &str) -> Vec<u8> {
     // Byte by byte: not all is UTF-8.
     let text: String = body.iter().map(|byte| char::from(*byte)).collect();
     let of = |length: usize, beginning: &str| {
@@ -517,15 +554,9 @@ pub fn sign_inside(body: &[u8], seconds: &str) -> Vec<u8> {
         let mut words = words.filter(|word| word.len() == length && word.starts_with(beginning));
         words.next().unwrap().to_owned()
     };
-    let hex = |digest: &[u8]| {
-        digest
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
     let seed = [body, seconds.as_bytes()].concat();
     let token = hex(aws_lc_rs::digest::digest(&SHA256, &seed).as_ref())[..50].to_owned();
-    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let signature = hmac::sign(&key, format!("{seconds}{token}").as_bytes());
     let signed = text
         .replace(&of(50, ""), &token)
@@ -537,10 +568,11 @@ pub fn sign_inside(body: &[u8], seconds: &str) -> Vec<u8> {
         .collect()
 }
 
-/// The key of SendGrid's that the tests sign with, and the public part of it as it is entered.
-fn sendgrid_key() -> &'static (EcdsaKeyPair, String) {
-    static KEY: OnceLock<(EcdsaKeyPair, String)> = OnceLock::new();
-    KEY.get_or_init(|| {
+/// A key of SendGrid's, one for the secret that the tests sign with and one for all others, and the
+/// public part of it as it is entered.
+fn sendgrid_key(secret: &str) -> &'static (EcdsaKeyPair, String) {
+    static KEYS: [OnceLock<(EcdsaKeyPair, String)>; 2] = [OnceLock::new(), OnceLock::new()];
+    KEYS[usize::from(secret != SECRET)].get_or_init(|| {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
         let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
         let public = BASE64_STANDARD.encode(public.as_ref());
@@ -549,22 +581,22 @@ fn sendgrid_key() -> &'static (EcdsaKeyPair, String) {
 }
 
 /// A token as Evolution API makes it, by other code than the service's.
-fn evolution_token() -> String {
+fn evolution_token(secret: &str, at: u64) -> String {
     let encode = |part: &str| BASE64_URL_SAFE_NO_PAD.encode(part);
     let claims = format!(
         r#"{{"iat":{0},"exp":{1},"app":"evolution","action":"webhook"}}"#,
-        now(),
-        now() + 600
+        at,
+        at + 600
     );
     let head = encode(r#"{"alg":"HS256","typ":"JWT"}"#);
     let signed = format!("{head}.{}", encode(&claims));
-    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let signature = BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&key, signed.as_bytes()));
     format!("Bearer {signed}.{signature}")
 }
 
 /// Signs a form as Twilio does, by other code than the service's.
-pub fn sign_form(url: &str, body: &[u8]) -> String {
+pub fn sign_form(secret: &str, url: &str, body: &[u8]) -> String {
     let mut pairs: Vec<(String, String)> = form_urlencoded::parse(body).into_owned().collect();
     pairs.sort();
     pairs.dedup();
@@ -573,6 +605,6 @@ pub fn sign_form(url: &str, body: &[u8]) -> String {
         signed.push_str(&name);
         signed.push_str(&value);
     }
-    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, SECRET.as_bytes());
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes());
     BASE64_STANDARD.encode(hmac::sign(&key, signed.as_bytes()))
 }
