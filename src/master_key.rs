@@ -201,3 +201,68 @@ impl Sealer {
         Some(plain)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &[u8] = b"a secret of a provider";
+
+    fn key(byte: u8) -> MasterKey {
+        MasterKey([byte; KEY_BYTES])
+    }
+
+    #[test]
+    fn what_is_sealed_opens_in_its_place_alone() {
+        let (tenant, other) = (TenantId(Uuid::now_v7()), TenantId(Uuid::now_v7()));
+        let (row, column) = (Uuid::now_v7(), "secrets");
+        let sealers = key(1).tenant_sealers("accounts");
+        let sealer = sealers.of(tenant).unwrap();
+        let sealed = sealer.seal(place(row, column), SECRET.to_vec()).unwrap();
+        let again = key(1).tenant_sealers("accounts").of(tenant).unwrap();
+        let opened = again.open(place(row, column), &sealed);
+        assert_eq!(opened.as_deref(), Some(SECRET));
+        for (sealer, row, column) in [
+            (sealers.of(other).unwrap(), row, column),
+            (sealer.clone(), Uuid::now_v7(), column),
+            (sealer.clone(), row, "body"),
+            (sealer.clone(), row, ""),
+            (
+                key(1).tenant_sealers("apps").of(tenant).unwrap(),
+                row,
+                column,
+            ),
+            (
+                key(2).tenant_sealers("accounts").of(tenant).unwrap(),
+                row,
+                column,
+            ),
+            (key(1).sealer("accounts").unwrap(), row, column),
+        ] {
+            assert_eq!(sealer.open(place(row, column), &sealed), None);
+        }
+    }
+
+    #[test]
+    fn what_was_changed_does_not_open() {
+        let sealer = key(1).sealer("tests").unwrap();
+        let place = || Aad::from(b"place");
+        let sealed = sealer.seal(place(), SECRET.to_vec()).unwrap();
+        assert!(!sealed.windows(6).any(|part| part == b"secret"));
+        let opens = |sealed: &[u8]| sealer.open(place(), sealed).is_some();
+        assert!(opens(&sealed));
+        for at in 0..sealed.len() {
+            assert!(!opens(sealed.get(..at).unwrap_or_default()), "{at}");
+            for bit in 0..8 {
+                let mut changed = sealed.clone();
+                if let Some(byte) = changed.get_mut(at) {
+                    *byte ^= 1 << bit;
+                }
+                assert!(!opens(&changed), "{at}, {bit}");
+            }
+        }
+        assert!(!opens(&[sealed.as_slice(), b"\0"].concat()));
+        // The same again looks otherwise.
+        assert_ne!(sealer.seal(place(), SECRET.to_vec()).unwrap(), sealed);
+    }
+}

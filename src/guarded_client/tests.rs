@@ -510,6 +510,77 @@ async fn one_inner_address_spoils_a_host() {
 }
 
 #[tokio::test]
+async fn no_address_of_a_stranger_reaches_this_machine() {
+    let canary = Server::saying(|_| OK.to_owned()).await;
+    let port = canary.port;
+    let hosts: [(&str, &[&str]); 7] = [
+        ("localhost", &["127.0.0.1", "::1"]),
+        ("ip6-localhost", &["::1"]),
+        ("inner.test", &["127.0.0.1"]),
+        ("mixed.test", &["8.8.8.8", "127.0.0.1"]),
+        ("mapped.test", &["::ffff:127.0.0.1"]),
+        ("any.test", &["0.0.0.0", "::"]),
+        ("translated.test", &["64:ff9b::7f00:1", "2002:7f00:1::"]),
+    ];
+    // A gateway of the deployment's own at the same port, which nobody named.
+    let (client, _) = client(&hosts, &[format!("gateway.test:{port}")]);
+    let mut urls: Vec<String> = Vec::new();
+    for host in [
+        "127.0.0.1",
+        "127.0.0.1.",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "017700000001",
+        "0177.0.0.1",
+        "%31%32%37.0.0.1",
+        "１２７.0.0.1",
+        "①②⑦.0.0.1",
+        "0",
+        "0.0.0.0",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[::127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "localhost",
+        "LOCALHOST.",
+        "ip6-localhost",
+        "inner.test",
+        "mixed.test",
+        "mapped.test",
+        "any.test",
+        "translated.test",
+        "public.test@127.0.0.1",
+        "public.test:443@127.0.0.1",
+        "127.0.0.1\\@public.test",
+        "127.0.0.1#.public.test",
+        "127.0.0.1%23.public.test",
+        "127.0.0.1?.public.test",
+    ] {
+        urls.push(format!("http://{host}:{port}/x"));
+        urls.push(format!("https://{host}:{port}/x"));
+    }
+    for scheme in ["ftp", "gopher", "ws", "file", "dict", "//"] {
+        urls.push(format!("{scheme}://127.0.0.1:{port}/x"));
+    }
+    assert!(urls.len() >= 60, "{}", urls.len());
+    let all_hosts = [HostRule::below("test"), HostRule::exact("localhost")];
+    for url in urls {
+        let fetched = client.fetch(&url, &all_hosts, None, 5).await;
+        assert!(
+            matches!(&fetched, Err(FetchError::Refused(_))),
+            "{url}: {:?}",
+            fetched.err()
+        );
+    }
+    assert_eq!(canary.connections(), 0);
+}
+
+#[tokio::test]
 async fn a_host_is_looked_up_once_for_each_request() {
     let server = Server::saying(|_| OK.to_owned()).await;
     let port = server.port;

@@ -44,7 +44,9 @@ use crate::provider::media::Interfaces;
 use crate::rest::Gateway;
 use crate::sidecar::{self, Sidecar};
 use crate::telemetry::start_metrics;
-use crate::tenant::{AccountSealers, DirectoryOptions, Isolation, TenantDirectory, prepare};
+use crate::tenant::{
+    AccountSealers, AppSealers, DirectoryOptions, Isolation, TenantDirectory, prepare,
+};
 use crate::trace::CallTraces;
 use crate::webhook::{self, Webhooks, WebhooksOptions};
 use crate::widget::{self, Widgets, WidgetsOptions};
@@ -118,7 +120,10 @@ impl Server {
             role_sealer,
             page_sealer: key.sealer("page tokens")?,
             account_sealers: AccountSealers {
-                apps: key.sealer("provider apps")?,
+                apps: AppSealers {
+                    deployment: key.sealer("provider apps")?,
+                    tenants: key.tenant_sealers("provider apps of a tenant"),
+                },
                 accounts: key.tenant_sealers("channel accounts"),
             },
             files,

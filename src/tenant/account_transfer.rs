@@ -143,18 +143,20 @@ async fn move_app(
         .count()
         .get_result(conn)
         .await?;
+    let secrets: AppSecrets = open(&sealers.apps.of(owner)?, app.0, &sealed)?;
+    let sealer = sealers.apps.of(Some(target.id))?;
     if others == 0 {
         diesel::update(provider_apps::table.find(app))
             .set((
                 provider_apps::tenant_id.eq(target.id),
+                provider_apps::secrets.eq(seal(&sealer, app.0, &secrets)?),
                 provider_apps::updated_at.eq(sql("directory.now()")),
             ))
             .execute(conn)
             .await?;
         return Ok(app);
     }
-    let secrets: AppSecrets = open(&sealers.apps, app.0, &sealed)?;
     let kept = (&secrets, previous_expires_at);
-    let copy = provider_app::make(conn, &sealers.apps, &name, Some(target.id), kept).await?;
+    let copy = provider_app::make(conn, &sealer, &name, Some(target.id), kept).await?;
     copy.ok_or(Error::Aborted(Conflict::Transaction))
 }

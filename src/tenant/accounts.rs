@@ -125,9 +125,9 @@ impl TenantDirectory {
         rotation: Rotation,
     ) -> Result<ChannelAccount, Error> {
         let tenant = self.known(slug).await?.tenant;
-        let sealer = &self.account_sealers().apps;
+        let sealers = &self.account_sealers().apps;
         let mut conn = self.provisioner().begin_in(&tenant).await?;
-        provider_app::rotate(&mut conn, sealer, tenant.id, &rotation).await?;
+        provider_app::rotate(&mut conn, sealers, tenant.id, &rotation).await?;
         Transactions::commit_transaction(&mut conn).await?;
         self.account(slug, rotation.account).await
     }
@@ -162,8 +162,8 @@ impl TenantDirectory {
     /// has it, or those of the deployment.
     pub async fn apps(&self, channel: Channel, key: Option<Uuid>) -> Result<Vec<App>, Error> {
         let mut conn = self.directory_conn().await?;
-        let sealer = &self.account_sealers().apps;
-        provider_app::apps(&mut conn, sealer, Provider::of(channel), key).await
+        let sealers = &self.account_sealers().apps;
+        provider_app::apps(&mut conn, sealers, Provider::of(channel), key).await
     }
 
     /// Returns what is particular to an account.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::channel_settings::Settings;
 use super::conn::PooledConn;
-use super::provider_app::{AppSecrets, app_of};
+use super::provider_app::{AppSealers, AppSecrets, app_of};
 use super::tenant::Tenant;
 use crate::channel::Channel;
 use crate::error::{Conflict, Error, Existing, Precondition};
@@ -25,7 +25,7 @@ use crate::schema::tenant::channel_accounts as own_accounts;
 #[derive(Clone)]
 pub struct AccountSealers {
     /// Of apps.
-    pub apps: Sealer,
+    pub apps: AppSealers,
     /// Of accounts.
     pub accounts: TenantSealers,
 }
@@ -144,10 +144,11 @@ pub async fn access(
     sealers: &AccountSealers,
     id: ChannelAccountId,
 ) -> Result<AccountAccess, Error> {
-    let (settings, tenant, app, account_sealed, app_sealed): (
+    let (settings, tenant, app, app_owner, account_sealed, app_sealed): (
         Value,
         TenantId,
         AppId,
+        Option<TenantId>,
         Vec<u8>,
         Vec<u8>,
     ) = channel_accounts::table
@@ -157,13 +158,14 @@ pub async fn access(
             channel_accounts::settings,
             channel_accounts::tenant_id,
             provider_apps::id,
+            provider_apps::tenant_id,
             channel_accounts::secrets,
             provider_apps::secrets,
         ))
         .first(conn)
         .await?;
     let of_account: AccountSecrets = open(&sealers.accounts.of(tenant)?, id.0, &account_sealed)?;
-    let of_app: AppSecrets = open(&sealers.apps, app.0, &app_sealed)?;
+    let of_app: AppSecrets = open(&sealers.apps.of(app_owner)?, app.0, &app_sealed)?;
     Ok(AccountAccess {
         tenant_id: tenant,
         settings: serde_json::from_value(settings).map_err(Error::internal)?,

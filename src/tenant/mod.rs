@@ -40,7 +40,7 @@ pub use conn::PooledConn as DirectoryConn;
 pub use directory::{DirectoryOptions, FEWEST_CONNECTIONS, InTenant, TenantDirectory};
 pub use installation::{InstallationError, prepare};
 pub use mailbox::DueMailbox;
-pub use provider_app::App;
+pub use provider_app::{App, AppSealers};
 pub(crate) use route::routed;
 pub use route::{Route, RouteRow, Routes, Sought, Unnamed};
 pub use scope::{TenantConn, TenantScope};

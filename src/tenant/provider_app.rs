@@ -14,7 +14,7 @@ use super::conn::PooledConn;
 use super::tenant::Tenant;
 use crate::error::{Conflict, Denial, Error};
 use crate::ids::{AppId, ChannelAccountId, TenantId};
-use crate::master_key::Sealer;
+use crate::master_key::{Sealer, TenantSealers};
 use crate::schema::directory::{channel_accounts, provider_apps};
 
 /// How many apps of one provider the deployment can have: with each of them, a webhook without a
@@ -52,6 +52,25 @@ impl AppSecrets {
             self.verify_token.clone_from(&given.verify_token);
         }
         self
+    }
+}
+
+/// Seals what apps share with their providers.
+#[derive(Clone)]
+pub struct AppSealers {
+    /// Of the deployment's, which serve any tenant.
+    pub deployment: Sealer,
+    /// Of the tenants' own.
+    pub tenants: TenantSealers,
+}
+
+impl AppSealers {
+    /// The sealer for the apps of a tenant's own, or for those of the deployment.
+    pub(super) fn of(&self, owner: Option<TenantId>) -> Result<Sealer, Error> {
+        match owner {
+            Some(owner) => self.tenants.of(owner),
+            None => Ok(self.deployment.clone()),
+        }
     }
 }
 
@@ -94,7 +113,7 @@ impl App {
 /// it, or those of the deployment.
 pub async fn apps(
     conn: &mut PooledConn,
-    sealer: &Sealer,
+    sealers: &AppSealers,
     providers: &[Provider],
     key: Option<Uuid>,
 ) -> Result<Vec<App>, Error> {
@@ -119,6 +138,7 @@ pub async fn apps(
             provider_apps::id,
             provider_apps::provider,
             provider_apps::external_id,
+            provider_apps::tenant_id,
             provider_apps::secrets,
             // One from before the time was kept stays valid until it is changed.
             sql::<Bool>("coalesce(previous_expires_at > directory.now(), true)"),
@@ -131,11 +151,20 @@ pub async fn apps(
         Some(app) => wanted.filter(provider_apps::id.eq(app)),
         None => wanted.filter(provider_apps::tenant_id.is_null()),
     };
-    let rows: Vec<(AppId, Provider, String, Vec<u8>, bool, bool)> = wanted.load(conn).await?;
+    type Row = (
+        AppId,
+        Provider,
+        String,
+        Option<TenantId>,
+        Vec<u8>,
+        bool,
+        bool,
+    );
+    let rows: Vec<Row> = wanted.load(conn).await?;
     rows.into_iter()
         .map(
-            |(id, provider, external_id, sealed, previous_is_valid, in_setup)| {
-                let mut secrets: AppSecrets = open(sealer, id.0, &sealed)?;
+            |(id, provider, external_id, owner, sealed, previous_is_valid, in_setup)| {
+                let mut secrets: AppSecrets = open(&sealers.of(owner)?, id.0, &sealed)?;
                 if !previous_is_valid {
                     secrets.previous_app_secret.clear();
                 }
@@ -158,12 +187,13 @@ pub async fn apps(
 /// to such an app if they know its secret, and change nothing of it.
 pub async fn app_of(
     conn: &mut AsyncPgConnection,
-    sealer: &Sealer,
+    sealers: &AppSealers,
     tenant: &Tenant,
     new: &NewAccount,
 ) -> Result<AppId, Error> {
     let name = new.settings.app();
     let owner = name.own.then_some(tenant.id);
+    let sealer = sealers.of(owner)?;
     let given = &new.app_secrets;
     let may_change = new.for_all || owner.is_some();
     let denied = || Error::PermissionDenied(Denial::Tenant("*".to_owned()));
@@ -183,13 +213,13 @@ pub async fn app_of(
             let field = format!("{}.own_app", new.settings.channel().as_str());
             return Err(Error::invalid(field, limit));
         }
-        if let Some(id) = make(conn, sealer, &name, owner, (given, None)).await? {
+        if let Some(id) = make(conn, &sealer, &name, owner, (given, None)).await? {
             return Ok(id);
         }
         known = find(conn, &name, owner).await?;
     }
     let (id, sealed) = known.ok_or(Error::Aborted(Conflict::Transaction))?;
-    let known: AppSecrets = open(sealer, id.0, &sealed)?;
+    let known: AppSecrets = open(&sealer, id.0, &sealed)?;
     let secrets = known.clone().changed_by(given);
     if secrets == known && (may_change || given.app_secret == known.app_secret) {
         return Ok(id);
@@ -199,7 +229,7 @@ pub async fn app_of(
     }
     let rotates = secrets.app_secret != known.app_secret;
     let overlap = rotates.then_some(DEFAULT_OVERLAP_SECONDS);
-    keep(conn, sealer, id, &secrets, overlap).await?;
+    keep(conn, &sealer, id, &secrets, overlap).await?;
     Ok(id)
 }
 
@@ -223,7 +253,7 @@ pub struct Rotation {
 /// deployment's and the caller may not change it.
 pub async fn rotate(
     conn: &mut AsyncPgConnection,
-    sealer: &Sealer,
+    sealers: &AppSealers,
     tenant: TenantId,
     rotation: &Rotation,
 ) -> Result<(), Error> {
@@ -254,7 +284,8 @@ pub async fn rotate(
     if owner.is_none() && !rotation.for_all {
         return Err(Error::PermissionDenied(Denial::Tenant("*".to_owned())));
     }
-    let known: AppSecrets = open(sealer, app.0, &sealed)?;
+    let sealer = sealers.of(owner)?;
+    let known: AppSecrets = open(&sealer, app.0, &sealed)?;
     let given = AppSecrets {
         app_secret: rotation.secret.clone(),
         ..AppSecrets::default()
@@ -264,7 +295,7 @@ pub async fn rotate(
         return Ok(());
     }
     let overlap = Some(rotation.overlap_seconds);
-    keep(conn, sealer, app, &secrets, overlap).await
+    keep(conn, &sealer, app, &secrets, overlap).await
 }
 
 /// Keeps the secrets of an app; the one before is valid for so many seconds, or as long as it was.

@@ -9,12 +9,11 @@ use super::allowed_origin::AllowedOrigin;
 use super::channel_account::{self, NewAccount};
 use super::channel_settings::{Provider, Settings, WebSettings};
 use super::conn::PooledConn;
-use super::provider_app::{self, App};
+use super::provider_app::{self, App, AppSealers};
 use super::route::{self, Route, Sought};
 use super::tenant::Tenant;
 use crate::channel::Channel;
 use crate::error::Error;
-use crate::master_key::Sealer;
 use crate::schema::directory::channel_accounts;
 
 /// A connected widget.
@@ -50,7 +49,7 @@ impl Widget {
 /// Finds the connected widget of a token.
 pub async fn find(
     conn: &mut PooledConn,
-    apps: &Sealer,
+    apps: &AppSealers,
     token: &str,
 ) -> Result<Option<Widget>, Error> {
     let routes = route::find(conn, &Sought::named(Channel::Web, token)).await?;

@@ -23,8 +23,11 @@ const OF_ONE_ACCOUNT: usize = 8;
 /// statements costs the database as much as many deliveries, and while it is busy with that the
 /// answers to the next ones wait.
 const UNCONNECTED: usize = 4;
-/// How long one of them is taken to be busy with that.
-const OPENING: Duration = Duration::from_secs(1);
+/// How many of those may be of one account: while its tenant is locked, none of them gets on.
+const UNCONNECTED_OF_ONE_ACCOUNT: usize = 1;
+/// How long one of them is taken to be busy with that: longer than a busy database takes for it, and
+/// shorter than it waits for a lock.
+const OPENING: Duration = Duration::from_secs(5);
 /// How many of one account follow one another while others wait, and for how long: to open a
 /// connection and to plan the statements on it takes longer than many of them, but who is slow keeps
 /// nobody out.
@@ -53,6 +56,7 @@ struct Places {
 /// The deliveries of one account.
 struct Account {
     few: Arc<Semaphore>,
+    unconnected: Arc<Semaphore>,
     /// Those that wait for a place, the first first; some have got one elsewhere.
     waiting: Mutex<VecDeque<oneshot::Sender<Place>>>,
 }
@@ -61,6 +65,7 @@ impl Default for Account {
     fn default() -> Self {
         Self {
             few: Arc::new(Semaphore::new(OF_ONE_ACCOUNT)),
+            unconnected: Arc::new(Semaphore::new(UNCONNECTED_OF_ONE_ACCOUNT)),
             waiting: Mutex::default(),
         }
     }
@@ -69,8 +74,8 @@ impl Default for Account {
 /// A place among all that are applied.
 struct Place {
     _permit: Option<OwnedSemaphorePermit>,
-    /// The first of a tenant opens its connection.
-    unconnected: Option<OwnedSemaphorePermit>,
+    /// The first of a tenant opens its connection: one of its account, and one of all.
+    unconnected: Option<[OwnedSemaphorePermit; 2]>,
     /// How many of the account have had it in a row.
     turns: usize,
     /// Since when.
@@ -130,16 +135,22 @@ impl Places {
     }
 
     /// Waits for one.
-    async fn take(self, is_connected: bool) -> Place {
-        // Neither is ever closed. Who waits for the first keeps no place from others.
-        let unconnected = if is_connected {
-            None
-        } else {
-            self.unconnected.acquire_owned().await.ok()
+    async fn take(self, of_account: Arc<Semaphore>, is_connected: impl Fn() -> bool) -> Place {
+        // None is ever closed. Who waits for the first ones keeps no place from others.
+        let unconnected = async {
+            if is_connected() {
+                return None;
+            }
+            let of_account = of_account.acquire_owned().await.ok()?;
+            // The one before may have opened it.
+            if is_connected() {
+                return None;
+            }
+            Some([of_account, self.unconnected.acquire_owned().await.ok()?])
         };
         Place {
+            unconnected: unconnected.await,
             _permit: self.all.acquire_owned().await.ok(),
-            unconnected,
             turns: 1,
             since: Instant::now(),
         }
@@ -166,7 +177,7 @@ impl Lanes {
         is_connected: F,
     ) -> impl Future<Output = Turn> + Send + use<F>
     where
-        F: FnOnce() -> bool + Send + 'static,
+        F: Fn() -> bool + Send + Sync + 'static,
     {
         let person = item.and_then(|item| match &item.content {
             Content::Inbound(Inbound::Message(message)) => message.person.identifiers.first(),
@@ -186,7 +197,7 @@ impl Lanes {
             };
             // It is never closed.
             let of_account = account.few.clone().acquire_owned().await.ok();
-            let held = account.place(places.take(is_connected())).await;
+            let held = account.place(places, is_connected).await;
             Turn {
                 held,
                 _of_account: of_account,
@@ -198,7 +209,8 @@ impl Lanes {
 
 impl Account {
     /// Waits for a place: one that another delivery of the account leaves, or any.
-    async fn place(self: Arc<Self>, any: impl Future<Output = Place>) -> Held {
+    async fn place(self: Arc<Self>, places: Places, is_connected: impl Fn() -> bool) -> Held {
+        let any = places.take(self.unconnected.clone(), is_connected);
         let (sender, handed) = oneshot::channel();
         self.waiting().push_back(sender);
         let place = tokio::select! {
@@ -286,10 +298,10 @@ mod tests {
     async fn a_place_goes_on_to_the_same_account_and_comes_back_to_all_in_the_end() {
         let (lanes, places) = (Lanes::new(), Places::new(1, 1));
         let (one, other) = (lanes.accounts.of("one"), lanes.accounts.of("other"));
-        let first = one.clone().place(places.clone().take(true)).await;
-        let stranger = tokio::spawn(other.place(places.clone().take(true)));
+        let first = one.clone().place(places.clone(), || true).await;
+        let stranger = tokio::spawn(other.place(places.clone(), || true));
         tokio::task::yield_now().await;
-        let next = tokio::spawn(one.clone().place(places.clone().take(true)));
+        let next = tokio::spawn(one.clone().place(places.clone(), || true));
         tokio::task::yield_now().await;
         assert!(!stranger.is_finished() && !next.is_finished());
         drop(first);
@@ -306,12 +318,12 @@ mod tests {
     async fn an_account_with_much_to_do_lets_others_in() {
         let (lanes, places) = (Lanes::new(), Places::new(1, 1));
         let (busy, other) = (lanes.accounts.of("busy"), lanes.accounts.of("other"));
-        let first = busy.clone().place(places.clone().take(true)).await;
-        let stranger = tokio::spawn(other.place(places.clone().take(true)));
+        let first = busy.clone().place(places.clone(), || true).await;
+        let stranger = tokio::spawn(other.place(places.clone(), || true));
         tokio::task::yield_now().await;
         let all_of_busy: Vec<_> = (0..IN_A_ROW.0 * 3)
             .map(|_| {
-                let place = busy.clone().place(places.clone().take(true));
+                let place = busy.clone().place(places.clone(), || true);
                 tokio::spawn(async move { drop(place.await) })
             })
             .collect();
@@ -330,10 +342,10 @@ mod tests {
     async fn who_is_slow_lets_others_in() {
         let (lanes, places) = (Lanes::new(), Places::new(1, 1));
         let (slow, other) = (lanes.accounts.of("slow"), lanes.accounts.of("other"));
-        let first = slow.clone().place(places.clone().take(true)).await;
-        let stranger = tokio::spawn(other.place(places.clone().take(true)));
+        let first = slow.clone().place(places.clone(), || true).await;
+        let stranger = tokio::spawn(other.place(places.clone(), || true));
         tokio::task::yield_now().await;
-        let next = tokio::spawn(slow.clone().place(places.clone().take(true)));
+        let next = tokio::spawn(slow.clone().place(places.clone(), || true));
         tokio::task::yield_now().await;
         std::thread::sleep(IN_A_ROW.1);
         drop(first);
@@ -348,7 +360,7 @@ mod tests {
         for number in 0..UNCONNECTED {
             let account = lanes.accounts.of(number.to_string().as_str());
             turns.push(Turn {
-                held: account.place(lanes.places.clone().take(false)).await,
+                held: account.place(lanes.places.clone(), || false).await,
                 _of_account: None,
                 _lane: Arc::new(tokio::sync::Mutex::new(())).lock_owned().await,
             });
@@ -360,7 +372,7 @@ mod tests {
         let stranger = lanes
             .accounts
             .of("other")
-            .place(lanes.places.clone().take(false));
+            .place(lanes.places.clone(), || false);
         let stranger = async { tokio::time::timeout(OPENING * 20, stranger).await.is_ok() };
         tokio::select! {
             _ = stuck => unreachable!("nothing ends"),
@@ -369,16 +381,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_locked_tenant_keeps_one_of_the_few_that_open_connections() {
+        let (lanes, places) = (Lanes::new(), Places::new(3, 2));
+        let (locked, other) = (lanes.accounts.of("locked"), lanes.accounts.of("other"));
+        let stuck = locked.clone().place(places.clone(), || false).await;
+        let behind = tokio::spawn(locked.place(places.clone(), || false));
+        tokio::task::yield_now().await;
+        let stranger = other.place(places.clone(), || false).await;
+        assert!(!behind.is_finished());
+        drop(stranger);
+        tokio::task::yield_now().await;
+        assert!(!behind.is_finished());
+        drop(stuck);
+        assert_eq!(behind.await.ok().as_ref().map(turns), Some(2));
+    }
+
+    #[tokio::test]
     async fn few_connections_are_opened_at_once_and_who_has_one_need_not_wait() {
         let (lanes, places) = (Lanes::new(), Places::new(3, 1));
         let (one, other) = (lanes.accounts.of("one"), lanes.accounts.of("other"));
-        let first = one.clone().place(places.clone().take(false)).await;
-        let stranger = tokio::spawn(other.clone().place(places.clone().take(false)));
+        let first = one.clone().place(places.clone(), || false).await;
+        let stranger = tokio::spawn(other.clone().place(places.clone(), || false));
         tokio::task::yield_now().await;
         assert!(!stranger.is_finished());
-        let connected = other.place(places.clone().take(true)).await;
+        let connected = other.place(places.clone(), || true).await;
         // The next one of the account finds the connection open, and the stranger may open one.
-        let next = tokio::spawn(one.place(places.clone().take(false)));
+        let next = tokio::spawn(one.place(places.clone(), || false));
         tokio::task::yield_now().await;
         drop(first);
         let (next, stranger) = (next.await.ok(), stranger.await.ok());

@@ -128,8 +128,11 @@ impl Webhooks {
             route.map(|route| route.tenant.clone())
         });
         let tenants = self.0.tenants.clone();
-        let is_connected =
-            move || tenant.is_some_and(|slug| slug.is_none_or(|slug| tenants.is_connected(&slug)));
+        let is_connected = move || match &tenant {
+            Some(Some(slug)) => tenants.is_connected(slug),
+            Some(None) => true,
+            None => false,
+        };
         let turn = self.0.lanes.queue_up(first, is_connected).await;
         let held = self.hold(&delivery);
         let span = tracing::error_span!("delivery", delivery.id = %delivery.id, correlation_id = delivery.correlation_id);

@@ -706,21 +706,6 @@ async fn erase(tenant: &TestTenant, id: &str) -> ContactErasure {
     erased.unwrap().into_inner().erasure.unwrap()
 }
 
-/// All rows of a schema, as text.
-async fn dump(tables: &Tables, schema: &str) -> String {
-    let found = "SELECT tablename::text FROM pg_tables WHERE schemaname = $1";
-    let mut dump = String::new();
-    for row in tables.admin.query(found, &[&schema]).await.unwrap() {
-        let table: String = row.get(0);
-        let rows = format!(
-            "SELECT coalesce(string_agg(t::text, E'\\n'), '') FROM \"{schema}\".\"{table}\" t"
-        );
-        let rows: String = tables.admin.query_one(&rows, &[]).await.unwrap().get(0);
-        dump.push_str(&format!("{table}\n{rows}\n"));
-    }
-    dump
-}
-
 /// Waits until all deliveries for an account are applied, and counts those that are kept.
 async fn kept(account: &Whatsapp, tables: &Tables) -> i64 {
     let of_account = format!(
@@ -806,7 +791,7 @@ async fn an_erased_person_is_nowhere_and_does_not_come_back() {
         "café table",
     ];
     let (exported, _) = export(tenant, &target.id).await;
-    let before = dump(&tables, &tables.schema).await;
+    let before = tables.dump(&tables.schema).await;
     for canary in canaries {
         assert!(exported.contains(canary), "the export lacks {canary}");
         assert!(before.contains(canary), "no table has {canary}");
@@ -848,7 +833,7 @@ async fn an_erased_person_is_nowhere_and_does_not_come_back() {
     assert_eq!(refusal(find(tenant, &target.id).await).0, Code::NotFound);
     let half = "SELECT count(*) FROM {schema}.contact_erasures WHERE finished_at IS NULL";
     assert_eq!(tables.count(half).await, 1);
-    assert!(dump(&tables, &tables.schema).await.contains("canary"));
+    assert!(tables.dump(&tables.schema).await.contains("canary"));
 
     let receipt = erase(tenant, &target.id).await;
     assert_eq!(erase(tenant, &target.id).await, receipt);
@@ -861,15 +846,12 @@ async fn an_erased_person_is_nowhere_and_does_not_come_back() {
         (receipt.delivery_count, receipt.quarantined_item_count),
         (3, 1)
     );
-    let after = dump(&tables, &tables.schema).await;
+    let after = tables.dump(&tables.schema).await;
     for canary in canaries {
         assert!(!after.contains(canary), "{canary} is left in {after}");
     }
     for canary in canaries {
-        assert!(
-            !dump(&tables, "directory").await.contains(canary),
-            "{canary}"
-        );
+        assert!(!tables.dump("directory").await.contains(canary), "{canary}");
     }
     // Only what came of somebody else is kept as it came, and can still be replayed.
     assert_eq!(kept(&account, &tables).await, 1);
@@ -904,7 +886,7 @@ async fn an_erased_person_is_nowhere_and_does_not_come_back() {
     }
     assert_eq!(kept(&account, &tables).await, 1);
     assert_eq!(names(tenant, |r| r.show_merged = true).await, ["Olga"]);
-    let again = dump(&tables, &tables.schema).await;
+    let again = tables.dump(&tables.schema).await;
     assert!(!again.contains("15550109911") && !again.contains("Dana"));
     // Who writes anew is a new person.
     let new = String::from_utf8(sample("02_text.json", &account.number)).unwrap();

@@ -48,6 +48,7 @@ mod routing;
 mod schedule;
 mod schema;
 mod search;
+mod secrets;
 mod statistics;
 mod tenant_admin;
 mod tenant_life;

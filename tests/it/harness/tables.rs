@@ -50,6 +50,21 @@ impl Tables {
         .await
     }
 
+    /// All rows of a schema, as text.
+    pub async fn dump(&self, schema: &str) -> String {
+        let found = "SELECT tablename::text FROM pg_tables WHERE schemaname = $1";
+        let mut dump = String::new();
+        for row in self.admin.query(found, &[&schema]).await.unwrap() {
+            let table: String = row.get(0);
+            let rows = format!(
+                "SELECT coalesce(string_agg(t::text, E'\\n'), '') FROM \"{schema}\".\"{table}\" t"
+            );
+            let rows: String = self.admin.query_one(&rows, &[]).await.unwrap().get(0);
+            dump.push_str(&format!("{table}\n{rows}\n"));
+        }
+        dump
+    }
+
     /// Lets the alarms of the tenant be heard that a server of another test has taken with it.
     pub async fn hear(&self) {
         let again = "UPDATE directory.alarms SET leased_until = NULL
