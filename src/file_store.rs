@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{
     Error as StoreError, GetOptions, GetResult, MultipartUpload, ObjectStore, ObjectStoreExt as _,
-    RetryConfig,
+    PutPayload, RetryConfig,
 };
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -26,8 +27,12 @@ use tracing::Instrument as _;
 use crate::error::{Chain, Error};
 use crate::ids::{AttachmentId, TenantId};
 
-/// How much of a file is written at once, in bytes: the least that S3 takes of a file in parts.
+/// How much of a file is written to S3 at once, in bytes: the least that it takes of a file in parts.
 const PART: usize = 5 * 1024 * 1024;
+/// How much is written to a folder at once, in bytes.
+const FOLDER_PART: usize = 1024 * 1024;
+/// In pieces of how many bytes that waits in memory: a whole number of them is a part.
+const BLOCK: usize = 64 * 1024;
 /// How much of a file is handed out at once, in bytes.
 const PIECE: usize = 256 * 1024;
 /// How many files may be on their way in at once. Each has up to two parts in memory.
@@ -156,21 +161,29 @@ impl TenantFiles {
         uploads.try_acquire_owned().map_err(|_| Error::TooManyCalls)
     }
 
+    /// How much of a file is written at once, in bytes.
+    fn part(&self) -> usize {
+        match self.store.0.folder {
+            Some(_) => FOLDER_PART,
+            None => PART,
+        }
+    }
+
     /// Begins to write a file, whose bytes come little by little.
     pub fn writer(&self, id: AttachmentId) -> FileWriter {
         FileWriter {
             files: self.clone(),
             id,
             parts: None,
-            rest: Vec::new(),
+            blocks: Vec::new(),
             size: 0,
             hash: Context::new(&SHA256),
         }
     }
 
     /// Writes a whole file.
-    async fn write(&self, id: AttachmentId, content: Vec<u8>) -> Result<(), Error> {
-        let written = self.objects().put(&self.key(id), content.into()).await;
+    async fn write(&self, id: AttachmentId, content: PutPayload) -> Result<(), Error> {
+        let written = self.objects().put(&self.key(id), content).await;
         written.map(drop).map_err(unavailable)
     }
 
@@ -278,18 +291,27 @@ pub struct FileWriter {
     files: TenantFiles,
     id: AttachmentId,
     parts: Option<Parts>,
-    /// What is not written yet.
-    rest: Vec<u8>,
+    /// What is not written yet: all but the last are whole.
+    blocks: Vec<Vec<u8>>,
     size: u64,
     hash: Context,
 }
 
 impl FileWriter {
     /// Takes the next bytes.
-    pub fn push(&mut self, chunk: &[u8]) {
+    pub fn push(&mut self, mut chunk: &[u8]) {
         self.size += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
         self.hash.update(chunk);
-        self.rest.extend_from_slice(chunk);
+        while !chunk.is_empty() {
+            let mut block = match self.blocks.pop_if(|block| block.len() < BLOCK) {
+                Some(block) => block,
+                None => Vec::with_capacity(BLOCK),
+            };
+            let (fits, rest) = chunk.split_at(chunk.len().min(BLOCK - block.len()));
+            block.extend_from_slice(fits);
+            self.blocks.push(block);
+            chunk = rest;
+        }
     }
 
     /// How many bytes it has so far.
@@ -302,14 +324,14 @@ impl FileWriter {
         self.hash.clone().finish().as_ref().to_vec()
     }
 
-    /// What is not written yet: before the first part, how it begins.
+    /// The first of what is not written yet: before the first part, how it begins.
     pub fn unwritten(&self) -> &[u8] {
-        &self.rest
+        self.blocks.first().map_or(&[], Vec::as_slice)
     }
 
     /// Tells whether a part is to be written. The last one, which may be a whole one, is for `end`.
     pub fn has_part(&self) -> bool {
-        self.rest.len() > PART
+        self.blocks.len() > self.files.part() / BLOCK
     }
 
     /// Writes a part.
@@ -317,8 +339,8 @@ impl FileWriter {
     /// # Errors
     /// The store cannot be reached.
     pub async fn write_part(&mut self) -> Result<(), Error> {
-        let rest = self.rest.split_off(PART.min(self.rest.len()));
-        let part = std::mem::replace(&mut self.rest, rest);
+        let blocks = self.blocks.len().min(self.files.part() / BLOCK);
+        let part = self.blocks.drain(..blocks).map(Bytes::from).collect();
         let parts = match &mut self.parts {
             Some(parts) => parts,
             none => none.insert(self.files.begin(self.id).await?),
@@ -331,7 +353,7 @@ impl FileWriter {
     /// # Errors
     /// The store cannot be reached.
     pub async fn end(&mut self) -> Result<(), Error> {
-        let rest = std::mem::take(&mut self.rest);
+        let rest = self.blocks.drain(..).map(Bytes::from).collect();
         match &mut self.parts {
             Some(parts) => {
                 parts.write(rest).await?;
@@ -353,9 +375,9 @@ impl FileWriter {
 struct Parts(Box<dyn MultipartUpload>);
 
 impl Parts {
-    /// Writes the next part; all but the last have the size `PART`.
-    async fn write(&mut self, part: Vec<u8>) -> Result<(), Error> {
-        self.0.put_part(part.into()).await.map_err(unavailable)
+    /// Writes the next part; all but the last have the same size.
+    async fn write(&mut self, part: PutPayload) -> Result<(), Error> {
+        self.0.put_part(part).await.map_err(unavailable)
     }
 
     /// Ends the file: from here on it is there.

@@ -7,6 +7,8 @@ mod doctor;
 mod healthcheck;
 mod import;
 mod migrate;
+mod output;
+mod quarantine;
 mod serve;
 mod tenant;
 mod token;
@@ -46,6 +48,8 @@ enum Command {
     Tenant(tenant::TenantArgs),
     /// Bring all tenants of a running server to its version; safe to repeat
     Migrate(migrate::MigrateArgs),
+    /// List and replay items of webhooks that could not be applied, on a running server
+    Quarantine(quarantine::QuarantineArgs),
     /// Bring messages from elsewhere into a tenant of a running server; safe to repeat
     Import(import::ImportArgs),
     /// Show it with believable data, on a running server
@@ -71,6 +75,7 @@ impl CommandLine {
             Some(Command::Serve(serve)) => serve::run(serve.config).await,
             Some(Command::Tenant(args)) => tenant::run(args).await,
             Some(Command::Migrate(args)) => migrate::run(args).await,
+            Some(Command::Quarantine(args)) => quarantine::run(args).await,
             Some(Command::Import(args)) => import::run(args).await,
             Some(Command::Demo(args)) => demo::run(args).await,
             Some(Command::Call(args)) => call::run(args).await,

@@ -2,16 +2,14 @@
 
 use std::error::Error;
 
-use clap::{Args, Subcommand, ValueEnum};
-use prost::Message as _;
-use prost_reflect::{DynamicMessage, SerializeOptions};
+use clap::{Args, Subcommand};
 use serde_json::Value;
 use tonic::transport::Channel;
 
-use super::client::{Client, ClientArgs, ClientError, descriptors};
+use super::client::{Client, ClientArgs, ClientError};
+use super::output::{self, Output, OutputArgs, print};
 use crate::pb;
 use crate::pb::tenant_admin_service_client::TenantAdminServiceClient;
-use crate::time::from_timestamp;
 
 const SECONDS_OF_A_DAY: i64 = 24 * 60 * 60;
 
@@ -81,21 +79,6 @@ struct OneArgs {
     output: OutputArgs,
     /// The slug, `[a-z0-9][a-z0-9_-]{0,39}`
     slug: String,
-}
-
-#[derive(Debug, Clone, Copy, Args)]
-struct OutputArgs {
-    /// How the answer is written
-    #[arg(long, value_enum, default_value_t = Output::Table, value_name = "FORM")]
-    output: Output,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people
-    Table,
-    /// For programs, as the API spells it
-    Json,
 }
 
 #[derive(Debug, Args)]
@@ -310,23 +293,10 @@ fn show(tenants: &[pb::Tenant]) -> Result<(), Box<dyn Error>> {
 }
 
 fn purge_time(tenant: &pb::Tenant) -> String {
-    let time = tenant.purge_time.as_ref();
-    let time = time.and_then(|time| from_timestamp("purge_time", time).ok());
-    time.map(|time| time.format("%Y-%m-%d %H:%M:%SZ").to_string())
-        .unwrap_or_default()
+    output::time(tenant.purge_time.as_ref())
 }
 
-fn print(value: &Value) -> Result<(), Box<dyn Error>> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
-}
-
-/// A tenant as JSON, by the names of the proto.
+/// A tenant as JSON.
 fn to_value(tenant: &pb::Tenant) -> Result<Value, Box<dyn Error>> {
-    let descriptor = descriptors()?
-        .get_message_by_name("communication.v1.Tenant")
-        .ok_or("the descriptors have no tenant")?;
-    let message = DynamicMessage::decode(descriptor, tenant.encode_to_vec().as_slice())?;
-    let options = SerializeOptions::new().use_proto_field_name(true);
-    Ok(message.serialize_with_options(serde_json::value::Serializer, &options)?)
+    output::to_value("Tenant", tenant)
 }

@@ -12,18 +12,23 @@ const TOGETHER: Duration = Duration::from_millis(20);
 
 /// Those that wait for others.
 #[derive(Default)]
-pub struct Endings(Mutex<Vec<Done>>);
+pub struct Endings {
+    done: Mutex<Vec<Done>>,
+    /// Held by who changes many deliveries at once: who waited for their rows in the database would
+    /// keep a connection from those that come in.
+    pub(super) turn: tokio::sync::Mutex<()>,
+}
 
 impl Endings {
     /// Adds one; tells whether it is the first, whose keeper takes the others along.
     fn add(&self, done: Done) -> bool {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(done);
         all.len() == 1
     }
 
     fn take(&self) -> Vec<Done> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.done.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -35,6 +40,7 @@ impl Webhooks {
             return;
         }
         tokio::time::sleep(TOGETHER).await;
+        let _turn = self.0.endings.turn.lock().await;
         let all = self.0.endings.take();
         let ending = async {
             let mut conn = self.0.tenants.directory_conn().await?;

@@ -16,7 +16,7 @@ use super::item::{Content, Item};
 use crate::inbox::Inbound;
 
 /// How many deliveries are applied at once.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 16;
 /// How many of them may be of one account.
 const OF_ONE_ACCOUNT: usize = 8;
 /// How many of them may be of tenants that have no connection open: to open one and to plan its first
@@ -25,9 +25,9 @@ const OF_ONE_ACCOUNT: usize = 8;
 const UNCONNECTED: usize = 4;
 /// How many of those may be of one account: while its tenant is locked, none of them gets on.
 const UNCONNECTED_OF_ONE_ACCOUNT: usize = 1;
-/// How long one of them is taken to be busy with that: longer than a busy database takes for it, and
-/// shorter than it waits for a lock.
-const OPENING: Duration = Duration::from_secs(5);
+/// How long a delivery is taken to be at work: longer than a busy database takes to open a connection
+/// for it, and shorter than it waits for a lock.
+const AT_WORK: Duration = Duration::from_secs(5);
 /// How many of one account follow one another while others wait, and for how long: to open a
 /// connection and to plan the statements on it takes longer than many of them, but who is slow keeps
 /// nobody out.
@@ -249,16 +249,14 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Does its work, and lets others open connections when that takes long: by then it waits for
-    /// something else, such as a lock.
+    /// Does its work, and leaves its place to others when that takes long: by then it waits for
+    /// something else, such as a lock. It stays one of the few of its account.
     pub async fn spend<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = Box::pin(work);
-        match tokio::time::timeout(OPENING, &mut work).await {
+        match tokio::time::timeout(AT_WORK, &mut work).await {
             Ok(done) => done,
             Err(_) => {
-                if let Some(place) = &mut self.held.place {
-                    place.unconnected = None;
-                }
+                self.held.place = None;
                 work.await
             }
         }
@@ -285,7 +283,7 @@ mod tests {
         let second = tokio::spawn(lanes.queue_up(Some(&item(0)), || true).await);
         for number in 1..10_000 {
             let stranger = lanes.queue_up(Some(&item(number)), || true).await;
-            assert!(tokio::time::timeout(OPENING * 20, stranger).await.is_ok());
+            assert!(tokio::time::timeout(AT_WORK * 20, stranger).await.is_ok());
         }
         assert!(!second.is_finished());
         drop(slow);
@@ -354,7 +352,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_something_else_lets_others_open_connections() {
+    async fn who_waits_for_something_else_leaves_its_place() {
         let lanes = Lanes::new();
         let mut turns = Vec::new();
         for number in 0..UNCONNECTED {
@@ -373,7 +371,7 @@ mod tests {
             .accounts
             .of("other")
             .place(lanes.places.clone(), || false);
-        let stranger = async { tokio::time::timeout(OPENING * 20, stranger).await.is_ok() };
+        let stranger = async { tokio::time::timeout(AT_WORK * 20, stranger).await.is_ok() };
         tokio::select! {
             _ = stuck => unreachable!("nothing ends"),
             came = stranger => assert!(came),

@@ -12,7 +12,7 @@ use crate::error::{Chain, Error};
 use crate::ids::DeliveryId;
 
 /// How often leases are renewed.
-const EVERY: Duration = Duration::from_secs(5);
+const EVERY: Duration = Duration::from_secs(10);
 
 /// The leases of this node.
 #[derive(Default)]
@@ -86,6 +86,7 @@ impl Webhooks {
                 continue;
             }
             let renewing = async {
+                let _turn = self.0.endings.turn.lock().await;
                 let mut conn = self.0.tenants.directory_conn().await?;
                 delivery::renew(&mut conn, &asked).await
             };

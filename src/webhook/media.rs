@@ -208,11 +208,8 @@ impl Webhooks {
         })?;
         let mut sha256 = None;
         if way.is_lookup {
-            let answer = self.ask(due, &way, MAX_LOOKUP).await?;
-            let has_token = way.credentials.is_some();
-            let answer = answer.1.try_collect::<Vec<_>>().await;
-            let answer = answer.map_err(|error| obstacle(due, has_token, &error))?;
-            (way, sha256) = way.onwards(&answer.concat()).ok_or_else(|| {
+            let answer = self.look_up(due, &way).await?;
+            (way, sha256) = way.onwards(&answer).ok_or_else(|| {
                 let why = "the provider does not say where the file is".to_owned();
                 Obstacle::Later(why, None, FetchFailure::Expired)
             })?;
@@ -230,6 +227,25 @@ impl Webhooks {
             return Err(Obstacle::Later(why, None, FetchFailure::Expired));
         }
         Ok(fetched)
+    }
+
+    /// Asks where a file is.
+    async fn look_up(&self, due: &DueFile, way: &Way) -> Result<Vec<u8>, Obstacle> {
+        let answer = async {
+            let (_, answer) = self.ask(due, way, MAX_LOOKUP).await?;
+            let answer = answer.try_collect::<Vec<_>>().await;
+            answer.map_err(|error| obstacle(due, way.credentials.is_some(), &error))
+        };
+        answer
+            .await
+            .map(|pieces| pieces.concat())
+            .map_err(|found| match found {
+                // The answer is, not the file.
+                Obstacle::Never(why, FetchFailure::TooLarge) => {
+                    Obstacle::Later(why, None, FetchFailure::Expired)
+                }
+                other => other,
+            })
     }
 
     /// Begins to fetch; returns what the provider says that it is, and its bytes.

@@ -56,7 +56,7 @@ impl Webhooks {
     }
 
     async fn work_off(&self) {
-        let mut tidied_at = Instant::now();
+        let mut tidied_at: Option<Instant> = None;
         loop {
             let found = match self.take_up().await {
                 Ok(found) => found,
@@ -65,8 +65,8 @@ impl Webhooks {
                     0
                 }
             };
-            if tidied_at.elapsed() > TIDY_EVERY {
-                tidied_at = Instant::now();
+            if tidied_at.is_none_or(|at| at.elapsed() > TIDY_EVERY) {
+                tidied_at = Some(Instant::now());
                 self.replay_waiting().await;
                 if let Err(error) = self.drop_old().await {
                     tracing::warn!(error = %Chain(&error), "old deliveries cannot be dropped");

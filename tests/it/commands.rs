@@ -8,7 +8,9 @@ use serde_json::Value as Json;
 use tokio::process::Command;
 use uuid::Uuid;
 
-use crate::harness::{TestServer, Whatsapp, admin, database_url, folder};
+use crate::harness::{
+    Tables, TestServer, Whatsapp, admin, database_url, eventually, folder, unsupported,
+};
 use crate::migration::age;
 
 /// Runs a command against a server.
@@ -127,6 +129,100 @@ async fn migrate_tells_of_each_tenant_and_fails_where_one_does() {
     assert!(ok && out.contains("1 of 1 tenants migrated"), "{out}");
     let (ok, out, _) = said(&run(&server, &arguments).await);
     assert!(ok && out.contains("0 of 0 tenants migrated"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quarantine_is_listed_and_replayed_by_commands() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    let tables = Tables::of(&account.tenant).await;
+    let slug = account.tenant.slug();
+    let run = async |arguments: &[&str]| {
+        let all: Vec<_> = [&["quarantine"], arguments, &["--tenant", &slug]].concat();
+        said(&run(&server, &all).await)
+    };
+    let lines = async |arguments: &[&str]| {
+        let (ok, out, err) = run(&[&["list"], arguments].concat()).await;
+        assert!(ok, "{err}");
+        let lines = out.lines().skip(1).map(str::to_owned);
+        lines.collect::<Vec<_>>()
+    };
+    assert_eq!(lines(&[]).await, [""; 0]);
+    // The database refuses the second message of a batch, and a poll is not understood.
+    let refuse = format!(
+        "ALTER TABLE {}.inbox_messages ADD CONSTRAINT refusal CHECK (text <> 'second') NOT VALID",
+        tables.schema
+    );
+    tables.admin.batch_execute(&refuse).await.unwrap();
+    account.post_sample(&server, "25_batch.json").await;
+    let poll = unsupported(&account.number);
+    assert_eq!(account.post(&server, &poll).await, 200);
+    eventually("both wait", async || lines(&[]).await.len() == 2).await;
+    let listed = lines(&["--channel", "whatsapp"]).await;
+    let failed = listed
+        .iter()
+        .find(|line| line.contains(" FAILED "))
+        .unwrap();
+    let poll = listed
+        .iter()
+        .find(|line| line.contains(" UNSUPPORTED "))
+        .unwrap();
+    assert!(poll.ends_with("edit of poll"), "{poll}");
+    assert!(
+        failed.contains(&slug) && failed.contains(" whatsapp "),
+        "{failed}"
+    );
+    assert_eq!(lines(&["--channel", "zendesk"]).await, [""; 0]);
+    let (_, out, _) = run(&["list", "--output", "json"]).await;
+    let items: Vec<Json> = serde_json::from_str(&out).unwrap();
+    let place = format!(
+        "{}/{}",
+        items[0]["delivery_id"].as_str().unwrap(),
+        items[0]["item"]
+    );
+    assert!(
+        listed[0].starts_with(&format!("{place} ")),
+        "{place}: {listed:?}"
+    );
+
+    let place = poll.split_whitespace().next().unwrap();
+    let (ok, out, err) = run(&["replay", place]).await;
+    assert!(
+        out.contains(&format!("{place}: stays, UNSUPPORTED: edit of poll\n")),
+        "{out}"
+    );
+    assert!(
+        !ok && err.contains("1 items could not be replayed"),
+        "{err}"
+    );
+    let mend = refuse.replace(
+        "ADD CONSTRAINT refusal CHECK (text <> 'second') NOT VALID",
+        "DROP CONSTRAINT refusal",
+    );
+    tables.admin.batch_execute(&mend).await.unwrap();
+    let (ok, out, _) = run(&["replay", "--all"]).await;
+    let place = failed.split_whitespace().next().unwrap();
+    assert!(out.contains(&format!("{place}: replayed\n")), "{out}");
+    assert!(!ok && out.ends_with("1 of 2 items replayed\n"), "{out}");
+    let (ok, out, err) = run(&["replay", place]).await;
+    assert!(ok && out.ends_with("1 of 1 items replayed\n"), "{out}{err}");
+    assert_eq!(lines(&[]).await, [poll.clone()]);
+    assert_eq!(lines(&["--show-replayed"]).await.len(), 2);
+    let texts = tables
+        .count("SELECT count(*) FROM {schema}.inbox_messages")
+        .await;
+    assert_eq!(texts, 2);
+
+    for (wrong, word) in [
+        (&["replay"][..], "DELIVERY/ITEM"),
+        (&["replay", "x"], "has no `/`"),
+        (&["replay", "x/1"], "delivery_id"),
+        (&["replay", "--all", "x/1"], "--all"),
+        (&["list", "--channel", "telegram"], "is no channel"),
+    ] {
+        let (ok, out, err) = run(wrong).await;
+        assert!(!ok && format!("{out}{err}").contains(word), "{out}{err}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,8 +14,8 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::harness::{
-    ACCESS_TOKEN, FileHost, Provider, Refusal, SECRET, Tables, TestServer, TestTenant, Told,
-    Whatsapp, eventually, sample,
+    ACCESS_TOKEN, FileHost, Folder, Provider, Refusal, SECRET, Service, Tables, TestServer,
+    TestTenant, Told, Whatsapp, durable, eventually, sample, within,
 };
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR and what else a picture has";
@@ -315,6 +315,89 @@ async fn a_file_that_stays_away_is_given_up() {
         tables.count(denied).await == 1
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_provider_answers_without_end_costs_no_memory() {
+    const GIB: usize = 1024 * 1024 * 1024;
+    let host = FileHost::open().await;
+    let (folder, url, trusted) = (Folder::new(), host.url(""), host.address.to_string());
+    let settings = [
+        ("COMM_META_URL", url.as_str()),
+        ("COMM_TRUSTED_HOSTS", trusted.as_str()),
+        ("COMM_ATTACHMENT_BYTES", "20000000"),
+    ];
+    let database = durable(&folder).await;
+    let service = Service::start_with(&folder.0, database.url(), &settings).await;
+    let account = Whatsapp::new(service.tenant("endless").await);
+    account.connect_by(&service.channel).await;
+    let lookup = format!("/{MEDIA}?phone_number_id={}", account.number);
+    let image = String::from_utf8(sample("03_image_caption.json", &account.number)).unwrap();
+    let mut count = 0;
+    // Posts the image once more; returns how far its file has come, once it was asked for.
+    let mut posted = async |told: Told| {
+        host.tells(&lookup, [told]);
+        count += 1;
+        let body = image.replace("wamid.", &format!("wamid.{count}."));
+        assert_eq!(
+            account.post_to(service.http, body.as_bytes()).await,
+            Some(200)
+        );
+        let mut all = Vec::new();
+        eventually("its file was asked for", async || {
+            all = messages_of(&account).await;
+            all.len() == count && host.asked(&lookup).len() >= count
+        })
+        .await;
+        all.pop().unwrap()
+    };
+    let small = Told::File("image/png", PNG.to_vec());
+    host.tells("/small", [small]);
+    posted(located(&host.url("/small"))).await;
+    let before = service.peak_memory();
+    host.tells("/long", [Told::Endless("image/png", GIB)]);
+    let id = posted(located(&host.url("/long"))).await.id;
+    within(Duration::from_secs(60), "it is too large", async || {
+        let all = messages_of(&account).await;
+        let message = all.iter().find(|message| message.id == id).unwrap();
+        message.attachments[0].failure() == AttachmentFailure::TooLarge
+    })
+    .await;
+    println!(
+        "a long file: {} KiB",
+        (service.peak_memory() - before) / 1024
+    );
+    // What is looked up is no better: it is asked for again later.
+    for told in [
+        Told::Endless("application/json", GIB),
+        Told::File("application/json", vec![b'['; 200_000]),
+        Told::File("application/json", vec![0xff; 50_000]),
+        Told::Broken(b"{\"url\":".to_vec()),
+    ] {
+        let message = posted(told.clone()).await;
+        let state = message.attachments[0].state();
+        assert_eq!(state, AttachmentState::Pending, "{message:?}");
+    }
+    let grown = service.peak_memory().saturating_sub(before);
+    println!("grown by {} KiB", grown / 1024);
+    assert!(grown < 8 * 1024 * 1024, "grown by {grown} bytes");
+    // It goes on as before.
+    let id = posted(located(&host.url("/small"))).await.id;
+    eventually("the next file is fetched", async || {
+        let all = messages_of(&account).await;
+        let message = all.iter().find(|message| message.id == id).unwrap();
+        message.attachments[0].state() == AttachmentState::Attached
+    })
+    .await;
+    service.stop().await;
+}
+
+/// The messages of an account's only conversation, if it has begun.
+async fn messages_of(account: &Whatsapp) -> Vec<Message> {
+    match account.conversations().await.first() {
+        Some(conversation) => account.tenant.messages(conversation).await,
+        None => Vec::new(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -654,6 +654,70 @@ async fn what_came_before_its_account_was_connected_is_replayed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn webhooks_are_kept_for_their_time_and_longer_while_an_item_waits() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    account.post_sample(&server, "02_text.json").await;
+    applied(&account).await;
+    let tables = Tables::of(&account.tenant).await;
+    let age = async |days: u32| {
+        let age = format!(
+            "UPDATE directory.deliveries SET received_at = directory.now() - interval '{days} days'
+            WHERE correlation_id = '{}'",
+            account.number
+        );
+        tables.admin.batch_execute(&age).await.unwrap();
+    };
+    let kept = format!(
+        "SELECT count(*) FROM directory.deliveries WHERE correlation_id = '{}'",
+        account.number
+    );
+    age(8).await;
+    let poll = unsupported(&account.number);
+    assert_eq!(account.post(&server, &poll).await, 200);
+    applied(&account).await;
+    assert_eq!(tables.count(&kept).await, 2);
+    // A server that starts looks at once, and again each minute.
+    let second = TestServer::start().await;
+    eventually("the old one is dropped", async || {
+        tables.count(&kept).await == 1
+    })
+    .await;
+    age(29).await;
+    account.post_sample(&second, "25_batch.json").await;
+    applied(&account).await;
+    let third = TestServer::start().await;
+    let other = Whatsapp::connected(&third).await;
+    other.post_sample(&third, "02_text.json").await;
+    let old = kept.replace(&account.number, &other.number);
+    let aged = format!(
+        "UPDATE directory.deliveries SET received_at = directory.now() - interval '8 days'
+        WHERE correlation_id = '{}'",
+        other.number
+    );
+    applied(&other).await;
+    tables.admin.batch_execute(&aged).await.unwrap();
+    let _fourth = TestServer::start().await;
+    eventually("another old one is dropped", async || {
+        tables.count(&old).await == 0
+    })
+    .await;
+    // What waits and what is new are both there still.
+    assert_eq!(tables.count(&kept).await, 2);
+    let items = quarantined(&server, &account.tenant).await;
+    assert_eq!(items.len(), 1);
+    age(31).await;
+    let _fifth = TestServer::start().await;
+    eventually("nothing waits for ever", async || {
+        tables.count(&kept).await == 0
+    })
+    .await;
+    assert_eq!(quarantined(&server, &account.tenant).await, []);
+    // What came of them stays.
+    assert_eq!(messages_of_one(&account).await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_item_in_quarantine_is_replayed_by_its_own_tenant_alone() {
     let server = TestServer::start().await;
     let account = Whatsapp::connected(&server).await;

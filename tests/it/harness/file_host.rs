@@ -20,6 +20,8 @@ pub enum Told {
     Redirect(String),
     /// The beginning of a file, and no more.
     Broken(Vec<u8>),
+    /// A file of a type, of so many bytes, whose length is not said beforehand.
+    Endless(&'static str, usize),
     /// Nothing, for as long as anybody waits.
     Nothing,
 }
@@ -142,6 +144,18 @@ impl FileHost {
             Told::Broken(content) => {
                 let head = "HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n";
                 [head.as_bytes().to_vec(), content].concat()
+            }
+            Told::Endless(content_type, bytes) => {
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n\r\n");
+                let block = vec![b'['; 64 * 1024];
+                let mut sent = stream.write_all(head.as_bytes()).await;
+                for _ in 0..bytes.div_ceil(block.len()) {
+                    // Whoever has heard enough hangs up.
+                    if sent.is_ok() {
+                        sent = stream.write_all(&block).await;
+                    }
+                }
+                Vec::new()
             }
             Told::Nothing => std::future::pending().await,
         };
