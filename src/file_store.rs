@@ -30,7 +30,7 @@ use crate::ids::{AttachmentId, TenantId};
 /// How much of a file is written to S3 at once, in bytes: the least that it takes of a file in parts.
 const PART: usize = 5 * 1024 * 1024;
 /// How much is written to a folder at once, in bytes.
-const FOLDER_PART: usize = 1024 * 1024;
+const FOLDER_PART: usize = 256 * 1024;
 /// In pieces of how many bytes that waits in memory: a whole number of them is a part.
 const BLOCK: usize = 64 * 1024;
 /// How much of a file is handed out at once, in bytes.

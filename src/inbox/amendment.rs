@@ -14,6 +14,7 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use futures_util::FutureExt as _;
 
 use super::call;
+use super::contact_identity;
 use super::deletion::{self, Deletion};
 use super::inbound::{Effect, Origin};
 use super::reaction::{self, Reaction};
@@ -161,7 +162,12 @@ async fn apply(
         .filter(message_amendments::provider_id.eq(provider_id))
         .filter(message_amendments::applied_at.is_null());
     let found: Vec<Waiter> = waiting
-        .order((message_amendments::place, message_amendments::occurrence))
+        // Of two in the same second, the one that came first.
+        .order((
+            message_amendments::place,
+            message_amendments::created_at,
+            message_amendments::occurrence,
+        ))
         .select((
             message_amendments::kind,
             message_amendments::occurrence,
@@ -206,8 +212,9 @@ async fn apply(
             }
             AmendmentKind::Call => call::amend(conn, (account, delivery), message_id, &text).await,
             AmendmentKind::Reaction => {
+                let by: Vec<String> = identifiers.into_iter().flatten().collect();
                 let reaction = Reaction {
-                    by: identifiers.into_iter().flatten().next().unwrap_or_default(),
+                    by: contact_identity::first_known(conn, account, by).await?,
                     emoji: text,
                     place,
                 };

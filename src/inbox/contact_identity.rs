@@ -297,7 +297,8 @@ pub async fn remove(conn: &mut TenantConn, removal: Removal) -> Result<Profile, 
 }
 
 /// Returns the identity of a person on a channel account: the first of the identifiers that is
-/// known, or else the first of all. The person is made if nobody has one of them, and has them all
+/// known, or else the first of all; of several people, that of who has one that is no number, which
+/// may be somebody else's by now. The person is made if nobody has one of them, and has them all
 /// afterwards, but for those that are another person's. The name is kept if the person has none
 /// yet.
 pub async fn meet(
@@ -314,9 +315,11 @@ pub async fn meet(
         known.push(identity);
         made = mine;
     }
-    let first = identifiers
-        .iter()
-        .find_map(|identifier| known.iter().find(|(_, _, value)| value == identifier));
+    let of = |identifier: &String| known.iter().find(|(_, _, value)| value == identifier);
+    let lasting = identifiers.iter().filter(|value| !value.starts_with('+'));
+    let whose = lasting.chain(identifiers).find_map(of).map(|found| found.1);
+    let mut theirs = identifiers.iter().filter_map(of);
+    let first = theirs.find(|(_, contact, _)| Some(*contact) == whose);
     let (identity, contact) = match first {
         Some((identity, contact, _)) => (*identity, *contact),
         None => return Err(Error::internal("a person without an identifier")),
@@ -396,6 +399,35 @@ pub(super) async fn find(
         ))
         .for_no_key_update();
     Ok(identities.load(conn).await?)
+}
+
+/// What a person is called who may be named in several ways: by what we knew them first, or by the
+/// first of what is given of somebody unknown.
+pub(super) async fn first_known(
+    conn: &mut TenantConn,
+    account: ChannelAccountId,
+    mut identifiers: Vec<String>,
+) -> Result<String, Error> {
+    let of_account = contact_identities::table
+        .filter(contact_identities::channel_account_id.eq(account))
+        .order(contact_identities::id);
+    let contact: Option<ContactId> = of_account
+        .filter(contact_identities::value.eq_any(&identifiers))
+        .select(contact_identities::contact_id)
+        .first(conn)
+        .await
+        .optional()?;
+    let known: Option<String> = match contact {
+        Some(contact) => of_account
+            .filter(contact_identities::contact_id.eq(contact))
+            .select(contact_identities::value)
+            .first(conn)
+            .await
+            .optional()?,
+        None => None,
+    };
+    let given = (!identifiers.is_empty()).then(|| identifiers.swap_remove(0));
+    Ok(known.or(given).unwrap_or_default())
 }
 
 /// Makes a person, unless somebody else met the same one a moment earlier; tells whether it did.

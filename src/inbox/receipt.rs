@@ -9,7 +9,7 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use super::inbound::{Effect, EventKind, Origin, claim};
 use super::message_status::{self, MessageStatus, StatusReport};
 use super::watermark;
-use crate::error::Error;
+use crate::error::{Error, Precondition};
 use crate::ids::MessageId;
 use crate::schema::tenant::{parked_receipts, provider_events};
 use crate::tenant::TenantConn;
@@ -51,11 +51,7 @@ pub(super) async fn record(
             .await
             .optional()?;
         if let Some(message_id) = message.flatten() {
-            match message_status::report(conn, report_of(message_id, receipt)).await {
-                // Of a person who was erased.
-                Ok(_) | Err(Error::NotFound { .. }) => {}
-                Err(error) => return Err(error),
-            }
+            report(conn, report_of(message_id, receipt)).await?;
             watermark::follow(conn, origin, message_id, receipt.status).await?;
             return Ok(Effect::Applied);
         }
@@ -131,10 +127,21 @@ pub(super) async fn unpark(
             failure_code,
             failure_message,
         };
-        message_status::report(conn, report).await?;
+        self::report(conn, report).await?;
         watermark::follow(conn, origin, message_id, status).await?;
     }
     Ok(())
+}
+
+/// Reports how far a message has come. Of what a customer wrote, or of a person who was erased,
+/// there is nothing to report.
+async fn report(conn: &mut TenantConn, report: StatusReport) -> Result<(), Error> {
+    match message_status::report(conn, report).await {
+        Ok(_)
+        | Err(Error::NotFound { .. })
+        | Err(Error::FailedPrecondition(Precondition::MessageNotOutbound(_))) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes those who learn of a message's id and those who bring its receipts take turns: a receipt

@@ -14,16 +14,32 @@ const MAX_ID_BYTES: usize = 512;
 /// How far a provider's clock may be ahead of ours, in seconds.
 const AHEAD: u64 = 24 * 3600;
 
-/// Reads a JSON document, with halves of surrogate pairs replaced by U+FFFD.
+/// Reads a JSON document, with halves of surrogate pairs replaced by U+FFFD. What is said to be
+/// `null` is left out.
 ///
 /// # Errors
 /// The body is none; the words quote nothing of it.
 pub fn json(body: &[u8]) -> Result<Value, String> {
-    let read = serde_json::from_slice(body).or_else(|error| match without_lone_surrogates(body) {
-        Cow::Borrowed(_) => Err(error),
-        Cow::Owned(body) => serde_json::from_slice(&body),
-    });
-    read.map_err(|error| format!("the body is no JSON: {error}"))
+    let read: Result<Value, _> =
+        serde_json::from_slice(body).or_else(|error| match without_lone_surrogates(body) {
+            Cow::Borrowed(_) => Err(error),
+            Cow::Owned(body) => serde_json::from_slice(&body),
+        });
+    let mut document = read.map_err(|error| format!("the body is no JSON: {error}"))?;
+    leave_null_out(&mut document);
+    Ok(document)
+}
+
+/// Leaves out the members of objects that are `null`: to a provider they are not there.
+fn leave_null_out(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(leave_null_out),
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(leave_null_out);
+        }
+        _ => {}
+    }
 }
 
 /// Replaces escapes such as `\ud83d` that stand alone, which strict readers refuse.
@@ -93,10 +109,13 @@ pub fn identifier(id: &str) -> Option<String> {
     (!id.is_empty()).then_some(id)
 }
 
+/// The beginning of the year 2000, in milliseconds since 1970: no message is older.
+const EARLIEST: u64 = 946_684_800_000;
 /// From which number on a time is in milliseconds: as seconds it would be in the year 5138.
 const MILLISECONDS_FROM: i64 = 100_000_000_000;
 
-/// Reads a time in seconds since 1970, as number or text. One that has not come yet is none.
+/// Reads a time in seconds since 1970, as number or text. One that has not come yet, or was before
+/// there were messages, is none.
 pub fn seconds(value: &Value, path: &str) -> Option<DateTime<Utc>> {
     past(whole(value, path)?.checked_mul(1000)?)
 }
@@ -123,19 +142,27 @@ pub fn flag(value: &Value, path: &str) -> bool {
     value.pointer(path).and_then(Value::as_bool) == Some(true)
 }
 
-/// Reads a whole number, as number or text.
+/// Reads a whole number, as number or text; what follows a decimal point does not count.
 fn whole(value: &Value, path: &str) -> Option<i64> {
-    match value.pointer(path)? {
-        Value::String(text) => text.parse().ok(),
+    let whole = match value.pointer(path)? {
+        Value::String(text) => text.trim().parse().ok(),
         Value::Number(number) => number.as_i64(),
-        _ => None,
-    }
+        _ => return None,
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "it is below 2 to the 53rd, and cut off on purpose"
+    )]
+    whole.or_else(|| {
+        let number = number(value, path)?;
+        (number.abs() < 9_007_199_254_740_992.0).then_some(number as i64)
+    })
 }
 
 /// A time that may have come, in milliseconds since 1970.
 fn past(milliseconds: i64) -> Option<DateTime<Utc>> {
     let latest = (clock::since_epoch().as_secs() + AHEAD).saturating_mul(1000);
-    let is_past = u64::try_from(milliseconds).is_ok_and(|at| at <= latest);
+    let is_past = u64::try_from(milliseconds).is_ok_and(|at| (EARLIEST..=latest).contains(&at));
     is_past
         .then(|| DateTime::from_timestamp_millis(milliseconds))
         .flatten()

@@ -93,7 +93,7 @@ impl Delivery {
 }
 
 /// A delivery to keep.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct NewDelivery {
     /// Which app signed it.
     pub app: App,

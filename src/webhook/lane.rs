@@ -19,10 +19,13 @@ use crate::inbox::Inbound;
 const AT_ONCE: usize = 16;
 /// How many of them may be of one account.
 const OF_ONE_ACCOUNT: usize = 8;
-/// How many of them may be of tenants that have no connection open: to open one and to plan its first
-/// statements costs the database as much as many deliveries, and while it is busy with that the
-/// answers to the next ones wait.
+/// How many of them may be of tenants that have no connection open, or a new one: to open one and to
+/// plan its first statements costs the database as much as many deliveries, and while it is busy with
+/// that the answers to the next ones wait.
 const UNCONNECTED: usize = 4;
+/// How many deliveries it takes until a connection is no new one: PostgreSQL plans a statement five
+/// times anew.
+const NEW: usize = 6;
 /// How many of those may be of one account: while its tenant is locked, none of them gets on.
 const UNCONNECTED_OF_ONE_ACCOUNT: usize = 1;
 /// How long a delivery is taken to be at work: longer than a busy database takes to open a connection
@@ -96,7 +99,9 @@ impl Drop for Held {
             && place.since.elapsed() < longest
         {
             place.turns += 1;
-            place.unconnected = None;
+            if place.turns > NEW {
+                place.unconnected = None;
+            }
             self.account.hand_on(place);
         }
     }
@@ -403,14 +408,20 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!stranger.is_finished());
         let connected = other.place(places.clone(), || true).await;
-        // The next one of the account finds the connection open, and the stranger may open one.
-        let next = tokio::spawn(one.place(places.clone(), || false));
-        tokio::task::yield_now().await;
-        drop(first);
-        let (next, stranger) = (next.await.ok(), stranger.await.ok());
-        assert_eq!(next.as_ref().map(turns), Some(2));
+        // The next ones of the account find the connection open; when it is no longer new, the
+        // stranger may open one.
+        let mut held = first;
+        for turn in 2..=NEW + 1 {
+            assert!(!stranger.is_finished());
+            let next = tokio::spawn(one.clone().place(places.clone(), || false));
+            tokio::task::yield_now().await;
+            drop(held);
+            held = next.await.unwrap();
+            assert_eq!(turns(&held), turn);
+        }
+        let stranger = stranger.await.ok();
         assert_eq!(stranger.as_ref().map(turns), Some(1));
-        drop((next, stranger, connected));
+        drop((held, stranger, connected));
         assert_eq!(places.all.available_permits(), 3);
         assert_eq!(places.unconnected.available_permits(), 1);
     }

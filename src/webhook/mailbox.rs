@@ -208,16 +208,20 @@ impl Webhooks {
         };
         let is_old = |ago: f64| ago >= WATCH_SECONDS;
         let watches = mailbox.watched_seconds_ago.is_none_or(is_old);
-        if watches {
-            self.watch(&reading).await?;
-        }
+        // Who is not told of changes has to look all the more.
+        let watched = match watches {
+            true => self.watch(&reading).await,
+            false => Ok(()),
+        };
         let cursor = match mailbox.cursor {
             Some(cursor) => cursor,
             // It begins now: what was before is not for us.
             None => self.profile(&reading).await?,
         };
-        self.keep_place(mailbox, Some(cursor), watches).await?;
-        self.follow(&reading, cursor).await
+        let is_watched = watches && watched.is_ok();
+        self.keep_place(mailbox, Some(cursor), is_watched).await?;
+        self.follow(&reading, cursor).await?;
+        watched
     }
 
     /// Asks Gmail to tell of changes.
@@ -306,7 +310,7 @@ impl Webhooks {
     async fn catch_up(&self, reading: &Reading<'_>) -> Result<(), Obstacle> {
         // First the place, then the list: what comes in between is told of twice, and not never.
         let now = self.profile(reading).await?;
-        let mut page = None;
+        let (mut all, mut page) = (Vec::new(), None);
         loop {
             let mut asked = vec![("q", CATCH_UP.to_owned()), ("maxResults", "500".to_owned())];
             asked.extend(page.map(|page| ("pageToken", page)));
@@ -314,9 +318,11 @@ impl Webhooks {
                 .get_of_gmail(reading, &path("messages", &asked))
                 .await?;
             let found = history::messages(&answer)?;
-            self.bring_all(reading, found.ids.iter()).await?;
+            all.extend(found.ids);
             page = found.next_page;
             if page.is_none() {
+                // Gmail lists the newest first, and a question comes before its answer.
+                self.bring_all(reading, all.iter().rev()).await?;
                 return self.keep_place(reading.mailbox, Some(now), false).await;
             }
         }

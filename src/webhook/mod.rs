@@ -17,6 +17,8 @@ mod media;
 mod quarantine;
 mod service;
 mod twilio_log;
+#[cfg(test)]
+mod unseen;
 mod verified;
 mod webhooks;
 mod worker;

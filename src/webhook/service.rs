@@ -81,13 +81,15 @@ const fn forms(channel: Channel) -> &'static [&'static str] {
 }
 
 /// The routes: `/webhooks/{channel}` for the apps of the deployment, `/webhooks/{channel}/{key}` for
-/// one app or account, and `/webhooks/{channel}/{key}/{form}` for one kind of its webhooks.
+/// one app or account, and `/webhooks/{channel}/{key}/{form}` for one kind of its webhooks. Evolution
+/// API can be told to add the name of each event to the address.
 pub fn routes(webhooks: Webhooks) -> Router {
     let methods = || get(ask).post(receive);
     Router::new()
         .route("/webhooks/{channel}", methods())
         .route("/webhooks/{channel}/{key}", methods())
         .route("/webhooks/{channel}/{key}/{form}", methods())
+        .route("/webhooks/{channel}/{key}/{form}/{event}", methods())
         .route(
             "/webhooks/twilio_call/{key}/fallback",
             get(fall_back).post(fall_back),
@@ -100,14 +102,19 @@ struct Address {
     channel: String,
     key: Option<String>,
     form: Option<String>,
+    event: Option<String>,
 }
 
 impl Address {
     /// The channel; an error where webhooks are taken for none of that name.
     fn channel(&self) -> Result<Channel, Refusal> {
         let channel = Channel::from_word(&self.channel).ok_or(Refusal::NotFound)?;
-        let is_form = |form: &String| forms(channel).contains(&form.as_str());
-        if Provider::of(channel).is_empty() || !self.form.as_ref().is_none_or(is_form) {
+        let is_event = |word: &String| channel == Channel::PersonalWhatsapp && is_event(word);
+        let is_form = |form: &String| forms(channel).contains(&form.as_str()) || is_event(form);
+        if Provider::of(channel).is_empty()
+            || !self.form.as_ref().is_none_or(is_form)
+            || !self.event.as_ref().is_none_or(is_event)
+        {
             return Err(Refusal::NotFound);
         }
         Ok(channel)
@@ -119,6 +126,12 @@ impl Address {
         // A key that cannot be one is answered like one that is not.
         key.transpose().map_err(|_| Refusal::Forbidden)
     }
+}
+
+/// Tells whether a word is the name of an event of Evolution API, as it stands in an address.
+fn is_event(word: &str) -> bool {
+    let letters = |letter: u8| letter.is_ascii_lowercase() || letter == b'-';
+    word.len() <= 64 && word.contains('-') && word.bytes().all(letters)
 }
 
 /// What proves a subscription, as Meta sends it.

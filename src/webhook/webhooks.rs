@@ -29,7 +29,7 @@ use crate::page::PageSize;
 use crate::provider::media::Interfaces;
 use crate::provider::signature::sns;
 use crate::provider::twilio;
-use crate::tenant::{App, ChannelSettings, Provider, Sought, TenantDirectory, Unnamed};
+use crate::tenant::{App, ChannelSettings, Provider, TenantDirectory, Unnamed};
 
 /// What bodies may have together while they are read, in bytes.
 const READING: usize = 256 * 1024 * 1024;
@@ -202,14 +202,17 @@ impl Webhooks {
 
     /// What Twilio is to do with the call that a webhook tells of.
     pub(super) async fn twiml(&self, new: &NewDelivery) -> Result<String, Error> {
-        let (channel, app, account) = (new.channel, new.app.id, new.app.account);
-        let sought = Sought {
-            channel,
-            keys: Vec::new(),
-            unnamed: Some(Unnamed { app, account }),
-        };
+        let channel = new.channel;
+        let (delivery, _) = new.clone().begun(Uuid::nil());
+        let items = read(&delivery).unwrap_or_default();
+        let mut sought = sought(&delivery, &items);
+        // The address names the number, or the app has one alone, or else the call says which it is.
+        let (app, account) = (new.app.id, new.app.account);
+        sought.unnamed = Some(Unnamed { app, account });
         let routes = self.0.tenants.routes(&sought).await?;
-        let route = routes.unnamed();
+        let first = items.first();
+        let named = || first.and_then(|item| item.route(&delivery, &routes));
+        let route = routes.unnamed().or_else(named);
         let settings = match route {
             Some(route) => Some(self.0.tenants.account_settings(route.account).await?),
             None => None,

@@ -546,6 +546,23 @@ async fn evolution_is_what_its_samples_say() {
         .await;
     let account = number.shown(&server).await;
     assert_eq!(account.provider_state, "close 401");
+    // Told so, it adds the name of each event to the address.
+    let text = number.sample("20_evolution_text.json");
+    for (event, status) in [
+        ("/messages-upsert", 200),
+        ("/evolution/messages-upsert", 200),
+        ("/evolution/messages", 404),
+        ("/evolution/messages-upsert/x", 404),
+    ] {
+        assert_eq!(number.post_form(&server, event, &text).await.0, status);
+    }
+    number.applied().await;
+    let again = number.messages().await;
+    assert_eq!(again.len(), messages.len() - 1);
+    let page = Provider::messenger(&server).await;
+    let text = page.sample("01_text.json");
+    let (status, _) = page.post_form(&server, "/messages-upsert", &text).await;
+    assert_eq!(status, 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -353,7 +353,19 @@ async fn what_a_provider_answers_without_end_costs_no_memory() {
     };
     let small = Told::File("image/png", PNG.to_vec());
     host.tells("/small", [small]);
-    posted(located(&host.url("/small"))).await;
+    host.tells("/some", [Told::Endless("image/png", 3_000_000)]);
+    let odd = [
+        Told::File("application/json", vec![b'['; 200_000]),
+        Told::File("application/json", vec![0xff; 50_000]),
+        Told::Broken(b"{\"url\":".to_vec()),
+    ];
+    // What the first ones of each kind need does not count: most of it is code that is read in.
+    for told in ["/small", "/some"].map(|path| located(&host.url(path))) {
+        posted(told).await;
+    }
+    for told in &odd {
+        posted(told.clone()).await;
+    }
     let before = service.peak_memory();
     host.tells("/long", [Told::Endless("image/png", GIB)]);
     let id = posted(located(&host.url("/long"))).await.id;
@@ -368,13 +380,9 @@ async fn what_a_provider_answers_without_end_costs_no_memory() {
         (service.peak_memory() - before) / 1024
     );
     // What is looked up is no better: it is asked for again later.
-    for told in [
-        Told::Endless("application/json", GIB),
-        Told::File("application/json", vec![b'['; 200_000]),
-        Told::File("application/json", vec![0xff; 50_000]),
-        Told::Broken(b"{\"url\":".to_vec()),
-    ] {
-        let message = posted(told.clone()).await;
+    let endless = Told::Endless("application/json", GIB);
+    for told in [endless].into_iter().chain(odd) {
+        let message = posted(told).await;
         let state = message.attachments[0].state();
         assert_eq!(state, AttachmentState::Pending, "{message:?}");
     }

@@ -385,6 +385,43 @@ async fn a_person_stays_one_by_number_by_name_and_with_a_new_number() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_is_somebody_elses_by_now_leads_to_them() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::connected(&server).await;
+    let post = async |body: String| {
+        assert_eq!(account.post(&server, body.as_bytes()).await, 200);
+        applied(&account).await;
+    };
+    post(account.text_of(1, "one", "the first has the number")).await;
+    // The second one shows no number.
+    let hidden = account.text_of(2, "two", "the second has a name");
+    let mut hidden: Json = serde_json::from_str(&hidden).unwrap();
+    let value = &mut hidden["entry"][0]["changes"][0]["value"];
+    value["messages"][0].as_object_mut().unwrap().remove("from");
+    value["contacts"][0]
+        .as_object_mut()
+        .unwrap()
+        .remove("wa_id");
+    post(hidden.to_string()).await;
+    let moved = account.text_of(1, "three", "and now the number too");
+    post(moved.replace("US.1\"", "US.2\"")).await;
+    let mut counts = Vec::new();
+    for conversation in account.conversations().await {
+        let messages = account.tenant.messages(&conversation).await;
+        counts.push((messages[0].text.clone(), messages.len()));
+    }
+    counts.sort();
+    let expected = [
+        ("the first has the number", 1),
+        ("the second has a name", 2),
+    ];
+    assert_eq!(
+        counts,
+        expected.map(|(words, count)| (words.to_owned(), count))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn fifty_first_messages_of_one_person_make_one_conversation() {
     let server = TestServer::start().await;
     let account = Whatsapp::connected(&server).await;

@@ -172,7 +172,7 @@ pub enum Outcome {
     Delivered,
     /// It did not arrive.
     Failed {
-        /// Whether trying again is useless.
+        /// Whether whoever reports it has given up, whatever the reason: nobody tries again.
         permanent: bool,
         /// The status, such as `5.1.1`, or the provider's word.
         code: String,

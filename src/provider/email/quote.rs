@@ -1,6 +1,6 @@
 //! Tells what a person wrote from what was quoted and from the signature, line by line.
 
-use super::quote_words::{ENDS, FIELDS, INTRODUCTIONS, ORIGINALS, SENDERS, SENT_FROM};
+use super::quote_words::{ENDS, FIELDS, FORWARDS, INTRODUCTIONS, ORIGINALS, SENDERS, SENT_FROM};
 
 /// Stands where a quote begins in what was HTML. It is no character, so no text has it.
 pub const MARK: char = '\u{fdd0}';
@@ -35,11 +35,17 @@ pub fn visible(text: &str) -> String {
     let end = Trimmer::new(&lines, &kinds).end();
     let end = signature(&lines, &kinds, end).unwrap_or(end);
     let kept = join(&lines, end);
-    if kept.is_empty() {
+    if kept.is_empty() || is_forward(&kept) {
         join(&lines, lines.len())
     } else {
         kept
     }
+}
+
+/// Whether a text says only that a mail is forwarded.
+fn is_forward(text: &str) -> bool {
+    let words = text.trim_matches(|letter: char| !letter.is_alphanumeric());
+    FORWARDS.contains(&words.to_lowercase().as_str())
 }
 
 /// A text without the marks of its HTML.
@@ -346,6 +352,16 @@ mod tests {
     #[track_caller]
     fn is_kept(text: &str) {
         assert_eq!(visible(text), text.trim_end(), "{text}");
+    }
+
+    #[test]
+    fn what_is_forwarded_without_a_word_is_kept() {
+        for text in [
+            "---------- Forwarded message ---------\nFrom: Dana <d@x>\nDate: Sat\nSubject: s\n\nHello.",
+            "Begin forwarded message:\n\n> From: Dana <d@x>\n> Subject: s\n>\n> Hello.",
+        ] {
+            is_kept(text);
+        }
     }
 
     #[test]

@@ -50,6 +50,24 @@ pub const ENDS: [&str; 18] = [
     "님이 작성",
 ];
 
+/// What is written before a mail that is forwarded.
+pub const FORWARDS: [&str; 14] = [
+    "forwarded message",
+    "begin forwarded message",
+    "weitergeleitete nachricht",
+    "anfang der weitergeleiteten nachricht",
+    "message transféré",
+    "début du message réexpédié",
+    "mensaje reenviado",
+    "inicio del mensaje reenviado",
+    "messaggio inoltrato",
+    "inizio messaggio inoltrato",
+    "mensagem encaminhada",
+    "doorgestuurd bericht",
+    "пересылаемое сообщение",
+    "转发的邮件",
+];
+
 /// What is written between dashes before a mail that is answered.
 pub const ORIGINALS: [&str; 28] = [
     "original message",

@@ -116,7 +116,8 @@ fn outcome(block: &Headers) -> Option<Outcome> {
             let words = diagnostic
                 .split_once(';')
                 .map_or(diagnostic, |(_, words)| words);
-            Some(failed(!code.starts_with('4'), code, words))
+            // Whatever the code: what is going to be tried again is `delayed`.
+            Some(failed(true, code, words))
         }
         "delivered" => Some(Outcome::Delivered),
         _ => None,
@@ -270,9 +271,6 @@ mod tests {
         assert_eq!(of("relayed"), None);
         assert_eq!(of("expanded"), None);
         assert_eq!(of("Delivered"), Some(Outcome::Delivered));
-        assert_eq!(
-            of("FAILED (x)"),
-            Some(failed(false, "4.4.7".to_owned(), ""))
-        );
+        assert_eq!(of("FAILED (x)"), Some(failed(true, "4.4.7".to_owned(), "")));
     }
 }

@@ -212,8 +212,8 @@ mod tests {
         };
         assert_eq!(at(json!("1700000000123")), Some(1_700_000_000_123));
         assert_eq!(at(json!(1_700_000_000_123_u64)), Some(1_700_000_000_123));
-        assert_eq!(at(json!("86400000")), Some(86_400_000));
         for none in [
+            json!("86400000"),
             json!(""),
             json!("x"),
             json!(-1),

@@ -18,9 +18,34 @@ use crate::webhook::{Content, Item, Verified};
 const PLACE: Paths = Paths {
     latitude: "/payload/coordinates/lat",
     longitude: "/payload/coordinates/long",
-    name: "/title",
+    name: "/payload/title",
     address: "",
 };
+
+/// The fields whose changes are what else comes as events.
+const IS_EVENT: [&str; 8] = [
+    "messages",
+    "message_reactions",
+    "message_edit",
+    "message_edits",
+    "messaging_postbacks",
+    "messaging_referral",
+    "messaging_referrals",
+    "messaging_seen",
+];
+/// Events that we do not act on: of the hand-over between apps, of permissions, of what was switched
+/// on or off.
+const NOT_OURS: [&str; 9] = [
+    "optin",
+    "account_linking",
+    "policy_enforcement",
+    "policy-enforcement",
+    "pass_thread_control",
+    "take_thread_control",
+    "request_thread_control",
+    "app_roles",
+    "response_feedback",
+];
 
 /// Which of the two products a webhook is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,31 +79,34 @@ pub fn items(product: Product, body: &Verified<bytes::Bytes>) -> Result<Vec<Item
     let mut items = Vec::new();
     for entry in list(&body, "/entry") {
         let account = id(entry, "/id").unwrap_or_default();
-        let events = list(entry, "/messaging").iter().map(|event| (event, false));
-        let standby = list(entry, "/standby").iter().map(|event| (event, true));
-        let events = events.chain(standby).map(|(event, standby)| {
-            let event = Event {
-                account: &account,
-                event,
-                standby,
-            };
-            event.content()
-        });
+        let told_at = instant(entry, "/time");
+        let of = |event, standby| Event {
+            account: &account,
+            event,
+            standby,
+            told_at,
+        };
+        let events = list(entry, "/messaging").iter();
+        let standby = list(entry, "/standby").iter();
+        let events = events
+            .map(|event| of(event, false))
+            .chain(standby.map(|event| of(event, true)))
+            .flat_map(|event| event.contents());
         let changes = list(entry, "/changes")
             .iter()
-            .map(|change| match change.get("value") {
+            .flat_map(|change| match change.get("value") {
                 // The dashboard's test is of the account 0, which is nobody's.
-                Some(event) if text(change, "/field") == "messages" && account != "0" => {
-                    let event = Event {
-                        account: &account,
-                        event,
-                        standby: false,
-                    };
-                    event.content()
+                Some(event) if account != "0" && IS_EVENT.contains(&&*text(change, "/field")) => {
+                    of(event, false).contents()
                 }
-                _ => Content::Ignored("other_field"),
+                _ => vec![Content::Ignored("other_field")],
             });
-        items.extend(events.chain(changes).map(|content| Item {
+        let misshapen = ["messaging", "standby", "changes"]
+            .into_iter()
+            .filter(|name| entry.get(*name).is_some_and(|events| !events.is_array()))
+            .map(|name| Content::Unreadable(format!("`{name}` is no list")));
+        let contents = events.chain(changes).chain(misshapen);
+        items.extend(contents.map(|content| Item {
             route_key: account.clone(),
             content,
         }));
@@ -96,9 +124,24 @@ struct Event<'a> {
     event: &'a Value,
     /// Whether another app answers this person for now.
     standby: bool,
+    /// When the provider told of it.
+    told_at: Option<DateTime<Utc>>,
 }
 
 impl Event<'_> {
+    /// What it says: one thing, except that several messages may have been delivered.
+    fn contents(&self) -> Vec<Content> {
+        let delivery = self.event.get("delivery").unwrap_or(&Value::Null);
+        let named = list(delivery, "/mids");
+        let named = named.iter().filter_map(|mid| id(mid, ""));
+        let delivered = |mid| self.receipt_of(mid, MessageStatus::Delivered);
+        let mut all: Vec<Content> = named.map(delivered).collect();
+        if all.is_empty() || instant(delivery, "/watermark").is_some() {
+            all.push(self.content());
+        }
+        all
+    }
+
     fn content(&self) -> Content {
         let event = self.event;
         if let Some(message) = event.get("message") {
@@ -122,8 +165,10 @@ impl Event<'_> {
         if let Some(referral) = event.get("referral") {
             return self.referral(referral);
         }
-        // Of the hand-over between apps, of permissions, of what was switched on or off.
-        Content::Ignored("other_event")
+        if NOT_OURS.iter().any(|name| event.get(*name).is_some()) {
+            return Content::Ignored("other_event");
+        }
+        Content::Unsupported("an event of an unknown kind".to_owned())
     }
 
     /// When it was.
@@ -133,7 +178,9 @@ impl Event<'_> {
 
     /// The place of what has no number of its own: milliseconds since 1970.
     fn place(&self) -> i64 {
-        self.at().map_or(0, |at| at.timestamp_millis())
+        self.at()
+            .or(self.told_at)
+            .map_or(0, |at| at.timestamp_millis())
     }
 
     /// The customer: whichever of the two the account is not.
@@ -147,9 +194,13 @@ impl Event<'_> {
     }
 
     fn message(&self, message: &Value) -> Content {
-        let is_self = flag(message, "/is_self");
-        let Some(customer) = self.customer().filter(|_| !is_self) else {
+        let people = ["/sender/id", "/recipient/id"].map(|path| id(self.event, path));
+        let is_self = people.iter().flatten().count() == 2 && people[0] == people[1];
+        if is_self || flag(message, "/is_self") {
             return Content::Ignored("self");
+        }
+        let Some(customer) = self.customer() else {
+            return Content::Unreadable("a message without a customer".to_owned());
         };
         let Some(provider_id) = id(message, "/mid") else {
             return Content::Unreadable("a message without `mid`".to_owned());
@@ -302,6 +353,9 @@ impl Event<'_> {
         let Some(number) = number else {
             return Content::Unreadable("an edit without `num_edit`".to_owned());
         };
+        if edit.get("text").is_none() {
+            return Content::Unreadable("an edit without `text`".to_owned());
+        }
         let words = shown(text(edit, "/text"));
         Content::Inbound(Inbound::Amendment(Amendment {
             provider_id,
@@ -326,9 +380,13 @@ impl Event<'_> {
                 until,
             }));
         }
-        let Some(provider_id) = id(receipt, "/mid").or_else(|| id(receipt, "/mids/0")) else {
+        let Some(provider_id) = id(receipt, "/mid") else {
             return Content::Unreadable("a receipt for no message".to_owned());
         };
+        self.receipt_of(provider_id, status)
+    }
+
+    fn receipt_of(&self, provider_id: String, status: MessageStatus) -> Content {
         Content::Inbound(Inbound::Receipt(Receipt {
             provider_id,
             status,
@@ -394,10 +452,15 @@ impl Attached {
 
 /// What is attached and no file of ours, in words: its title, and where it is.
 fn told(attachment: &Value) -> String {
-    let title = ["/payload/title", "/title"]
-        .map(|path| text(attachment, path))
-        .into_iter()
-        .find(|title| !title.is_empty());
+    let title = [
+        "/payload/title",
+        "/title",
+        "/payload/elements/0/title",
+        "/payload/product/elements/0/title",
+    ]
+    .map(|path| text(attachment, path))
+    .into_iter()
+    .find(|title| !title.is_empty());
     let url = ["/payload/url", "/payload/story_media_url", "/url"]
         .map(|path| text(attachment, path))
         .into_iter()

@@ -16,6 +16,12 @@ pub fn person(address: &str) -> Option<String> {
     }
 }
 
+/// Tells whether an address is of many: a group, a channel, a status post.
+pub fn is_crowd(address: &str) -> bool {
+    let server = address.rsplit_once('@').map(|(_, server)| server);
+    matches!(server, Some("g.us" | "broadcast" | "newsletter"))
+}
+
 /// The people of some addresses, each once, numbers first.
 pub fn people(addresses: &[String]) -> Vec<String> {
     let mut people: Vec<String> = Vec::new();
@@ -26,6 +32,14 @@ pub fn people(addresses: &[String]) -> Vec<String> {
     }
     people.sort_by_key(|person| !person.starts_with('+'));
     people
+}
+
+/// The chat that some engines put into the id of a message; empty where they do not.
+pub fn chat_of(id: &str) -> &str {
+    match id.split_once('_') {
+        Some(("true" | "false", rest)) => rest.split('_').next().unwrap_or_default(),
+        _ => "",
+    }
 }
 
 /// The id of a message, without what some engines put around it: whose it is, the chat, who of a

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::address::{message_id, people};
+use super::address::{is_crowd, message_id, people};
 use crate::inbox::{
     Amendment, AmendmentKind, Direction, FileSource, Inbound, InboundFile, InboundMessage,
     Location, MessageStatus, MessageType, Person, Receipt, Thread,
@@ -81,9 +81,17 @@ fn is_from_me(key: &Value) -> bool {
     flag(key, "/fromMe")
 }
 
-/// The other side of a chat of two; nobody where it is a group or the like.
-fn customer(key: &Value) -> Vec<String> {
-    people(&["/remoteJid", "/remoteJidAlt"].map(|path| text(key, path)))
+/// The other side of a chat of two; or what else it is: of a group or the like.
+fn customer(key: &Value) -> Result<Vec<String>, Content> {
+    let addresses = ["/remoteJid", "/remoteJidAlt"].map(|path| text(key, path));
+    if addresses.iter().any(|address| is_crowd(address)) {
+        return Err(Content::Ignored("group"));
+    }
+    let people = people(&addresses);
+    if people.is_empty() {
+        return Err(Content::Unreadable("it is of nobody's chat".to_owned()));
+    }
+    Ok(people)
 }
 
 fn id_at(value: &Value, path: &str) -> Option<String> {
@@ -113,10 +121,10 @@ fn unwrapped(message: &Value) -> &Value {
 fn message(data: &Value) -> Content {
     let none = Value::Null;
     let key = data.get("key").unwrap_or(&none);
-    let identifiers = customer(key);
-    if identifiers.is_empty() {
-        return Content::Ignored("group");
-    }
+    let identifiers = match customer(key) {
+        Ok(identifiers) => identifiers,
+        Err(other) => return other,
+    };
     let Some(provider_id) = id_at(key, "/id") else {
         return Content::Unreadable("a message without `key.id`".to_owned());
     };
@@ -125,11 +133,11 @@ fn message(data: &Value) -> Content {
         return reacted(data, reaction, is_from_me(key), provider_id, identifiers);
     }
     if let Some(protocol) = message.get("protocolMessage") {
-        let kind = text(protocol, "/type");
+        let kind = id(protocol, "/type").unwrap_or_default();
         let of = protocol.get("key").unwrap_or(&none);
         return match kind.as_str() {
-            "REVOKE" => withdrawn(of, identifiers),
-            "MESSAGE_EDIT" => edited(data, of, protocol, identifiers),
+            "REVOKE" | "0" => withdrawn(of, identifiers),
+            "MESSAGE_EDIT" | "14" => edited(data, of, protocol, identifiers),
             _ => Content::Ignored("protocol"),
         };
     }
@@ -208,7 +216,8 @@ impl Body {
     fn of(message: &Value) -> Self {
         let kinds = message.as_object().into_iter().flatten();
         let mut kinds = kinds.filter(|(kind, value)| {
-            let is_body = value.is_object() || kind.as_str() == "conversation";
+            let is_words = value.as_str().is_some_and(|words| !words.is_empty());
+            let is_body = value.is_object() || kind.as_str() == "conversation" && is_words;
             is_body && kind.as_str() != "messageContextInfo"
         });
         let kind = kinds.next().map_or("unknown", |(kind, _)| kind.as_str());
@@ -279,10 +288,10 @@ fn reacted(
 }
 
 fn withdrawal(key: &Value) -> Content {
-    let identifiers = customer(key);
-    if identifiers.is_empty() {
-        return Content::Ignored("group");
-    }
+    let identifiers = match customer(key) {
+        Ok(identifiers) => identifiers,
+        Err(other) => return other,
+    };
     withdrawn(key, identifiers)
 }
 
@@ -300,10 +309,10 @@ fn withdrawn(key: &Value, identifiers: Vec<String>) -> Content {
 fn edit(data: &Value) -> Content {
     let none = Value::Null;
     let key = data.get("key").unwrap_or(&none);
-    let identifiers = customer(key);
-    if identifiers.is_empty() {
-        return Content::Ignored("group");
-    }
+    let identifiers = match customer(key) {
+        Ok(identifiers) => identifiers,
+        Err(other) => return other,
+    };
     edited(data, key, data, identifiers)
 }
 
@@ -314,7 +323,12 @@ fn edited(data: &Value, key: &Value, edit: &Value, identifiers: Vec<String>) -> 
     let none = Value::Null;
     let message = edit.get("editedMessage").or_else(|| edit.get("message"));
     let message = unwrapped(message.unwrap_or(&none));
-    let words = shown(Body::of(message).words);
+    let body = Body::of(message);
+    // A picture may be left without words.
+    let words = match body.message_type {
+        MessageType::Text => shown(body.words),
+        _ => body.words,
+    };
     let at = time(data).or_else(|| instant(edit, "/timestampMs"));
     let place = at.map_or(0, |at| at.timestamp_millis());
     Content::Inbound(Inbound::Amendment(Amendment {
@@ -348,10 +362,10 @@ fn receipt(data: &Value, at: Option<DateTime<Utc>>) -> Content {
         "DELIVERY_ACK" => MessageStatus::Delivered,
         "READ" | "PLAYED" => MessageStatus::Read,
         "DELETED" => {
-            let people = [customer(data), customer(key)];
-            let people = people.into_iter().find(|people| !people.is_empty());
-            let Some(identifiers) = people else {
-                return Content::Ignored("group");
+            // The one or the other has the chat.
+            let identifiers = match customer(data).or_else(|_| customer(key)) {
+                Ok(identifiers) => identifiers,
+                Err(other) => return other,
             };
             return Content::Inbound(Inbound::Amendment(Amendment::withdrawal(
                 provider_id,

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::address::{message_id, people, person};
+use super::address::{chat_of, is_crowd, message_id, people};
 use crate::inbox::{
     Amendment, AmendmentKind, Direction, FileSource, Inbound, InboundFile, InboundMessage,
     MessageStatus, MessageType, Person, Receipt, Thread,
@@ -44,34 +44,58 @@ fn content(body: &Value) -> Content {
         "message.reaction" => reaction(payload),
         "message.ack" => receipt(body, payload),
         "message.revoked" => withdrawal(payload),
-        "message.edited" => edit(payload),
+        "message.edited" => edit(body, payload),
         "session.status" => Content::AccountState(text(payload, "/status")),
         _ => Content::Ignored("other_event"),
     }
 }
 
-/// An id, which some engines give as an object.
-fn id_at(value: &Value, path: &str) -> Option<String> {
-    let plain = id(value, path);
+/// An id, which some engines give as an object, with all that is put around it.
+fn whole_id(value: &Value, path: &str) -> Option<String> {
     let inner = || id(value, &format!("{path}/_serialized"));
-    message_id(&plain.or_else(inner)?)
+    id(value, path).or_else(inner)
+}
+
+fn id_at(value: &Value, path: &str) -> Option<String> {
+    message_id(&whole_id(value, path)?)
 }
 
 fn is_from_me(payload: &Value) -> bool {
     flag(payload, "/fromMe")
 }
 
-/// The other side of a chat of two; nobody where it is a group or the like.
-fn customer(payload: &Value) -> Vec<String> {
-    let path = if is_from_me(payload) { "/to" } else { "/from" };
-    people(&[text(payload, path)])
+/// The other side of a chat of two; or what else it is: of a group or the like, of ourselves.
+fn customer(payload: &Value) -> Result<Vec<String>, Content> {
+    let (from, to) = (text(payload, "/from"), text(payload, "/to"));
+    let whole = whole_id(payload, "/id").unwrap_or_default();
+    let chat = chat_of(&whole).to_owned();
+    if [&from, &to, &chat]
+        .into_iter()
+        .any(|address| is_crowd(address))
+    {
+        return Err(Content::Ignored("group"));
+    }
+    let other = if is_from_me(payload) { &to } else { &from };
+    if !from.is_empty() && from == to {
+        return Err(Content::Ignored("self"));
+    }
+    let named = people(&[other.clone()]);
+    let people = if named.is_empty() {
+        people(&[chat])
+    } else {
+        named
+    };
+    if people.is_empty() {
+        return Err(Content::Unreadable("it is of nobody's chat".to_owned()));
+    }
+    Ok(people)
 }
 
 fn message(payload: &Value) -> Content {
-    let identifiers = customer(payload);
-    if identifiers.is_empty() {
-        return Content::Ignored("group");
-    }
+    let identifiers = match customer(payload) {
+        Ok(identifiers) => identifiers,
+        Err(other) => return other,
+    };
     let Some(provider_id) = id_at(payload, "/id") else {
         return Content::Unreadable("a message without `id`".to_owned());
     };
@@ -84,14 +108,18 @@ fn message(payload: &Value) -> Content {
     let mut files: Vec<_> = file(payload).into_iter().collect();
     let cards = list(payload, "/vCards");
     let has_media = flag(payload, "/hasMedia");
+    let media_type = text(payload, "/media/mimetype");
     let message_type = match files.first() {
         Some(file) => type_of(&file.content_type),
         None if location.is_some() => MessageType::Location,
+        // The gateway could not download it.
+        None if has_media && !media_type.is_empty() => type_of(&media_type),
         None => MessageType::Text,
     };
     let mut metadata = Metadata::default();
     let mut words = text(payload, "/body");
-    if words.trim().is_empty() && !cards.is_empty() {
+    let is_bare = words.trim().is_empty() || words.starts_with("BEGIN:VCARD");
+    if is_bare && !cards.is_empty() {
         let lines: Vec<String> = cards.iter().map(card).collect();
         words = lines.join("\n");
         metadata.set("raw_kind", "contacts");
@@ -145,8 +173,13 @@ fn card(card: &Value) -> String {
         line.split_once(':')
             .map(|(_, value)| value.trim().to_owned())
     };
-    let lines = card.lines();
-    let words = lines.filter(|line| line.starts_with("FN") || line.starts_with("TEL"));
+    let is_shown = |line: &&str| {
+        let name = line.split([':', ';']).next().unwrap_or_default();
+        // A group of properties has a name of its own before theirs.
+        let name = name.rsplit('.').next().unwrap_or_default();
+        matches!(name, "FN" | "TEL")
+    };
+    let words = card.lines().filter(is_shown);
     let words: Vec<String> = words.filter_map(value).collect();
     words.join(", ")
 }
@@ -175,10 +208,10 @@ fn reaction(payload: &Value) -> Content {
     if is_from_me(payload) {
         return Content::Ignored("own_reaction");
     }
-    let identifiers = customer(payload);
-    if identifiers.is_empty() {
-        return Content::Ignored("group");
-    }
+    let identifiers = match customer(payload) {
+        Ok(identifiers) => identifiers,
+        Err(other) => return other,
+    };
     let Some(provider_id) = id_at(payload, "/reaction/messageId") else {
         return Content::Unreadable("a reaction without `messageId`".to_owned());
     };
@@ -199,8 +232,8 @@ fn receipt(body: &Value, payload: &Value) -> Content {
     if !is_from_me(payload) {
         return Content::Ignored("own_receipt");
     }
-    if person(&text(payload, "/to")).is_none() {
-        return Content::Ignored("group");
+    if let Err(other) = customer(payload) {
+        return other;
     }
     let Some(provider_id) = id_at(payload, "/id") else {
         return Content::Unreadable("a receipt without `id`".to_owned());
@@ -226,7 +259,7 @@ fn receipt(body: &Value, payload: &Value) -> Content {
 fn withdrawal(payload: &Value) -> Content {
     let of = ["after", "before"].into_iter().find_map(|key| {
         let message = payload.get(key).filter(|message| message.is_object())?;
-        Some((customer(message), id_at(message, "/id")))
+        Some((customer(message).unwrap_or_default(), id_at(message, "/id")))
     });
     let (identifiers, known) = of.unwrap_or_default();
     let Some(provider_id) = id_at(payload, "/revokedMessageId").or(known) else {
@@ -238,21 +271,28 @@ fn withdrawal(payload: &Value) -> Content {
     )))
 }
 
-fn edit(payload: &Value) -> Content {
-    let identifiers = customer(payload);
-    if identifiers.is_empty() {
-        return Content::Ignored("group");
-    }
+fn edit(body: &Value, payload: &Value) -> Content {
+    let identifiers = match customer(payload) {
+        Ok(identifiers) => identifiers,
+        Err(other) => return other,
+    };
     let original = id_at(payload, "/editedMessageId").or_else(|| id_at(payload, "/id"));
     let Some(provider_id) = original else {
         return Content::Unreadable("an edit of no message".to_owned());
     };
-    let place = instant(payload, "/timestamp").map_or(0, |at| at.timestamp_millis());
-    let words = shown(text(payload, "/body"));
+    // Some engines repeat the time of the message: what the webhook says is that of the edit.
+    let at = instant(body, "/timestamp").or_else(|| instant(payload, "/timestamp"));
+    let place = at.map_or(0, |at| at.timestamp_millis());
+    let mut words = text(payload, "/body");
+    // A picture may be left without words.
+    if !flag(payload, "/hasMedia") {
+        words = shown(words);
+    }
+    let told = id(body, "/id").unwrap_or_else(|| place.to_string());
     Content::Inbound(Inbound::Amendment(Amendment {
         provider_id,
         kind: AmendmentKind::Edit,
-        occurrence: format!("{}:{place}", id_at(payload, "/id").unwrap_or_default()),
+        occurrence: format!("{}:{told}", id_at(payload, "/id").unwrap_or_default()),
         place,
         text: words,
         identifiers,

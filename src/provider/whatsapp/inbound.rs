@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use crate::clock;
 use crate::inbox::{
     Amendment, AmendmentKind, Direction, FileSource, Inbound, InboundFile, InboundMessage,
     MessageStatus, MessageType, NewIdentity, Person, Receipt, Thread,
@@ -41,9 +43,7 @@ pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
         .flat_map(|entry| list(entry, "/changes"));
     for change in changes {
         let field = text(change, "/field");
-        let Some(value) = change.get("value") else {
-            continue;
-        };
+        let value = change.get("value").unwrap_or(&Value::Null);
         let route_key = id(value, "/metadata/phone_number_id").unwrap_or_default();
         let contacts = Contacts::of(value);
         let mut add = |content| {
@@ -60,10 +60,21 @@ pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
                 for status in list(value, "/statuses") {
                     add(receipt_of(status));
                 }
+                for _ in list(value, "/errors") {
+                    add(Content::Ignored("errors"));
+                }
+                if !has_list(value, &["messages", "statuses", "errors"]) {
+                    let why = "`messages` without a list of messages, statuses or errors";
+                    add(Content::Unreadable(why.to_owned()));
+                }
             }
             "smb_message_echoes" => {
                 for echo in list(value, "/message_echoes") {
                     add(echo_of(echo));
+                }
+                if !has_list(value, &["message_echoes"]) {
+                    let why = "`smb_message_echoes` without a list of echoes";
+                    add(Content::Unreadable(why.to_owned()));
                 }
             }
             // About the account rather than its customers.
@@ -73,11 +84,23 @@ pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
     Ok(items)
 }
 
+/// Tells whether an object has one of some lists, and nothing of their names that is none.
+fn has_list(value: &Value, names: &[&str]) -> bool {
+    let mut named = names.iter().filter_map(|name| value.get(*name)).peekable();
+    named.peek().is_some() && named.all(Value::is_array)
+}
+
 /// How many items a body has.
 fn count(body: &Value) -> usize {
     let of_change = |change: &Value| {
         let value = change.get("value").unwrap_or(&Value::Null);
-        let lists = ["/messages", "/statuses", "/message_echoes", "/contacts"];
+        let lists = [
+            "/messages",
+            "/statuses",
+            "/errors",
+            "/message_echoes",
+            "/contacts",
+        ];
         1 + lists
             .map(|path| list(value, path).len())
             .iter()
@@ -125,6 +148,8 @@ fn message_of(contacts: &Contacts<'_>, message: &Value) -> Content {
             return amendment_of(message, &kind, provider_id, customer);
         }
         "system" => return system_of(provider_id, message),
+        // That somebody looks at the chat for the first time, and has not written.
+        "request_welcome" => return Content::Ignored("request_welcome"),
         _ => {}
     }
     let phone = id(message, "/from");
@@ -156,6 +181,9 @@ fn message_of(contacts: &Contacts<'_>, message: &Value) -> Content {
 }
 
 fn echo_of(echo: &Value) -> Content {
+    if echo.get("group_id").is_some() {
+        return Content::Ignored("group");
+    }
     let Some(provider_id) = id(echo, "/id") else {
         return Content::Unreadable("an echo without `id`".to_owned());
     };
@@ -199,10 +227,15 @@ fn reaction_of(message: &Value, provider_id: String) -> Content {
         provider_id: target,
         kind: AmendmentKind::Reaction,
         occurrence: provider_id,
-        place: seconds(message, "/timestamp").map_or(0, |at| at.timestamp_millis()),
+        place: happened(message).timestamp_millis(),
         text: emoji,
         identifiers,
     }))
+}
+
+/// When something was that has its place by its time; now, where nobody knows better.
+fn happened(news: &Value) -> DateTime<Utc> {
+    seconds(news, "/timestamp").unwrap_or_else(clock::now)
 }
 
 /// The file of a message, if it has one: Meta tells its id, by which it is fetched.
@@ -237,12 +270,15 @@ fn amendment_of(
         provider_id: original,
         kind: AmendmentKind::Withdrawal,
         occurrence: provider_id,
-        place: seconds(news, "/timestamp").map_or(0, |at| at.timestamp()),
+        place: happened(news).timestamp(),
         text: String::new(),
         identifiers,
     };
     if kind == "edit" {
-        let inner = text(body, "/message/type");
+        let mut inner = text(body, "/message/type");
+        if inner.is_empty() && body.pointer("/message/text/body").is_some() {
+            "text".clone_into(&mut inner);
+        }
         amendment.kind = AmendmentKind::Edit;
         amendment.text = match inner.as_str() {
             "text" => text(body, "/message/text/body"),
@@ -309,7 +345,11 @@ fn content_of(
         "document" => (MessageType::Document, text(body, "/caption")),
         "location" => (MessageType::Location, String::new()),
         "contacts" => (MessageType::Text, cards(body)),
-        "button" => (MessageType::Text, text(body, "/text")),
+        "button" => {
+            let words = [text(body, "/text"), text(body, "/payload")];
+            let words = words.into_iter().find(|words| !words.trim().is_empty());
+            (MessageType::Text, words.unwrap_or_default())
+        }
         "interactive" => (MessageType::Text, interactive(body, &mut metadata)),
         "order" => (MessageType::Text, order(body)),
         _ => (MessageType::Text, UNSUPPORTED.to_owned()),

@@ -64,7 +64,9 @@ fn event(body: &Value) -> Content {
                 archived: matches!(state.as_str(), "SOLVED" | "CLOSED"),
             }))
         }
-        "ticket.comment_redacted" | "ticket.comment_made_private" => {
+        // It stays for the staff, who are all that see messages here.
+        "ticket.comment_made_private" => Content::Ignored("made_private"),
+        "ticket.comment_redacted" => {
             let Some(comment) =
                 id(body, "/event/comment/id").or_else(|| id(body, "/event/comment_id"))
             else {
@@ -84,8 +86,7 @@ fn created(body: &Value, ticket: &str) -> Content {
         return Content::Unreadable("a ticket without `requester_id`".to_owned());
     };
     let by_staff = id(body, "/detail/submitter_id").is_some_and(|id| id != requester);
-    let is_public = body.pointer("/detail/is_public").and_then(Value::as_bool) != Some(false);
-    let direction = direction(is_public, by_staff);
+    let direction = direction(is_public(body, "/detail/is_public"), by_staff);
     let mut metadata = Metadata::default();
     metadata.keep("via", body.pointer("/detail/via"));
     message(Comment {
@@ -101,6 +102,15 @@ fn created(body: &Value, ticket: &str) -> Content {
         at: time(body, "/time"),
         metadata,
     })
+}
+
+/// Tells whether a comment is for the customer too: what does not say that it is private. In a
+/// template, words may be quoted or not.
+fn is_public(value: &Value, path: &str) -> bool {
+    match value.pointer(path) {
+        Some(Value::Bool(is_public)) => *is_public,
+        _ => !text(value, path).trim().eq_ignore_ascii_case("false"),
+    }
 }
 
 /// A private comment is a note, one of the staff an answer.
@@ -131,7 +141,7 @@ fn commented(body: &Value, ticket: &str) -> Content {
     metadata.keep("author", comment.get("author"));
     message(Comment {
         provider_id: comment_id(&comment_key),
-        direction: direction(flag("/is_public") != Some(false), by_staff),
+        direction: direction(is_public(comment, "/is_public"), by_staff),
         words: text(comment, "/body"),
         person: Person {
             identifiers: vec![requester],
@@ -159,7 +169,7 @@ fn triggered(body: &Value) -> Content {
     let Some(person) = person else {
         return Content::Unreadable("a ticket without its requester".to_owned());
     };
-    let is_public = !text(body, "/ticket/latest_comment/is_public").eq_ignore_ascii_case("false");
+    let is_public = is_public(body, "/ticket/latest_comment/is_public");
     let by_staff =
         text(body, "/ticket/latest_comment/author_name") != text(body, "/ticket/requester/name");
     message(Comment {
