@@ -408,7 +408,8 @@ async fn a_number_that_is_somebody_elses_by_now_leads_to_them() {
     let mut counts = Vec::new();
     for conversation in account.conversations().await {
         let messages = account.tenant.messages(&conversation).await;
-        counts.push((messages[0].text.clone(), messages.len()));
+        let words = messages[0].text.split(" Is the").next();
+        counts.push((words.unwrap().to_owned(), messages.len()));
     }
     counts.sort();
     let expected = [
