@@ -94,6 +94,15 @@ impl std::str::FromStr for Place {
     }
 }
 
+impl From<pb::QuarantinedItem> for Place {
+    fn from(item: pb::QuarantinedItem) -> Self {
+        Self {
+            delivery_id: item.delivery_id,
+            item: item.item,
+        }
+    }
+}
+
 /// A connection to the server of the items.
 struct Quarantine {
     client: Client,
@@ -172,25 +181,20 @@ pub async fn run(args: QuarantineArgs) -> Result<(), Box<dyn Error>> {
         } => {
             let mut quarantine = Quarantine::connect(&client, of).await?;
             let (mut tried, mut replayed) = (0_usize, 0_usize);
-            for place in items {
-                tried += 1;
-                replayed += usize::from(quarantine.replay(place).await);
-            }
-            let mut page_token = String::new();
-            while all {
-                let (items, next) = quarantine.page(false, page_token).await?;
-                for item in items {
+            let (mut places, mut page_token) = (items, String::new());
+            loop {
+                if all {
+                    let (found, next) = quarantine.page(false, page_token).await?;
+                    places = found.into_iter().map(Place::from).collect();
+                    page_token = next;
+                }
+                for place in std::mem::take(&mut places) {
                     tried += 1;
-                    let place = Place {
-                        delivery_id: item.delivery_id,
-                        item: item.item,
-                    };
                     replayed += usize::from(quarantine.replay(place).await);
                 }
-                if next.is_empty() {
+                if page_token.is_empty() {
                     break;
                 }
-                page_token = next;
             }
             println!("{replayed} of {tried} items replayed");
             match tried - replayed {

@@ -206,7 +206,7 @@ async fn quarantine_is_listed_and_replayed_by_commands() {
     assert!(!ok && out.ends_with("1 of 2 items replayed\n"), "{out}");
     let (ok, out, err) = run(&["replay", place]).await;
     assert!(ok && out.ends_with("1 of 1 items replayed\n"), "{out}{err}");
-    assert_eq!(lines(&[]).await, [poll.clone()]);
+    assert_eq!(lines(&[]).await, std::slice::from_ref(poll));
     assert_eq!(lines(&["--show-replayed"]).await.len(), 2);
     let texts = tables
         .count("SELECT count(*) FROM {schema}.inbox_messages")

@@ -79,7 +79,7 @@ fn customer(payload: &Value) -> Result<Vec<String>, Content> {
     if !from.is_empty() && from == to {
         return Err(Content::Ignored("self"));
     }
-    let named = people(&[other.clone()]);
+    let named = people(std::slice::from_ref(other));
     let people = if named.is_empty() {
         people(&[chat])
     } else {
