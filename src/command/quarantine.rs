@@ -94,10 +94,16 @@ impl std::str::FromStr for Place {
     }
 }
 
-impl From<pb::QuarantinedItem> for Place {
-    fn from(item: pb::QuarantinedItem) -> Self {
+impl std::fmt::Display for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}/{}", self.delivery_id, self.item)
+    }
+}
+
+impl From<&pb::QuarantinedItem> for Place {
+    fn from(item: &pb::QuarantinedItem) -> Self {
         Self {
-            delivery_id: item.delivery_id,
+            delivery_id: item.delivery_id.clone(),
             item: item.item,
         }
     }
@@ -138,7 +144,7 @@ impl Quarantine {
 
     /// Replays an item, and tells what came of it; says whether it worked.
     async fn replay(&mut self, place: Place) -> bool {
-        let name = format!("{}/{}", place.delivery_id, place.item);
+        let name = place.to_string();
         let request = pb::ReplayQuarantinedItemRequest {
             tenant: self.of.tenant.clone(),
             delivery_id: place.delivery_id,
@@ -185,7 +191,7 @@ pub async fn run(args: QuarantineArgs) -> Result<(), Box<dyn Error>> {
             loop {
                 if all {
                     let (found, next) = quarantine.page(false, page_token).await?;
-                    places = found.into_iter().map(Place::from).collect();
+                    places = found.iter().map(Place::from).collect();
                     page_token = next;
                 }
                 for place in std::mem::take(&mut places) {
@@ -238,7 +244,7 @@ async fn list(
 }
 
 fn line(item: &pb::QuarantinedItem) -> String {
-    let place = format!("{}/{}", item.delivery_id, item.item);
+    let place = Place::from(item).to_string();
     let channel = item.channel().as_str_name();
     let channel = channel.trim_start_matches("CHANNEL_").to_lowercase();
     let line = format!(
@@ -265,12 +271,13 @@ mod tests {
 
     #[test]
     fn a_place_is_a_delivery_and_a_number() {
-        let place = "01890000-0000-7000-8000-000000000000/12".parse();
+        let text = "01890000-0000-7000-8000-000000000000/12";
         let expected = Place {
             delivery_id: "01890000-0000-7000-8000-000000000000".to_owned(),
             item: 12,
         };
-        assert_eq!(place, Ok(expected));
+        assert_eq!(expected.to_string(), text);
+        assert_eq!(text.parse(), Ok(expected));
         for wrong in ["", "01890000", "01890000/", "01890000/x", "a/1/2"] {
             assert!(wrong.parse::<Place>().is_err(), "{wrong}");
         }

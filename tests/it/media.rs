@@ -370,9 +370,7 @@ async fn what_a_provider_answers_without_end_costs_no_memory() {
     host.tells("/long", [Told::Endless("image/png", GIB)]);
     let id = posted(located(&host.url("/long"))).await.id;
     within(Duration::from_secs(60), "it is too large", async || {
-        let all = messages_of(&account).await;
-        let message = all.iter().find(|message| message.id == id).unwrap();
-        message.attachments[0].failure() == AttachmentFailure::TooLarge
+        file_of(&account, &id).await.failure() == AttachmentFailure::TooLarge
     })
     .await;
     println!(
@@ -392,12 +390,17 @@ async fn what_a_provider_answers_without_end_costs_no_memory() {
     // It goes on as before.
     let id = posted(located(&host.url("/small"))).await.id;
     eventually("the next file is fetched", async || {
-        let all = messages_of(&account).await;
-        let message = all.iter().find(|message| message.id == id).unwrap();
-        message.attachments[0].state() == AttachmentState::Attached
+        file_of(&account, &id).await.state() == AttachmentState::Attached
     })
     .await;
     service.stop().await;
+}
+
+/// The file of a message of an account's only conversation.
+async fn file_of(account: &Whatsapp, message: &str) -> Attachment {
+    let mut all = messages_of(account).await.into_iter();
+    let mut found = all.find(|one| one.id == message).unwrap();
+    found.attachments.remove(0)
 }
 
 /// The messages of an account's only conversation, if it has begun.

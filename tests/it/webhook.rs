@@ -698,11 +698,11 @@ async fn webhooks_are_kept_for_their_time_and_longer_while_an_item_waits() {
     account.post_sample(&server, "02_text.json").await;
     applied(&account).await;
     let tables = Tables::of(&account.tenant).await;
-    let age = async |days: u32| {
+    let age = async |of: &Whatsapp, days: u32| {
         let age = format!(
             "UPDATE directory.deliveries SET received_at = directory.now() - interval '{days} days'
             WHERE correlation_id = '{}'",
-            account.number
+            of.number
         );
         tables.admin.batch_execute(&age).await.unwrap();
     };
@@ -710,7 +710,7 @@ async fn webhooks_are_kept_for_their_time_and_longer_while_an_item_waits() {
         "SELECT count(*) FROM directory.deliveries WHERE correlation_id = '{}'",
         account.number
     );
-    age(8).await;
+    age(&account, 8).await;
     let poll = unsupported(&account.number);
     assert_eq!(account.post(&server, &poll).await, 200);
     applied(&account).await;
@@ -721,20 +721,15 @@ async fn webhooks_are_kept_for_their_time_and_longer_while_an_item_waits() {
         tables.count(&kept).await == 1
     })
     .await;
-    age(29).await;
+    age(&account, 29).await;
     account.post_sample(&second, "25_batch.json").await;
     applied(&account).await;
     let third = TestServer::start().await;
     let other = Whatsapp::connected(&third).await;
     other.post_sample(&third, "02_text.json").await;
     let old = kept.replace(&account.number, &other.number);
-    let aged = format!(
-        "UPDATE directory.deliveries SET received_at = directory.now() - interval '8 days'
-        WHERE correlation_id = '{}'",
-        other.number
-    );
     applied(&other).await;
-    tables.admin.batch_execute(&aged).await.unwrap();
+    age(&other, 8).await;
     let _fourth = TestServer::start().await;
     eventually("another old one is dropped", async || {
         tables.count(&old).await == 0
@@ -744,7 +739,7 @@ async fn webhooks_are_kept_for_their_time_and_longer_while_an_item_waits() {
     assert_eq!(tables.count(&kept).await, 2);
     let items = quarantined(&server, &account.tenant).await;
     assert_eq!(items.len(), 1);
-    age(31).await;
+    age(&account, 31).await;
     let _fifth = TestServer::start().await;
     eventually("nothing waits for ever", async || {
         tables.count(&kept).await == 0

@@ -75,26 +75,20 @@ fn delivery(draft: &Draft, part: &Part) -> Arrival {
     let Some(message_id) = message_id(draft) else {
         return Arrival::Ignored("report_of_other_mail");
     };
-    let mut found: Option<(u8, Report)> = None;
+    let mut found: Option<(bool, Report)> = None;
     for block in blocks(&part.content) {
         let Some(outcome) = outcome(&block) else {
             continue;
         };
-        let weight = match &outcome {
-            Outcome::Failed {
-                permanent: true, ..
-            } => 3,
-            Outcome::Failed { .. } => 2,
-            _ => 1,
-        };
-        if found.as_ref().is_none_or(|(other, _)| weight > *other) {
+        let fails = matches!(outcome, Outcome::Failed { .. });
+        if found.as_ref().is_none_or(|(failed, _)| fails && !failed) {
             let report = Report {
                 message_id: message_id.clone(),
                 other_id: None,
                 outcome,
                 recipient: recipient(&block, &["final-recipient", "original-recipient"]),
             };
-            found = Some((weight, report));
+            found = Some((fails, report));
         }
     }
     found.map_or(Arrival::Ignored("delivery_goes_on"), |(_, report)| {
