@@ -20,6 +20,7 @@ use super::inbound::{Effect, Origin};
 use super::reaction::{self, Reaction};
 use super::reply;
 use super::revision::{self, Edit};
+use crate::channel::Channel;
 use crate::database::statement::statement;
 use crate::error::Error;
 use crate::ids::{ChannelAccountId, DeliveryId, MessageId};
@@ -180,11 +181,18 @@ async fn apply(
         .load(conn)
         .await?;
     for (kind, occurrence, place, text, identifiers, delivery) in found {
-        diesel::update(message_amendments::table)
+        let this = message_amendments::table
             .filter(message_amendments::channel_account_id.eq(account))
             .filter(message_amendments::provider_id.eq(provider_id))
             .filter(message_amendments::kind.eq(kind))
-            .filter(message_amendments::occurrence.eq(occurrence))
+            .filter(message_amendments::occurrence.eq(occurrence));
+        if is_of_another_chat(conn, account, message_id, &identifiers).await? {
+            tracing::warn!(message.id = %message_id, "a stranger's change to a message is refused");
+            // It must not stand for one of the message's own chat.
+            diesel::delete(this).execute(conn).await?;
+            continue;
+        }
+        diesel::update(this)
             .set((
                 message_amendments::applied_at.eq(sql::<Nullable<Timestamptz>>("directory.now()")),
                 message_amendments::text.eq(""),
@@ -228,4 +236,34 @@ async fn apply(
         }
     }
     Ok(())
+}
+
+/// Tells whether those who amend a message are known, and it is in no chat of theirs. On personal
+/// numbers alone: there whoever sends a message chooses its id, which is unique for the chat only.
+async fn is_of_another_chat(
+    conn: &mut TenantConn,
+    account: ChannelAccountId,
+    message_id: MessageId,
+    identifiers: &[Option<String>],
+) -> Result<bool, Error> {
+    if identifiers.is_empty() {
+        return Ok(false);
+    }
+    let is_of_another = diesel::dsl::sql::<Bool>(
+        "EXISTS (
+            SELECT FROM inbox_messages m
+            JOIN inbox_conversations c ON c.id = m.conversation_id AND c.channel = ",
+    )
+    .bind::<Text, _>(Channel::PersonalWhatsapp)
+    .sql(
+        " JOIN contact_identities own ON own.id = c.contact_identity_id
+            JOIN contact_identities i ON i.channel_account_id = ",
+    )
+    .bind::<sql_types::Uuid, _>(account)
+    .sql(" AND i.value = ANY (")
+    .bind::<sql_types::Array<Nullable<Text>>, _>(identifiers)
+    .sql(") WHERE m.id = ")
+    .bind::<sql_types::Uuid, _>(message_id)
+    .sql(" HAVING NOT bool_or(i.contact_id = own.contact_id))");
+    Ok(diesel::select(is_of_another).get_result(conn).await?)
 }

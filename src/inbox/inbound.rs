@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use diesel::dsl::sql;
+use diesel::dsl::{exists, sql};
 use diesel::prelude::*;
-use diesel::sql_types::{self, Array, Text, Timestamptz};
+use diesel::sql_types::Timestamptz;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use futures_util::FutureExt as _;
 use serde_json::Value;
@@ -14,16 +14,17 @@ use uuid::Uuid;
 use super::amendment::{self, Amendment};
 use super::media::{self, Announced};
 use super::message::{Direction, Location, MessageType};
-use super::opening::{self, Beginning};
+use super::opening;
 use super::receipt::{self, Receipt};
-use super::receive::{Added, Received, receive};
+use super::receive::{Added, Goal, Received, receive};
 use super::referral::{self, Referral};
+use super::thread;
 use super::thread_state::{self, ThreadState};
 use super::watermark::{self, Watermark};
 use super::{contact_identity, upload};
 use crate::channel::Channel;
 use crate::error::{Conflict, Error};
-use crate::ids::{AttachmentId, ChannelAccountId, ConversationId, DeliveryId};
+use crate::ids::{AttachmentId, ChannelAccountId, DeliveryId};
 use crate::schema::tenant::{contact_identities, provider_events};
 use crate::stored_enum::stored_enum;
 use crate::tenant::TenantConn;
@@ -123,6 +124,8 @@ pub struct Thread {
     /// What the provider calls the first message, where it tells of that one twice: by this, and by
     /// an id of its own. The two are known by their text.
     pub opening: Option<String>,
+    /// By what the person is known until they write, where what the business writes names nobody.
+    pub stand_in: Option<String>,
 }
 
 /// A file of a message that came in.
@@ -288,7 +291,8 @@ async fn record_message(
     message: &InboundMessage,
 ) -> Result<Option<Added>, Error> {
     if goes_straight(message) {
-        match receive(conn, origin, None, message, &Announced::of(message)).await? {
+        let goal = Goal::default();
+        match receive(conn, origin, goal, message, &Announced::of(message)).await? {
             Received::Added(added) => return Ok(Some(added)),
             Received::Known => return Ok(None),
             Received::NoPlace => {}
@@ -297,35 +301,42 @@ async fn record_message(
     let known = provider_events::table
         .find((origin.account, &message.provider_id, EventKind::Message, ""))
         .select(provider_events::channel_account_id);
-    if diesel::select(diesel::dsl::exists(known))
-        .get_result(conn)
-        .await?
-    {
+    if diesel::select(exists(known)).get_result(conn).await? {
         return Ok(None);
     }
     conn.transaction(async |conn| {
         if message.direction == Direction::Outbound {
             receipt::lock(conn, origin, &message.provider_id).await?;
         }
+        let mut was_closed_after = false;
         if let Some(opening) = &message.thread.opening {
-            receipt::lock(conn, origin, opening).await?;
-            if is_told_twice(conn, origin, opening, message).await? {
+            receipt::lock(conn, origin, &message.thread.key).await?;
+            if thread::is_told_twice(conn, origin, opening, message).await? {
                 return Ok(None);
             }
+            was_closed_after = thread_state::was_closed_after(conn, origin, message).await?;
         }
-        let conversation = conversation_of(conn, origin, message).await?;
+        let place = thread::conversation_of(conn, origin, message).await?;
         let announced = Announced::of(message);
-        let received = match receive(conn, origin, Some(conversation), message, &announced).await? {
-            Received::NoPlace => {
-                let successor = opening::successor(conn, conversation).await?;
-                receive(conn, origin, Some(successor), message, &announced).await?
-            }
-            received => received,
+        let leaves_closed = was_closed_after
+            || message.thread.opening.is_some() && message.direction != Direction::Inbound;
+        let mut goal = Goal {
+            conversation: Some(place.id),
+            leaves_closed,
+            is_strangers: place.is_strangers,
         };
+        let mut received = receive(conn, origin, goal, message, &announced).await?;
+        if matches!(received, Received::NoPlace) {
+            goal.conversation = Some(opening::successor(conn, place.id).await?);
+            received = receive(conn, origin, goal, message, &announced).await?;
+        }
         let Received::Added(added) = received else {
             // Nobody and nothing may be left of the attempt; the next one sees it.
             return Err(Error::Aborted(Conflict::Transaction));
         };
+        if place.is_new && was_closed_after {
+            thread_state::set_archived(conn, place.id, true).await?;
+        }
         media::announce(conn, origin.into(), &announced).await?;
         upload::attach(conn, origin, message).await?;
         receipt::unpark(conn, origin, &message.provider_id).await?;
@@ -345,107 +356,6 @@ fn goes_straight(message: &InboundMessage) -> bool {
         && thread.after.is_empty()
         && thread.opening.is_none()
         && message.files.is_empty()
-}
-
-/// Returns the conversation that a message belongs to: that of what it goes on from; or the one of
-/// its person and thread that goes on, or else the last archived one, or else a new one.
-async fn conversation_of(
-    conn: &mut TenantConn,
-    origin: Origin,
-    message: &InboundMessage,
-) -> Result<ConversationId, Error> {
-    let (person, thread) = (&message.person, &message.thread);
-    let mut found = conversation_after(conn, origin, &thread.after).await?;
-    if found.is_none() {
-        found = opening::find_thread(conn, origin.account, &thread.key).await?;
-    }
-    // What the business writes does not always tell to whom.
-    if let (Some(id), Direction::Outbound | Direction::Internal) = (found, message.direction) {
-        return Ok(id);
-    }
-    let account = (origin.account, origin.channel);
-    let identity = contact_identity::meet(conn, account, &person.identifiers, &person.name).await?;
-    if let Some(id) = found {
-        return Ok(id);
-    }
-    if let Some(id) = opening::find_latest(conn, identity, &thread.key).await? {
-        return Ok(id);
-    }
-    let metadata = Value::Object(serde_json::Map::new());
-    let beginning = Beginning {
-        thread_key: &thread.key,
-        subject: &thread.subject,
-        ..Beginning::new(identity, origin.channel, &metadata)
-    };
-    let begun = opening::begin(conn, beginning).await?;
-    begun.ok_or(Error::Aborted(Conflict::Transaction))
-}
-
-/// Tells whether a message is the first one of its thread, which is known by its other id already;
-/// then it is known by both.
-async fn is_told_twice(
-    conn: &mut TenantConn,
-    origin: Origin,
-    opening: &str,
-    message: &InboundMessage,
-) -> Result<bool, Error> {
-    let claimed = diesel::sql_query(
-        "INSERT INTO provider_events (channel_account_id, provider_id, kind, occurrence, message_id,
-            delivery_id, created_at)
-        SELECT $1, $3, 'message', '', m.id, $6, directory.now()
-        FROM inbox_messages m
-        JOIN inbox_conversations c ON c.id = m.conversation_id AND c.thread_key = $4
-        JOIN contact_identities i ON i.id = c.contact_identity_id AND i.channel_account_id = $1
-        JOIN LATERAL (
-            SELECT count(*) AS names, bool_or(e.provider_id = $2) AS is_opening
-            FROM provider_events e WHERE e.message_id = m.id AND e.kind = 'message'
-        ) known ON true
-        WHERE m.sequence = 1 AND m.text = $5 AND known.names = 1
-            AND known.is_opening = ($3 <> $2)
-        ORDER BY c.number LIMIT 1
-        ON CONFLICT DO NOTHING",
-    )
-    .bind::<sql_types::Uuid, _>(origin.account)
-    .bind::<Text, _>(opening)
-    .bind::<Text, _>(&message.provider_id)
-    .bind::<Text, _>(&message.thread.key)
-    .bind::<Text, _>(&message.text)
-    .bind::<sql_types::Uuid, _>(origin.delivery)
-    .execute(conn)
-    .await?;
-    Ok(claimed > 0)
-}
-
-#[derive(QueryableByName)]
-struct Found {
-    #[diesel(sql_type = sql_types::Uuid)]
-    conversation_id: ConversationId,
-}
-
-/// Finds the conversation of the first of some messages that is known on the account.
-async fn conversation_after(
-    conn: &mut TenantConn,
-    origin: Origin,
-    after: &[String],
-) -> Result<Option<ConversationId>, Error> {
-    if after.is_empty() {
-        return Ok(None);
-    }
-    let found: Option<Found> = diesel::sql_query(
-        "SELECT m.conversation_id
-        FROM unnest($2) WITH ORDINALITY AS named (provider_id, place)
-        JOIN provider_events e ON e.channel_account_id = $1 AND e.provider_id = named.provider_id
-            AND e.kind = 'message' AND e.occurrence = ''
-        JOIN inbox_messages m ON m.id = e.message_id
-        JOIN inbox_conversations c ON c.id = m.conversation_id AND c.deleted_at IS NULL
-        ORDER BY named.place LIMIT 1",
-    )
-    .bind::<sql_types::Uuid, _>(origin.account)
-    .bind::<Array<Text>, _>(after)
-    .get_result(conn)
-    .await
-    .optional()?;
-    Ok(found.map(|found| found.conversation_id))
 }
 
 async fn record_identity(

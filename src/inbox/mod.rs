@@ -45,6 +45,7 @@ mod schedule;
 mod search;
 mod service;
 mod statistics;
+mod thread;
 mod thread_state;
 pub mod upload;
 pub mod visitor;

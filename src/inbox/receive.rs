@@ -1,5 +1,6 @@
 //! A message that a provider told of, added to its conversation in one statement.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 
 use chrono::{DateTime, Utc};
@@ -24,7 +25,7 @@ use crate::tenant::TenantConn;
 statement! {
     // One round trip, in the order of `CreateMessage`: the conversation's row lock, the claim, the
     // rest. No row = no such conversation; the first is false where it is archived and does not go
-    // on, the second where the message is known. Without a conversation, it is the one of the person
+    // on, which stops nothing that leaves it so, the second where the message is known. Without a conversation, it is the one of the person
     // and the thread, if all that the message tells of the person is known.
     /// Adds a message that a provider told of; tells whether anything awaits it, and whether what it
     /// answers is there.
@@ -49,6 +50,7 @@ statement! {
         metadata: &'a Value => Jsonb,
         attachments: Option<&'a Value> => Nullable<Jsonb>,
         quiet: bool => Bool,
+        leaves_closed: bool => Bool,
         provider_at: Option<DateTime<Utc>> => Nullable<Timestamptz>,
         actor_kind: &'a str => Text,
         actor_id: &'a str => Text,
@@ -84,8 +86,13 @@ statement! {
                         AND e.provider_id = input.provider_id AND e.kind = 'message'
                 )
         ), head AS (
-            SELECT c.*, ", may_go_on!(), " AS may_go_on
-            FROM inbox_conversations c, input
+            SELECT c.*, q.is_quiet,
+                ", may_go_on!(), " OR q.is_quiet AND c.merged_into_id IS NULL AS may_go_on
+            FROM input
+            CROSS JOIN inbox_conversations c
+            CROSS JOIN LATERAL (
+                SELECT input.quiet OR input.leaves_closed AND c.archived_at IS NOT NULL AS is_quiet
+            ) q
             WHERE c.id = coalesce(input.conversation_id, (SELECT found.id FROM found))
                 AND c.deleted_at IS NULL
             FOR NO KEY UPDATE OF c
@@ -102,24 +109,24 @@ statement! {
             SET last_sequence = c.last_sequence + 1, last_message_at = claimed.created_at,
                 updated_at = claimed.created_at, version = c.version + 1,
                 status = CASE
-                    WHEN input.quiet THEN c.status
+                    WHEN head.is_quiet THEN c.status
                     WHEN input.direction = 'inbound' AND c.status IN ('replied', 'archived') THEN 'open'
                     WHEN input.direction = 'outbound' AND c.status IN ('new', 'open', 'archived') THEN 'replied'
                     ELSE c.status END,
-                archived_at = CASE WHEN input.quiet THEN c.archived_at END,
-                snoozed_until = CASE WHEN input.quiet OR input.direction <> 'inbound' THEN c.snoozed_until END,
+                archived_at = CASE WHEN head.is_quiet THEN c.archived_at END,
+                snoozed_until = CASE WHEN head.is_quiet OR input.direction <> 'inbound' THEN c.snoozed_until END,
                 last_inbound_sequence = CASE input.direction WHEN 'inbound' THEN c.last_sequence + 1
                     ELSE c.last_inbound_sequence END,
-                waiting_since = CASE WHEN input.quiet THEN c.waiting_since WHEN input.direction = 'inbound'
+                waiting_since = CASE WHEN head.is_quiet THEN c.waiting_since WHEN input.direction = 'inbound'
                     THEN coalesce(c.waiting_since, claimed.created_at) END,
                 first_replied_at = CASE
-                    WHEN input.quiet THEN c.first_replied_at
+                    WHEN head.is_quiet THEN c.first_replied_at
                     WHEN c.archived_at IS NOT NULL THEN NULL
                     WHEN input.direction = 'outbound' AND c.waiting_since IS NOT NULL
                         THEN coalesce(c.first_replied_at, claimed.created_at)
                     ELSE c.first_replied_at END,
-                episode = c.episode + (c.archived_at IS NOT NULL AND NOT input.quiet)::integer,
-                episode_started_at = CASE WHEN c.archived_at IS NOT NULL AND NOT input.quiet THEN claimed.created_at
+                episode = c.episode + (c.archived_at IS NOT NULL AND NOT head.is_quiet)::integer,
+                episode_started_at = CASE WHEN c.archived_at IS NOT NULL AND NOT head.is_quiet THEN claimed.created_at
                     ELSE c.episode_started_at END
             FROM claimed, head, input WHERE c.id = head.id
             RETURNING c.*
@@ -171,6 +178,17 @@ statement! {
         FROM head, input")
 }
 
+/// Where a message goes.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Goal {
+    /// The conversation, or else that of its person and thread.
+    pub conversation: Option<ConversationId>,
+    /// Whether the conversation stays archived if it is.
+    pub leaves_closed: bool,
+    /// Whether somebody writes who has had no part in the conversation.
+    pub is_strangers: bool,
+}
+
 /// What came of a message.
 pub(super) enum Received {
     /// It was added.
@@ -193,16 +211,22 @@ pub(super) struct Added {
 pub(super) async fn receive(
     conn: &mut TenantConn,
     origin: Origin,
-    conversation_id: Option<ConversationId>,
+    goal: Goal,
     message: &InboundMessage,
     announced: &Announced,
 ) -> Result<Received, Error> {
     let facts = conn.facts().clone();
     let location = message.location.as_ref();
     let attachments = announced.described();
+    let mut metadata = Cow::Borrowed(&message.metadata);
+    if goal.is_strangers
+        && let Value::Object(of_message) = metadata.to_mut()
+    {
+        of_message.insert("new_participant".to_owned(), true.into());
+    }
     let statement = Receive {
         id: announced.message_id,
-        conversation_id,
+        conversation_id: goal.conversation,
         identifiers: &message.person.identifiers,
         name: &message.person.name,
         thread_key: &message.thread.key,
@@ -218,9 +242,10 @@ pub(super) async fn receive(
         location_name: location.map(|location| location.name.as_str()),
         location_address: location.map(|location| location.address.as_str()),
         reply_to: message.reply_to.as_deref(),
-        metadata: &message.metadata,
+        metadata: &metadata,
         attachments: attachments.as_ref(),
         quiet: message.automatic || message.direction == Direction::Internal,
+        leaves_closed: goal.leaves_closed,
         provider_at: message.at,
         actor_kind: facts.actor.kind(),
         actor_id: facts.actor.id(),
@@ -238,7 +263,7 @@ pub(super) async fn receive(
         })),
         Ok(Some((true, false, ..))) => Ok(Received::Known),
         Ok(Some((false, false, ..))) => Ok(Received::NoPlace),
-        Ok(None) if conversation_id.is_none() => Ok(Received::NoPlace),
+        Ok(None) if goal.conversation.is_none() => Ok(Received::NoPlace),
         Ok(None) => Err(Error::Aborted(Conflict::Transaction)),
         Err(error) if conversation::is_replaced(&error) => {
             Err(Error::Aborted(Conflict::Transaction))

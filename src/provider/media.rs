@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::lenient::text;
 use crate::guarded_client::{Credentials, HostRule};
 use crate::inbox::media::Source;
-use crate::tenant::{AccountAccess, ChannelSettings, Gateway};
+use crate::tenant::{AccountAccess, ChannelSettings, EmailProvider, Gateway};
 
 /// Where Meta serves files of messages from.
 const META: [HostRule; 3] = [
@@ -27,6 +27,11 @@ const ZENDESK: [HostRule; 3] = [
     HostRule::below("zendesk.com"),
     HostRule::below("zdusercontent.com"),
     HostRule::below("smooch.io"),
+];
+/// Where Mailgun keeps the files of mail.
+const MAILGUN: [HostRule; 2] = [
+    HostRule::below("mailgun.net"),
+    HostRule::below("mailgun.org"),
 ];
 const DAY: Duration = Duration::from_hours(24);
 /// How long files in a delivery are tried: as long as it is sure to be kept.
@@ -95,6 +100,16 @@ impl Way {
                 let token = zendesk(&access.access_token).filter(|_| is_own);
                 Some(Self::plain(url, ZENDESK.to_vec(), token))
             }
+            (ChannelSettings::Email(settings), Source::Url(url))
+                if settings.provider == EmailProvider::Mailgun =>
+            {
+                // The key is for its own hosts, and there is nobody else to ask.
+                let key = (!access.access_token.is_empty()).then(|| Credentials::Basic {
+                    user: "api".to_owned(),
+                    password: access.access_token.clone(),
+                });
+                Some(Self::plain(url, MAILGUN.to_vec(), key))
+            }
             _ => None,
         }
     }
@@ -130,7 +145,12 @@ pub fn lifetime(source: &Source, settings: &ChannelSettings) -> Duration {
         (Source::Inline { .. }, _) => INLINE,
         // A gateway keeps files for minutes, and may be told to keep them longer.
         (_, ChannelSettings::PersonalWhatsapp(_)) => DAY,
-        (_, ChannelSettings::Messenger(_) | ChannelSettings::Instagram(_)) => 3 * DAY,
+        (
+            _,
+            ChannelSettings::Messenger(_)
+            | ChannelSettings::Instagram(_)
+            | ChannelSettings::Email(_),
+        ) => 3 * DAY,
         _ => 7 * DAY,
     }
 }

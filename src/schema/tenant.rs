@@ -618,6 +618,15 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    thread_states (channel_account_id, thread_key) {
+        channel_account_id -> Uuid,
+        thread_key -> Text,
+        archived -> Bool,
+        changed_at -> Timestamptz,
+    }
+}
+
 diesel::joinable!(attachments -> inbox_messages (message_id));
 diesel::joinable!(attachments -> inbox_quick_replies (quick_reply_id));
 diesel::joinable!(channel_account_agents -> agents (agent_id));
@@ -650,6 +659,7 @@ diesel::joinable!(provider_events -> channel_accounts (channel_account_id));
 diesel::joinable!(provider_events -> inbox_messages (message_id));
 diesel::joinable!(receipt_watermarks -> channel_accounts (channel_account_id));
 diesel::joinable!(scheduled_messages -> inbox_conversations (conversation_id));
+diesel::joinable!(thread_states -> channel_accounts (channel_account_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     agents,
@@ -691,4 +701,5 @@ diesel::allow_tables_to_appear_in_same_query!(
     statistics_rollups,
     statistics_states,
     statistics_time_zones,
+    thread_states,
 );

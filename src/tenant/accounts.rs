@@ -16,7 +16,7 @@ use super::schema_name::Slug;
 use super::widget::{self, Widget};
 use crate::channel::Channel;
 use crate::error::Error;
-use crate::ids::ChannelAccountId;
+use crate::ids::{AppId, ChannelAccountId};
 use crate::page::PageSize;
 
 impl TenantDirectory {
@@ -186,6 +186,17 @@ impl TenantDirectory {
     ) -> Result<(), Error> {
         let mut conn = self.directory_conn().await?;
         channel_account::note_state(&mut conn, account, state, at).await
+    }
+
+    /// Notes what Meta said of a business account, for all its numbers that an app signs for.
+    pub async fn note_business_state(
+        &self,
+        app: AppId,
+        business_account: &str,
+        state: (&str, DateTime<Utc>),
+    ) -> Result<(), Error> {
+        let mut conn = self.directory_conn().await?;
+        channel_account::note_business_state(&mut conn, app, business_account, state).await
     }
 
     /// Notes that the provider of some accounts has proved that they are these.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{Nullable, Timestamptz};
+use diesel::sql_types::{self, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -196,6 +196,31 @@ pub async fn note_state(
         ))
         .execute(conn)
         .await?;
+    Ok(())
+}
+
+/// Notes what Meta said of a business account, for all its numbers that an app signs for, unless it
+/// has said something newer.
+pub async fn note_business_state(
+    conn: &mut PooledConn,
+    app: AppId,
+    business_account: &str,
+    (state, at): (&str, DateTime<Utc>),
+) -> Result<(), Error> {
+    let state: String = state.chars().take(MAX_STATE).collect();
+    diesel::sql_query(
+        "UPDATE directory.channel_accounts SET provider_state = $3, provider_state_at = $4
+        WHERE app_id = $1 AND channel = $5 AND settings ->> 'business_account_id' = $2
+            AND disconnected_at IS NULL
+            AND (provider_state_at IS NULL OR provider_state_at <= $4)",
+    )
+    .bind::<sql_types::Uuid, _>(app)
+    .bind::<Text, _>(business_account)
+    .bind::<Text, _>(state)
+    .bind::<Timestamptz, _>(at)
+    .bind::<Text, _>(Channel::Whatsapp)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

@@ -33,7 +33,9 @@ mod wire;
 pub use alarm::Alarm;
 pub use backlog::Due;
 pub use channel_account::{AccountAccess, AccountSealers, ChannelAccount};
-pub use channel_settings::{Gateway, Provider, Settings as ChannelSettings, TwilioCallSettings};
+pub use channel_settings::{
+    EmailProvider, Gateway, Provider, Settings as ChannelSettings, TwilioCallSettings,
+};
 #[cfg(test)]
 pub use channel_settings::{PersonalWhatsappSettings, TwilioWhatsappSettings, WhatsappSettings};
 pub use conn::PooledConn as DirectoryConn;

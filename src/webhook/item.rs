@@ -29,6 +29,13 @@ pub enum Content {
     MailboxChanged,
     /// What the provider says of the account, in its own word.
     AccountState(String),
+    /// What Meta says of a business account, in its own word: of all numbers of it.
+    BusinessState {
+        /// Meta's id of the business account.
+        business_account: String,
+        /// The word.
+        state: String,
+    },
     /// Nothing that we act on; the word says what, for the count.
     Ignored(&'static str),
     /// Something that we cannot act on yet; the word says what.
@@ -39,8 +46,22 @@ pub enum Content {
 
 impl Item {
     /// Whether it is for an account that it does not name.
-    fn needs_account(&self) -> bool {
-        self.route_key.is_empty() && !matches!(self.content, Content::Ignored(_))
+    fn needs_account(&self, channel: Channel) -> bool {
+        self.route_key.is_empty() && !self.is_of_no_account() || self.may_name_another(channel)
+    }
+
+    /// Whether no account has to be found for it.
+    fn is_of_no_account(&self) -> bool {
+        matches!(
+            self.content,
+            Content::Ignored(_) | Content::BusinessState { .. }
+        )
+    }
+
+    /// Whether what it names may be no account: a report of our mail has the sender, who may be
+    /// another address than the one that takes in mail.
+    fn may_name_another(&self, channel: Channel) -> bool {
+        channel == Channel::Email && matches!(self.content, Content::Inbound(Inbound::Receipt(_)))
     }
 
     /// What the provider calls what it tells.
@@ -60,16 +81,18 @@ impl Item {
     /// Where it goes.
     pub(super) fn route<'a>(&self, delivery: &Delivery, routes: &'a Routes) -> Option<&'a Route> {
         if self.route_key.is_empty() {
-            routes.unnamed()
-        } else {
-            routes.named(&self.key(delivery))
+            return routes.unnamed();
         }
+        let any = || {
+            let unnamed = routes.unnamed();
+            unnamed.filter(|_| self.may_name_another(delivery.channel))
+        };
+        routes.named(&self.key(delivery)).or_else(any)
     }
 
     /// Whether it goes to nobody, or to an account that takes in what comes.
     pub(super) fn has_place(&self, delivery: &Delivery, routes: &Routes) -> bool {
-        matches!(self.content, Content::Ignored(_))
-            || self.route(delivery, routes).is_some_and(Route::is_open)
+        self.is_of_no_account() || self.route(delivery, routes).is_some_and(Route::is_open)
     }
 }
 
@@ -115,7 +138,9 @@ pub(super) fn sought(delivery: &Delivery, items: &[Item]) -> Sought {
     Sought {
         channel: delivery.channel,
         keys,
-        unnamed: items.iter().any(Item::needs_account).then_some(unnamed),
+        unnamed: (items.iter())
+            .any(|item| item.needs_account(delivery.channel))
+            .then_some(unnamed),
     }
 }
 

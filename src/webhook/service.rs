@@ -301,7 +301,7 @@ async fn take(
     if proved.is_test {
         return Ok((channel, StatusCode::OK.into_response()));
     }
-    if let Some(token) = proved.token
+    if let Some(token) = &proved.token
         && webhooks.is_used_by_another(token, &proved.body)
     {
         return Err(Refusal::Forbidden);
@@ -319,7 +319,12 @@ async fn take(
         Channel::TwilioWhatsapp => Some("<Response/>".to_owned()),
         _ => None,
     };
-    in_time(webhooks.take(new)).await?;
+    let kept = in_time(webhooks.take(new)).await;
+    if let (Err(_), Some(token)) = (&kept, &proved.token) {
+        // It is sent again, and the form need not have the same bytes then.
+        webhooks.forget_token(token);
+    }
+    kept?;
     let response = match twiml {
         Some(twiml) => ([(CONTENT_TYPE, XML)], twiml).into_response(),
         None => StatusCode::OK.into_response(),

@@ -7,9 +7,11 @@ use uuid::Uuid;
 use super::item::{Content, Item};
 use super::verified::{Verified, kept};
 use crate::ids::AppId;
-use crate::inbox::{Amendment, AmendmentKind, Direction, Inbound, InboundMessage, MessageType};
+use crate::inbox::{
+    Amendment, AmendmentKind, Direction, Inbound, InboundMessage, MessageStatus, MessageType,
+};
 use crate::provider::messenger::Product;
-use crate::provider::{messenger, personal_whatsapp, whatsapp, zendesk};
+use crate::provider::{email, messenger, personal_whatsapp, whatsapp, zendesk};
 
 type Items = Result<Vec<Item>, String>;
 
@@ -306,4 +308,106 @@ fn a_private_comment_is_private_however_it_is_said() {
         let content = of_trigger(is_public.clone());
         assert_eq!(message(&content).direction, direction, "{is_public}");
     }
+}
+
+/// What became of our mail, by account, as a service tells it.
+fn reports(arrivals: Vec<email::Arrival>) -> Vec<(String, MessageStatus)> {
+    let items = email::items(arrivals).into_iter();
+    let status = |item: Item| match item.content {
+        Content::Inbound(Inbound::Receipt(receipt)) => Some((item.route_key, receipt.status)),
+        Content::Ignored(_) => None,
+        other => panic!("{other:?}"),
+    };
+    items.filter_map(status).collect()
+}
+
+#[test]
+fn a_bounce_is_final_whatever_kind_it_is() {
+    let ses = |kind: &str, sub_kind: &str, person: Value| {
+        let body = json!({
+            "eventType": "Bounce",
+            "mail": {"messageId": "1", "source": "Support <Support+x@in.example>"},
+            "bounce": {"bounceType": kind, "bounceSubType": sub_kind, "bouncedRecipients": [person]},
+        });
+        reports(email::ses::arrivals(body.to_string().as_bytes()).unwrap())
+    };
+    let failed = [("support@in.example".to_owned(), MessageStatus::Failed)];
+    let full = json!({"emailAddress": "dana@x", "status": "4.2.2"});
+    assert_eq!(ses("Transient", "MailboxFull", full.clone()), failed);
+    assert_eq!(ses("Transient", "General", full), failed);
+    assert_eq!(
+        ses(
+            "Undetermined",
+            "Undetermined",
+            json!({"emailAddress": "dana@x"})
+        ),
+        failed
+    );
+    // Whoever is away answers so, too.
+    assert_eq!(
+        ses("Transient", "General", json!({"emailAddress": "dana@x"})),
+        []
+    );
+    let sendgrid = |event: &str, kind: &str| {
+        let body = json!([{
+            "event": event, "type": kind, "status": "4.7.1", "smtp-id": "<1@x>",
+            "email": "dana@x", "from": "support@in.example",
+        }]);
+        reports(email::sendgrid::arrivals("application/json", body.to_string().as_bytes()).unwrap())
+    };
+    assert_eq!(sendgrid("bounce", "blocked"), failed);
+    assert_eq!(sendgrid("deferred", ""), []);
+    let mailgun = |severity: &str| {
+        let body = json!({"event-data": {
+            "event": "failed", "severity": severity, "envelope": {"sender": "bounce@in.example"},
+            "message": {"headers": {"message-id": "1@x", "from": "Support <support@in.example>"}},
+        }});
+        reports(email::mailgun::arrivals("application/json", body.to_string().as_bytes()).unwrap())
+    };
+    // It is tried again.
+    assert_eq!(mailgun("temporary"), []);
+    let addresses: Vec<String> = mailgun("permanent")
+        .into_iter()
+        .map(|(key, _)| key)
+        .collect();
+    assert_eq!(addresses, ["bounce@in.example", "support@in.example"]);
+}
+
+#[test]
+fn a_ticket_that_begins_solved_says_so() {
+    let created = |status: &str| {
+        let body = json!({"account_id": 1, "id": "e", "type": "zen:event-type:ticket.created",
+            "time": "2026-03-14T09:20:00Z",
+            "detail": {"id": "5", "requester_id": "7", "description": "hi", "status": status}});
+        read(zendesk::tickets, &body)
+    };
+    assert_eq!(created("OPEN").len(), 1);
+    let solved = created("SOLVED");
+    assert_eq!(message(&solved[0]).text, "hi");
+    let Content::Inbound(Inbound::ThreadState(state)) = &solved[1] else {
+        panic!("{solved:?}");
+    };
+    assert!(state.archived && state.at.is_some());
+}
+
+#[test]
+fn meta_bans_businesses_and_says_so() {
+    let banned = json!({"event": "DISABLED_UPDATE", "ban_info": {"waba_ban_state": "DISABLE"}});
+    let state = |state: &str| Content::BusinessState {
+        business_account: "1".to_owned(),
+        state: state.to_owned(),
+    };
+    assert_eq!(
+        only(of_whatsapp("account_update", banned)),
+        state("DISABLE")
+    );
+    let gone = json!({"event": "PARTNER_REMOVED", "ban_info": null});
+    assert_eq!(
+        only(of_whatsapp("account_update", gone)),
+        state("PARTNER_REMOVED")
+    );
+    assert!(is_unreadable(&only(of_whatsapp(
+        "account_update",
+        Value::Null
+    ))));
 }

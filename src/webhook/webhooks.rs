@@ -161,18 +161,23 @@ impl Webhooks {
 
     /// Tells whether a token has come with another body before: whoever overheard it says something
     /// of their own. The same body again is the provider's.
-    pub(super) fn is_used_by_another(&self, token: String, body: &[u8]) -> bool {
+    pub(super) fn is_used_by_another(&self, token: &str, body: &[u8]) -> bool {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
         let Ok(digest) = <[u8; 32]>::try_from(digest.as_ref()) else {
             return true;
         };
-        match self.0.tokens.get(&token) {
+        match self.0.tokens.get(token) {
             Some(known) => known != digest,
             None => {
-                self.0.tokens.insert(token, digest);
+                self.0.tokens.insert(token.to_owned(), digest);
                 false
             }
         }
+    }
+
+    /// Lets a token come with another body: the one that it came with is not kept.
+    pub(super) fn forget_token(&self, token: &str) {
+        self.0.tokens.remove(token);
     }
 
     /// Room for a piece of a body that is being read, if there is any.

@@ -232,6 +232,23 @@ impl Webhooks {
                     count(channel, what);
                     continue;
                 }
+                (
+                    Content::BusinessState {
+                        business_account,
+                        state,
+                    },
+                    _,
+                ) => {
+                    let (app, at) = (delivery.body.app(), delivery.received_at());
+                    let said = (state.as_str(), at);
+                    let tenants = &self.0.tenants;
+                    tenants
+                        .note_business_state(app, business_account, said)
+                        .await?;
+                    count(channel, "account_state");
+                    outcome.news = true;
+                    continue;
+                }
                 (_, Some(route)) if route.app != delivery.body.app() => {
                     count(channel, "foreign_app");
                     outcome.stays = true;

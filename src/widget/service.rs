@@ -187,8 +187,8 @@ async fn open_session(
         .filter(|session| session.lasts() && session.account == account)
         .filter(|session| session.tenant_id == widget.route.tenant_id)
         .filter(|session| session.origin.as_deref() == origin);
-    let mut session = match refreshed {
-        Some(session) => session,
+    let (mut session, is_known) = match refreshed {
+        Some(session) => (session, true),
         None => {
             let known = inner.sessions.is_visitor(account, &visitor_id);
             let visitor_id = match known {
@@ -196,20 +196,21 @@ async fn open_session(
                 false => inner.sessions.new_visitor(account)?,
             };
             let whose = (widget.route.tenant_id, account);
-            let mut session = inner
+            let session = inner
                 .sessions
                 .new_session(whose, &widget_token, origin, visitor_id);
-            if known && proof.is_none() {
-                let scope = widgets.scope(&widget, &id).await?;
-                let mut conn = scope.conn().await?;
-                // Whoever sits here now need not be the one who was identified here.
-                if visitor::is_over(&mut conn, &session.visitor()).await? {
-                    session.visitor_id = inner.sessions.new_visitor(account)?;
-                }
-            }
-            session
+            (session, known)
         }
     };
+    if is_known && proof.is_none() {
+        let scope = widgets.scope(&widget, &id).await?;
+        let mut conn = scope.conn().await?;
+        // Whoever sits here now need not be the one who was identified here.
+        if visitor::is_over(&mut conn, &session.visitor()).await? {
+            session.visitor_id = inner.sessions.new_visitor(account)?;
+            session.user_id = None;
+        }
+    }
     if let Some(proof) = proof {
         within(inner.limits.identifications.take(caller))?;
         let scope = widgets.scope(&widget, &id).await?;

@@ -1,17 +1,18 @@
 //! What comes of the recorded webhooks of every channel.
 
+use std::collections::BTreeSet;
+
 use communication_service::pb::{
-    ArchiveConversationRequest, ConversationStatus, DisableChannelAccountRequest, EmailProvider,
-    EnableChannelAccountRequest, Gateway, Message, MessageDirection, MessageStatus, MessageType,
-    RotateChannelAccountSecretRequest, TwilioCallSettings,
+    DisableChannelAccountRequest, EmailProvider, EnableChannelAccountRequest, Gateway, Message,
+    MessageDirection, MessageStatus, MessageType, RotateChannelAccountSecretRequest,
+    TwilioCallSettings,
 };
 use serde_json::{Value as Json, json};
-
 use tonic::Code;
 
 use crate::harness::{
-    PUBLIC_URL, Provider, SECRET, Tables, TestServer, eventually, http_get, json_of, now, refusal,
-    sign, sign_at, sign_form, sign_inside,
+    PUBLIC_URL, Provider, SECRET, Tables, TestServer, eventually, http_get, json_of, refusal, sign,
+    sign_form,
 };
 
 /// Posts every sample, and all of them again: nothing is different afterwards.
@@ -566,123 +567,42 @@ async fn evolution_is_what_its_samples_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tickets_are_what_their_samples_say() {
+async fn nobody_changes_the_messages_of_another_chat() {
     let server = TestServer::start().await;
-    let tickets = Provider::tickets(&server).await;
-    tickets
-        .post_sample(&server, "01_event_ticket_created.json")
-        .await;
-    let conversation = tickets.conversations().await.remove(0);
-    assert_eq!(conversation.subject, "Café table");
-    assert_eq!(
-        tickets.newest().await.text,
-        "is the café table still available?"
-    );
-    // The description comes again as a comment, and has one message.
-    let comment = tickets.sample("02_event_comment_public.json");
-    let mut comment: Json = serde_json::from_slice(&comment).unwrap();
-    comment["event"]["comment"]["id"] = json!("9876543200");
-    comment["event"]["comment"]["body"] = json!("is the café table still available?");
-    for _ in 0..2 {
-        let (status, _) = tickets.post(&server, comment.to_string().as_bytes()).await;
-        assert_eq!(status, 200);
-        tickets.applied().await;
-        assert_eq!(tickets.messages().await.len(), 1);
-    }
-    // Saying the same again is another comment.
-    comment["event"]["comment"]["id"] = json!("9876543201");
-    tickets.post(&server, comment.to_string().as_bytes()).await;
-    tickets.applied().await;
-    assert_eq!(tickets.messages().await.len(), 2);
-    tickets
-        .post_sample(&server, "02_event_comment_public.json")
-        .await;
-    assert_eq!(tickets.newest().await.text, "Any news? 🙏");
-    let conversation = tickets.conversations().await.remove(0);
-    assert_eq!(conversation.contact_name, "Dana Whitfield");
-    // The same comment by our template.
-    tickets.post_sample(&server, "06_trigger_custom.json").await;
-    assert_eq!(tickets.messages().await.len(), 3);
-    tickets
-        .post_sample(&server, "03_event_comment_agent.json")
-        .await;
-    assert_eq!(
-        tickets.newest().await.direction(),
-        MessageDirection::Outbound
-    );
-    tickets
-        .post_sample(&server, "05_event_status_changed.json")
-        .await;
-    let conversation = tickets
-        .conversations_in(ConversationStatus::Archived)
-        .await
-        .remove(0);
-    tickets
-        .post_sample(&server, "04_event_comment_private.json")
-        .await;
-    let again = tickets
-        .conversations_in(ConversationStatus::Archived)
-        .await
-        .remove(0);
-    assert_eq!(again.id, conversation.id, "a note opens nothing again");
-    let messages = tickets.tenant.messages(&again).await;
-    assert_eq!(
-        messages.last().unwrap().direction(),
-        MessageDirection::Internal
-    );
-    assert_eq!(messages.last().unwrap().text, "internal: VIP");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn zendesks_test_is_answered_while_an_account_is_set_up_and_never_kept() {
-    let server = TestServer::start().await;
-    let tickets = Provider::tickets(&server).await;
-    let body = tickets.sample("09_builder_test.json");
-    let test = async || {
-        let at = chrono::DateTime::from_timestamp(i64::try_from(now()).unwrap(), 0).unwrap();
-        let timestamp = at.to_rfc3339();
-        let known = "dGhpc19zZWNyZXRfaXNfZm9yX3Rlc3Rpbmdfb25seQ==";
-        let signature = sign_at(known, &timestamp, &body);
-        let headers = [
-            ("x-zendesk-webhook-signature", signature.as_str()),
-            ("x-zendesk-webhook-signature-timestamp", timestamp.as_str()),
-            ("x-request-id", tickets.account.id.as_str()),
-        ];
-        let path = &tickets.account.webhook_path;
-        server.http_post(path, &headers, &body).await.0
-    };
-    assert_eq!(test().await, 200);
-    let tables = Tables::of(&tickets.tenant).await;
-    let kept = format!(
-        "SELECT count(*) FROM directory.deliveries WHERE correlation_id = '{}'",
-        tickets.account.id
-    );
-    assert_eq!(tables.count(&kept).await, 0);
-    let later = format!(
-        "WITH aged AS (
-            UPDATE directory.provider_apps a SET created_at = now() - interval '2 hours'
-            FROM directory.channel_accounts c WHERE c.id = '{}' AND a.id = c.app_id RETURNING 1
-        ) SELECT count(*) FROM aged",
-        tickets.account.id
-    );
-    assert_eq!(tables.count(&later).await, 1);
-    eventually("it is set up", async || test().await == 403).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_first_comment_of_a_ticket_may_come_before_the_ticket() {
-    let server = TestServer::start().await;
-    let tickets = Provider::tickets(&server).await;
-    let comment = tickets.sample("02_event_comment_public.json");
-    let mut comment: Json = serde_json::from_slice(&comment).unwrap();
-    comment["event"]["comment"]["body"] = json!("is the café table still available?");
-    tickets.post(&server, comment.to_string().as_bytes()).await;
-    tickets.applied().await;
-    for _ in 0..2 {
-        tickets
-            .post_sample(&server, "01_event_ticket_created.json")
-            .await;
-        assert_eq!(tickets.messages().await.len(), 1);
+    for (gateway, text, revoke, id) in [
+        (
+            Gateway::Waha,
+            "01_waha_text.json",
+            "08_waha_revoked.json",
+            "3EB0A1B2C3D4E5F60001",
+        ),
+        (
+            Gateway::Evolution,
+            "20_evolution_text.json",
+            "24_evolution_delete.json",
+            "3EB0C0FFEE0000000001",
+        ),
+    ] {
+        let number = Provider::personal_whatsapp(&server, gateway).await;
+        let of = |file: &str, person: &str| {
+            let body = String::from_utf8(number.sample(file)).unwrap();
+            assert!(body.contains(id));
+            body.replace("15550109911", person)
+        };
+        let post = async |body: String| -> usize {
+            assert_eq!(number.post(&server, body.as_bytes()).await.0, 200);
+            number.applied().await;
+            let mut messages = 0;
+            for conversation in number.conversations().await {
+                messages += number.tenant.messages(&conversation).await.len();
+            }
+            messages
+        };
+        assert_eq!(post(of(text, "15550109911")).await, 1);
+        let other = of(text, "15550107777").replace(id, "3EB0FFFFFFFF");
+        assert_eq!(post(other).await, 2);
+        assert_eq!(post(of(revoke, "15550107777")).await, 2, "{gateway:?}");
+        assert_eq!(post(of(revoke, "15550109911")).await, 1, "{gateway:?}");
     }
 }
 
@@ -704,163 +624,44 @@ async fn conversations_at_zendesk_are_what_their_samples_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mail_by_postmark_is_what_its_samples_say() {
+async fn a_conversation_that_the_business_begins_becomes_that_of_who_answers() {
     let server = TestServer::start().await;
-    let address = Provider::email(&server, EmailProvider::Postmark).await;
-    address.post_sample(&server, "10_postmark_text.json").await;
-    let conversation = address.conversations().await.remove(0);
-    assert_eq!(conversation.subject, "Café table: still available?");
-    let first = address.newest().await;
-    assert_eq!(first.r#type(), MessageType::Text);
-    address
-        .post_sample(&server, "11_postmark_reply_attachment.json")
-        .await;
-    let reply = address.newest().await;
-    assert_ne!(reply.id, first.id);
-    assert_eq!(address.messages().await.len(), 2);
-    assert_eq!(reply.attachments.len(), 1);
-    assert_eq!(reply.attachments[0].content_id, "");
-    let failed = address.sent("msg-2001").await;
-    let delivered = address.sent("msg-2002").await;
-    address
-        .post_sample(&server, "12_postmark_bounce.json")
-        .await;
-    address
-        .post_sample(&server, "13_postmark_delivery.json")
-        .await;
-    let messages = address.messages().await;
-    let of = |id: &str| messages.iter().find(|message| message.id == id).unwrap();
-    assert_eq!(of(&failed.id).status(), MessageStatus::Failed);
-    assert_eq!(of(&delivered.id).status(), MessageStatus::Delivered);
-    // A machine's mail opens nothing again.
-    let archived = ArchiveConversationRequest {
-        tenant: address.tenant.slug(),
-        conversation_id: conversation.id.clone(),
-        ..Default::default()
+    let account = Provider::zendesk_conversations(&server).await;
+    let user = String::from_utf8(account.sample("07_sunshine_user_message.json")).unwrap();
+    let business = account.sample("08_sunshine_business_echo.json");
+    let business: Json = serde_json::from_slice(&business).unwrap();
+    let conversation = business.pointer("/events/0/payload/conversation/id");
+    let conversation = conversation.and_then(Json::as_str).unwrap();
+    assert!(user.contains(conversation));
+    let post = async |body: String| {
+        assert_eq!(account.post(&server, body.as_bytes()).await.0, 200);
+        account.applied().await;
     };
-    let mut inbox = address.tenant.inbox.clone();
-    inbox.archive_conversation(archived).await.unwrap();
-    let away = address.sample("11_postmark_reply_attachment.json");
-    let mut away: Json = serde_json::from_slice(&away).unwrap();
-    let headers = away["Headers"].as_array_mut().unwrap();
-    for header in headers.iter_mut() {
-        if header["Name"] == "Message-ID" {
-            header["Value"] = json!("<away@customer.example>");
-        }
+    // Somebody who is nobody yet, and the same somebody in another conversation.
+    for (number, begun) in ["c-1", "c-2"].into_iter().enumerate() {
+        let unlike = |body: &str| {
+            let mut body: Json = serde_json::from_str(&body.replace(conversation, begun)).unwrap();
+            for event in body["events"].as_array_mut().unwrap() {
+                event["id"] = json!(format!("{}-{number}", event["id"].as_str().unwrap()));
+                if let Some(message) = event["payload"].get_mut("message") {
+                    message["id"] = json!(format!("{}-{number}", message["id"].as_str().unwrap()));
+                }
+            }
+            body.to_string()
+        };
+        post(unlike(&business.to_string())).await;
+        let newest = &account.conversations().await[0];
+        assert_eq!(newest.contact_identifier, format!("conversation:{begun}"));
+        assert_eq!(newest.contact_name, "");
+        post(unlike(&user)).await;
+        let conversations = account.conversations().await;
+        assert_eq!(conversations.len(), number + 1, "{conversations:?}");
+        let names: BTreeSet<_> = conversations.iter().map(|of| &of.contact_name).collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+        assert!(!names.contains(&String::new()));
+        let people: BTreeSet<_> = conversations.iter().map(|of| &of.contact_id).collect();
+        assert_eq!(people.len(), 1, "{conversations:?}");
     }
-    headers.push(json!({"Name": "Auto-Submitted", "Value": "auto-replied"}));
-    address.post(&server, away.to_string().as_bytes()).await;
-    address.applied().await;
-    let archived = address
-        .conversations_in(ConversationStatus::Archived)
-        .await
-        .remove(0);
-    assert_eq!(archived.id, conversation.id);
-    let messages = address.tenant.messages(&archived).await;
-    assert_eq!(messages.len(), 5);
-    assert!(metadata(messages.last().unwrap(), "/automatic").is_string());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn mail_by_mailgun_is_what_its_samples_say() {
-    let server = TestServer::start().await;
-    let address = Provider::email(&server, EmailProvider::Mailgun).await;
-    // The others are the first mail again: as a whole, and with its files.
-    for file in [
-        "20_mailgun_parsed.form",
-        "22_mailgun_raw_mime.form",
-        "21_mailgun_attachments.multipart",
-    ] {
-        address.post_sample(&server, file).await;
-        assert_eq!(address.messages().await.len(), 1, "{file}");
-    }
-    let files = Provider::email(&server, EmailProvider::Mailgun).await;
-    files
-        .post_sample(&server, "21_mailgun_attachments.multipart")
-        .await;
-    let with_files = files.newest().await;
-    let inline = with_files.attachments.iter();
-    let inline: Vec<_> = inline.map(|file| !file.content_id.is_empty()).collect();
-    assert_eq!(inline, [true, false]);
-    // Whole first is the same.
-    let whole = Provider::email(&server, EmailProvider::Mailgun).await;
-    whole.post_sample(&server, "22_mailgun_raw_mime.form").await;
-    assert!(
-        whole
-            .newest()
-            .await
-            .text
-            .contains("is the café table still available?")
-    );
-    let failed = whole.sent("msg-2001").await;
-    whole
-        .post_sample(&server, "23_mailgun_event_failed.json")
-        .await;
-    let messages = whole.messages().await;
-    let found = messages
-        .iter()
-        .find(|message| message.id == failed.id)
-        .unwrap();
-    assert_eq!(found.status(), MessageStatus::Failed);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_mailgun_is_for_one_body() {
-    let server = TestServer::start().await;
-    let address = Provider::email(&server, EmailProvider::Mailgun).await;
-    let body = address.sample("20_mailgun_parsed.form");
-    let signed = sign_inside(SECRET, &body, &now().to_string());
-    let other = String::from_utf8(signed.clone())
-        .unwrap()
-        .replace("Dana", "Mallory");
-    let headers = [("content-type", "application/x-www-form-urlencoded")];
-    let path = &address.account.webhook_path;
-    for (body, status) in [
-        (signed.as_slice(), 200),
-        (other.as_bytes(), 403),
-        (signed.as_slice(), 200),
-    ] {
-        assert_eq!(server.http_post(path, &headers, body).await.0, status);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn mail_by_sendgrid_is_what_its_samples_say() {
-    let server = TestServer::start().await;
-    let address = Provider::email(&server, EmailProvider::Sendgrid).await;
-    address
-        .post_sample(&server, "30_sendgrid_parsed.multipart")
-        .await;
-    let parsed = address.newest().await;
-    assert_eq!(parsed.text, "is the café table still available?");
-    assert_eq!(parsed.attachments.len(), 1);
-    let failed = address.sent("msg-2001").await;
-    address
-        .post_sample(&server, "32_sendgrid_events.json")
-        .await;
-    let messages = address.messages().await;
-    let found = messages
-        .iter()
-        .find(|message| message.id == failed.id)
-        .unwrap();
-    assert_eq!(found.status(), MessageStatus::Failed);
-    // The same mail again, as a whole.
-    let before = address.messages().await.len();
-    address
-        .post_sample(&server, "31_sendgrid_raw.multipart")
-        .await;
-    assert_eq!(address.messages().await.len(), before);
-    let whole = Provider::email(&server, EmailProvider::Sendgrid).await;
-    whole
-        .post_sample(&server, "31_sendgrid_raw.multipart")
-        .await;
-    assert!(
-        whole
-            .newest()
-            .await
-            .text
-            .contains("is the café table still available?")
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

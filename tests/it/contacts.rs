@@ -1070,6 +1070,7 @@ async fn every_table_is_known_to_the_erasure() {
         "provider_events",
         "parked_receipts",
         "receipt_watermarks",
+        "thread_states",
         "events",
         "attachments",
         "media_fetches",

@@ -171,6 +171,26 @@ async fn who_sits_at_the_browser_next_does_not_see_the_user_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_still_open_becomes_a_visitor_of_its_own() {
+    let server = patient_server().await;
+    let widget = Widget::new(&server).await;
+    let mut first = widget.browser().await;
+    first.say("My order is late").await;
+    let mut second = first.clone();
+    first.identify("crm-42", json!({"name": "Dana"})).await;
+    // The other page has the token from before.
+    let over = second.get("messages").await;
+    let (status, code, _) = refused(over);
+    assert_eq!((status, code.as_str()), (401, "session_over"));
+    second.open(json!({})).await;
+    assert_ne!(second.visitor_id, first.visitor_id);
+    assert!(second.sees().await.is_empty());
+    second.say("And mine?").await;
+    assert_eq!(second.sees().await, ["And mine?"]);
+    assert_eq!(first.sees().await, ["My order is late"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ten_at_once_are_one() {
     let server = patient_server().await;
     let widget = Widget::new(&server).await;

@@ -104,6 +104,45 @@ async fn a_signed_message_makes_contact_conversation_and_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ban_of_a_business_is_told_of_all_its_numbers() {
+    let server = TestServer::start().await;
+    let tenant = server.tenant().await;
+    let mut admin = server.tenant_admin();
+    let sender = Whatsapp::new(tenant.clone());
+    let (banned, other) = (sender.number.clone(), format!("{}7", sender.number));
+    let mut accounts = Vec::new();
+    for business in [&banned, &banned, &other] {
+        let mut request = Whatsapp::new(tenant.clone()).request();
+        let Some(Settings::Whatsapp(settings)) = &mut request.settings else {
+            panic!("{request:?}");
+        };
+        settings.business_account_id.clone_from(business);
+        let connected = admin.connect_channel_account(request).await.unwrap();
+        accounts.push(connected.into_inner().channel_account.unwrap());
+    }
+    let body = json!({"object": "whatsapp_business_account", "entry": [{
+        "id": banned,
+        "time": 1_773_480_900,
+        "changes": [{"field": "account_update", "value": {
+            "event": "DISABLED_UPDATE",
+            "ban_info": {"waba_ban_state": "DISABLE", "waba_ban_date": "March 14, 2026"},
+        }}],
+    }]});
+    assert_eq!(sender.post(&server, body.to_string().as_bytes()).await, 200);
+    applied(&sender).await;
+    let mut states = Vec::new();
+    for account in accounts {
+        let request = GetChannelAccountRequest {
+            tenant: tenant.slug(),
+            channel_account_id: account.id,
+        };
+        let shown = admin.get_channel_account(request).await.unwrap();
+        states.push(shown.into_inner().channel_account.unwrap().provider_state);
+    }
+    assert_eq!(states, ["DISABLE", "DISABLE", ""]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_webhook_again_changes_nothing() {
     let server = TestServer::start().await;
     let account = Whatsapp::connected(&server).await;

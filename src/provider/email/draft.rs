@@ -160,6 +160,8 @@ impl Draft {
             from,
             to: self.people("to"),
             cc: self.people("cc"),
+            bcc: self.people("bcc"),
+            reply_to: self.people("reply-to"),
             subject,
             date: date.and_then(lenient::not_ahead),
             text,
@@ -284,5 +286,6 @@ pub fn part(file_name: &str, content_type: &str, content_id: &str, content: Vec<
         content_type,
         content_id: lenient::identifier(&content_id),
         content: content.into(),
+        url: None,
     }
 }

@@ -29,7 +29,7 @@ fn items_of(arrival: Arrival) -> Vec<Item> {
     };
     match arrival {
         Arrival::Mail(mail) => items_of_mail(&mail),
-        Arrival::Report(report) => receipts(report).into_iter().map(without_key).collect(),
+        Arrival::Report(report) => items_of_report(report),
         Arrival::Subscription { url, .. } => vec![without_key(Content::Subscription(url))],
         Arrival::Ignored(what) => vec![without_key(Content::Ignored(what))],
         Arrival::Unreadable(why) => vec![without_key(Content::Unreadable(why))],
@@ -50,19 +50,42 @@ fn items_of_mail(mail: &Mail) -> Vec<Item> {
     mail.recipients.iter().map(item).collect()
 }
 
+/// A report, for each account that it may be for: those that are none have no place.
+fn items_of_report(mut report: Report) -> Vec<Item> {
+    let mut accounts = std::mem::take(&mut report.accounts);
+    accounts.retain(|account| !account.is_empty());
+    if accounts.is_empty() {
+        accounts.push(String::new());
+    }
+    let of = |account: String| {
+        let item = move |content| Item {
+            route_key: account.clone(),
+            content,
+        };
+        receipts(&report).into_iter().map(item)
+    };
+    accounts.into_iter().flat_map(of).collect()
+}
+
 /// A mail, as it is for one of those that it was delivered to.
 pub fn message(mail: &Mail, recipient: &str) -> Content {
     let envelope = mail.envelope_from.as_deref().unwrap_or_default();
-    let from = match mail.from.address.as_str() {
-        "" => envelope,
-        address => address,
+    let (mut from, mut name) = match mail.from.address.as_str() {
+        "" => (envelope, mail.from.name.clone()),
+        address => (address, mail.from.name.clone()),
     };
+    if from == recipient {
+        // What is filled in on a page comes from our address, and is the one's whom to answer.
+        let mut answers = mail.reply_to.iter();
+        let is_other = |to: &&Address| !to.address.is_empty() && to.address != recipient;
+        let Some(asks) = answers.find(is_other) else {
+            return Content::Ignored("own_mail");
+        };
+        (from, name) = (&asks.address, asks.name.clone());
+    }
     let Some(person) = identifier(from) else {
         return Content::Unreadable("a mail without a sender".to_owned());
     };
-    if from == recipient {
-        return Content::Ignored("own_mail");
-    }
     let mut metadata = Metadata::default();
     let mut words = mail.visible.clone();
     let mut message_type = MessageType::Text;
@@ -76,7 +99,10 @@ pub fn message(mail: &Mail, recipient: &str) -> Content {
         name: part.file_name.clone(),
         content_type: part.content_type.clone(),
         content_id: part.content_id.clone().filter(|_| part.inline),
-        source: FileSource::Inline(part.content.clone()),
+        source: match &part.url {
+            Some(url) => FileSource::Url(url.clone()),
+            None => FileSource::Inline(part.content.clone()),
+        },
     });
     let mut files: Vec<_> = parts.collect();
     // What the metadata cannot hold is a file.
@@ -90,7 +116,11 @@ pub fn message(mail: &Mail, recipient: &str) -> Content {
     }
     let words = said(words, message_type, &mut metadata, &mut files);
     metadata.set("from", address_of(&mail.from));
-    for (key, people) in [("to", &mail.to), ("cc", &mail.cc)] {
+    for (key, people) in [
+        ("to", &mail.to),
+        ("cc", &mail.cc),
+        ("reply_to", &mail.reply_to),
+    ] {
         let people: Vec<Value> = people.iter().map(address_of).collect();
         if !people.is_empty() {
             metadata.keep(key, Some(&Value::from(people)));
@@ -109,7 +139,6 @@ pub fn message(mail: &Mail, recipient: &str) -> Content {
     if mail.verdicts.virus == Verdict::Fail {
         metadata.set("virus", true);
     }
-    let mut name = mail.from.name.clone();
     cut(&mut name, MAX_NAME_BYTES);
     let mut subject = mail.subject.clone();
     cut(&mut subject, MAX_NAME_BYTES / 4);
@@ -132,6 +161,7 @@ pub fn message(mail: &Mail, recipient: &str) -> Content {
             subject,
             after: before(mail),
             opening: None,
+            stand_in: None,
         },
         automatic: mail.automatic.is_some(),
     })))
@@ -162,22 +192,23 @@ fn is_doubtful(mail: &Mail) -> bool {
 }
 
 /// What became of a mail of ours, under each id that it may be known by.
-fn receipts(report: Report) -> Vec<Content> {
-    let (status, code, words) = match report.outcome {
+fn receipts(report: &Report) -> Vec<Content> {
+    let (status, code, words) = match &report.outcome {
         Outcome::Delivered => (MessageStatus::Delivered, None, None),
         Outcome::Failed {
             permanent: true,
             code,
-            mut words,
+            words,
         } => {
+            let mut words = words.clone();
             cut(&mut words, MAX_NAME_BYTES);
-            (MessageStatus::Failed, Some(code), Some(words))
+            (MessageStatus::Failed, Some(code.clone()), Some(words))
         }
         // It is tried again.
         Outcome::Failed { .. } => return vec![Content::Ignored("delivery_goes_on")],
         Outcome::Complained => return vec![Content::Ignored("complaint")],
     };
-    let ids = [Some(report.message_id), report.other_id];
+    let ids = [Some(&report.message_id), report.other_id.as_ref()];
     let receipt = |provider_id| {
         Content::Inbound(Inbound::Receipt(Receipt {
             provider_id,
@@ -187,6 +218,6 @@ fn receipts(report: Report) -> Vec<Content> {
             failure_message: words.clone(),
         }))
     };
-    let ids = ids.into_iter().flatten().filter_map(|id| identifier(&id));
+    let ids = ids.into_iter().flatten().filter_map(|id| identifier(id));
     ids.map(receipt).collect()
 }

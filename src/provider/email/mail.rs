@@ -44,6 +44,10 @@ pub struct Mail {
     pub to: Vec<Address>,
     /// And who was to know.
     pub cc: Vec<Address>,
+    /// And who was to know without the others' knowing, as far as it is told.
+    pub bcc: Vec<Address>,
+    /// To whom answers are to go, where that is said.
+    pub reply_to: Vec<Address>,
     /// What it is about.
     pub subject: String,
     /// When it was written, if it says so.
@@ -82,8 +86,10 @@ pub struct Part {
     pub content_id: Option<String>,
     /// Whether it is shown within the words.
     pub inline: bool,
-    /// Its bytes.
+    /// Its bytes; none if they are elsewhere.
     pub content: Bytes,
+    /// Where they are, if they did not come with the mail.
+    pub url: Option<String>,
 }
 
 /// What was said to the provider's server, and what the provider thinks.
@@ -163,6 +169,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// For whom; empty if not told.
     pub recipient: String,
+    /// Which addresses of ours it may be for, as far as it is told.
+    pub accounts: Vec<String>,
 }
 
 /// What became of a mail for one recipient.

@@ -9,10 +9,13 @@ use super::draft::{Block, Draft, part};
 use super::form_data::{self, Field};
 use super::header::Headers;
 use super::mail::{Arrival, Envelope, Outcome, Part, Report, Verdict, Verdicts};
-use super::report::failed;
-use super::{charset, mime};
+use super::report::{accounts, failed};
+use super::{charset, header, mime};
 use crate::provider::form;
 use crate::provider::lenient::{self, id, text};
+
+/// The most files of a mail.
+const MAX_PARTS: usize = 500;
 
 /// Reads a webhook: a form in either encoding, or JSON.
 ///
@@ -82,7 +85,7 @@ fn mail<'a>(
     for pair in lenient::list(&form.json("message-headers"), "") {
         headers.push(&text(pair, "/0"), text(pair, "/1"));
     }
-    let envelope = Envelope {
+    let mut envelope = Envelope {
         from: form.bytes("sender").map(|_| form.text("sender")),
         recipients: form
             .text("recipient")
@@ -92,6 +95,7 @@ fn mail<'a>(
         verdicts: verdicts(&headers),
     };
     if let Some(raw) = form.bytes("body-mime") {
+        envelope.verdicts = verdicts(&Headers::of(header::head(raw)));
         return Ok(vec![mime::arrival(raw, envelope)]);
     }
     for (name, field) in [
@@ -122,7 +126,11 @@ fn mail<'a>(
     }
     let draft = Draft {
         seed: [block.plain.as_bytes(), block.html.as_bytes()].concat(),
-        parts: parts(&form.json("content-id-map"), files),
+        parts: [
+            parts(&form.json("content-id-map"), files),
+            kept_parts(&form.json("content-id-map"), &form.json("attachments")),
+        ]
+        .concat(),
         headers,
         envelope,
         blocks: vec![block],
@@ -132,12 +140,7 @@ fn mail<'a>(
 
 /// The files of a mail.
 fn parts(content_ids: &Value, files: &[Field<'_>]) -> Vec<Part> {
-    let ids: HashMap<&str, &str> = content_ids
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter_map(|(id, field)| Some((field.as_str()?, id.as_str())))
-        .collect();
+    let ids = by_place(content_ids);
     let files = files
         .iter()
         .filter_map(|file| Some((file, file.file_name.as_ref()?)));
@@ -146,6 +149,28 @@ fn parts(content_ids: &Value, files: &[Field<'_>]) -> Vec<Part> {
             let id = ids.get(file.name.as_str()).copied().unwrap_or_default();
             part(name, &file.content_type, id, file.content.to_vec())
         })
+        .collect()
+}
+
+/// The files of a mail that Mailgun keeps.
+fn kept_parts(content_ids: &Value, files: &Value) -> Vec<Part> {
+    let ids = by_place(content_ids);
+    let files = lenient::list(files, "").iter().filter_map(|file| {
+        let url = id(file, "/url")?;
+        let content_id = ids.get(url.as_str()).copied().unwrap_or_default();
+        let (name, kind) = (text(file, "/name"), text(file, "/content-type"));
+        Some(Part {
+            url: Some(url.clone()),
+            ..part(&name, &kind, content_id, Vec::new())
+        })
+    });
+    files.take(MAX_PARTS).collect()
+}
+
+/// By what the HTML shows files, by the fields or addresses that hold them.
+fn by_place(content_ids: &Value) -> HashMap<&str, &str> {
+    let ids = content_ids.as_object().into_iter().flatten();
+    ids.filter_map(|(id, place)| Some((place.as_str()?, id.as_str())))
         .collect()
 }
 
@@ -185,6 +210,10 @@ fn event(body: &[u8]) -> Result<Arrival, String> {
         other_id: metadata.filter(|_| own.is_some()),
         outcome,
         recipient: text(event, "/recipient").to_lowercase(),
+        accounts: accounts([
+            text(event, "/envelope/sender"),
+            text(event, "/message/headers/from"),
+        ]),
     }))
 }
 

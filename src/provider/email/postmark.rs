@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::draft::{Block, Draft, part};
 use super::header::Headers;
 use super::mail::{Arrival, Envelope, Outcome, Report, Verdict, Verdicts};
-use super::report::{failed, status};
+use super::report::{accounts, failed, status};
 use super::{mime, transfer};
 use crate::provider::lenient::{self, id, list, text};
 
@@ -132,6 +132,7 @@ fn event(body: &Value, outcome: Outcome) -> Arrival {
         other_id: own.filter(|_| metadata.is_some()),
         outcome,
         recipient: recipient.unwrap_or_default().to_lowercase(),
+        accounts: accounts([text(body, "/From")]),
     })
 }
 

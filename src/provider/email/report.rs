@@ -67,6 +67,7 @@ pub fn read(draft: &Draft) -> Option<Arrival> {
             .unwrap_or_default()
             .trim()
             .to_lowercase(),
+        accounts: came_to(draft),
     }))
 }
 
@@ -87,6 +88,7 @@ fn delivery(draft: &Draft, part: &Part) -> Arrival {
                 other_id: None,
                 outcome,
                 recipient: recipient(&block, &["final-recipient", "original-recipient"]),
+                accounts: came_to(draft),
             };
             found = Some((fails, report));
         }
@@ -116,6 +118,35 @@ fn outcome(block: &Headers) -> Option<Outcome> {
         "delivered" => Some(Outcome::Delivered),
         _ => None,
     }
+}
+
+/// Whose a report may be that came by mail: whom it came to; or, where that is an address for reports
+/// alone, who wrote the mail that it is about.
+fn came_to(draft: &Draft) -> Vec<String> {
+    let (reports, mut accounts): (Vec<_>, Vec<_>) = draft
+        .recipients()
+        .into_iter()
+        .map(|(address, _)| address)
+        .partition(|address| address.starts_with("bounce@"));
+    if accounts.is_empty() && !reports.is_empty() {
+        let from = original(draft).and_then(|headers| headers.get("from").map(ToOwned::to_owned));
+        accounts = self::accounts(from);
+    }
+    accounts
+}
+
+/// The addresses of ours that are told of in some fields.
+pub fn accounts(fields: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut accounts = Vec::new();
+    for field in fields {
+        let people = super::address::list_as_written(&field).into_iter();
+        for (address, _) in people.map(|address| super::address::normal(&address)) {
+            if !address.is_empty() && !accounts.contains(&address) {
+                accounts.push(address);
+            }
+        }
+    }
+    accounts
 }
 
 /// A failure, in words that are not too long.
@@ -161,6 +192,7 @@ fn complaint(draft: &Draft, part: &Part) -> Arrival {
         other_id: None,
         outcome: Outcome::Complained,
         recipient,
+        accounts: came_to(draft),
     })
 }
 

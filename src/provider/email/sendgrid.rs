@@ -8,7 +8,7 @@ use super::draft::{Block, Draft, part};
 use super::form_data::{self, Field};
 use super::header::{Headers, head};
 use super::mail::{Arrival, Envelope, Outcome, Part, Report, Verdict, Verdicts};
-use super::report::{failed, status};
+use super::report::{accounts, failed, status};
 use super::{charset, mime};
 use crate::provider::lenient::{self, id, list, number, text};
 
@@ -212,6 +212,7 @@ fn event(event: &Value) -> Arrival {
         other_id: ids.next(),
         outcome,
         recipient: text(event, "/email").to_lowercase(),
+        accounts: accounts([text(event, "/from")]),
     })
 }
 
@@ -221,8 +222,6 @@ fn failure(event: &Value) -> Outcome {
     let code =
         id(event, "/status").or_else(|| number(event, "/status").map(|code| code.to_string()));
     let code = code.or_else(|| status(&reason)).unwrap_or_default();
-    // What is blocked may be taken later; what is dropped is not even tried.
-    let kind = text(event, "/type");
-    let is_blocked = kind == "blocked" || text(event, "/event") == "blocked";
-    failed(!is_blocked && !code.starts_with('4'), code, &reason)
+    // Whatever kept it from arriving: what is going to be tried again is `deferred`.
+    failed(true, code, &reason)
 }

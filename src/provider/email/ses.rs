@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::header;
 use super::mail::{Arrival, Envelope, Outcome, Report, Verdict, Verdicts};
-use super::report::{failed, status};
+use super::report::{accounts, failed, status};
 use super::{mime, transfer};
 use crate::provider::lenient::{self, id, list, text};
 
@@ -114,7 +114,8 @@ fn received(message: &Value) -> Arrival {
 
 /// Reads for whom a mail of ours did not arrive.
 fn bounce(message: &Value) -> Vec<Arrival> {
-    let permanent = text(message, "/bounce/bounceType") == "Permanent";
+    let is_general = text(message, "/bounce/bounceType") == "Transient"
+        && text(message, "/bounce/bounceSubType") == "General";
     let people = list(message, "/bounce/bouncedRecipients")
         .iter()
         .take(MAX_ITEMS);
@@ -122,6 +123,9 @@ fn bounce(message: &Value) -> Vec<Arrival> {
         .map(|person| {
             let words = text(person, "/diagnosticCode");
             let code = id(person, "/status").or_else(|| status(&words));
+            // SES has given up, whatever the kind is called; but the answer of an absent person
+            // comes as such a bounce, too, and has no code.
+            let permanent = !is_general || code.is_some();
             let code = code.unwrap_or_else(|| text(message, "/bounce/bounceSubType"));
             report(
                 message,
@@ -175,5 +179,9 @@ fn report(message: &Value, recipient: &str, outcome: Outcome) -> Arrival {
         other_id: ids.next(),
         outcome,
         recipient: super::address::bare(recipient).to_lowercase(),
+        accounts: accounts([
+            text(message, "/mail/source"),
+            text(message, "/mail/commonHeaders/from/0"),
+        ]),
     })
 }

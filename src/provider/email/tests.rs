@@ -149,6 +149,7 @@ fn a_bounce_is_a_report_of_our_mail() {
             words: "550 5.1.1 user unknown".to_owned(),
         },
         recipient: "nobody@customer.example".to_owned(),
+        accounts: vec!["support@in.inbox.example".to_owned()],
     };
     assert_eq!(report(raw(&bounce)), expected);
     // By what it quotes, where it did not come to the address for it.

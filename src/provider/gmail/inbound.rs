@@ -51,7 +51,8 @@ fn mail(message: message::Message) -> Vec<Item> {
             metadata.insert("gmail_thread_id".to_owned(), message.thread_id.into());
         }
         if direction == Direction::Outbound {
-            let Some(to) = mail.to.iter().find(|to| !to.address.is_empty()) else {
+            let mut people = mail.to.iter().chain(&mail.cc).chain(&mail.bcc);
+            let Some(to) = people.find(|to| !to.address.is_empty()) else {
                 return vec![unnamed(Content::Ignored("no_recipient"))];
             };
             inbound.direction = direction;

@@ -38,10 +38,11 @@ pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
         return Err(format!("the body has more than {MAX_ITEMS} items"));
     }
     let mut items = Vec::new();
-    let changes = list(&body, "/entry")
-        .iter()
-        .flat_map(|entry| list(entry, "/changes"));
-    for change in changes {
+    let changes = list(&body, "/entry").iter().flat_map(|entry| {
+        let changes = list(entry, "/changes").iter();
+        changes.map(move |change| (entry, change))
+    });
+    for (entry, change) in changes {
         let field = text(change, "/field");
         let value = change.get("value").unwrap_or(&Value::Null);
         let route_key = id(value, "/metadata/phone_number_id").unwrap_or_default();
@@ -77,11 +78,34 @@ pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
                     add(Content::Unreadable(why.to_owned()));
                 }
             }
+            "account_update" => items.push(Item {
+                // It names no number.
+                route_key: String::new(),
+                content: state_of(entry, value),
+            }),
             // About the account rather than its customers.
             _ => add(Content::Ignored("other_field")),
         }
     }
     Ok(items)
+}
+
+/// What became of a business account, such as that it is banned.
+fn state_of(entry: &Value, value: &Value) -> Content {
+    let words = [
+        "/ban_info/waba_ban_state",
+        "/restriction_info/0/restriction_type",
+        "/event",
+    ];
+    let mut states = words.map(|path| text(value, path)).into_iter();
+    let state = states.find(|state| !state.is_empty());
+    let (Some(business_account), Some(state)) = (id(entry, "/id"), state) else {
+        return Content::Unreadable("`account_update` without an event".to_owned());
+    };
+    Content::BusinessState {
+        business_account,
+        state,
+    }
 }
 
 /// Tells whether an object has one of some lists, and nothing of their names that is none.

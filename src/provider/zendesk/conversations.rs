@@ -49,9 +49,9 @@ fn content(event: &Value) -> Content {
         "conversation:message" => message(payload, conversation),
         "conversation:postback" => postback(event, payload, conversation),
         "conversation:read" => read(event, payload),
-        "conversation:message:delivery:channel" | "conversation:message:delivery:user" => {
-            receipt(event, payload, MessageStatus::Delivered)
-        }
+        // Another service has it, and not the user yet.
+        "conversation:message:delivery:channel" => receipt(event, payload, MessageStatus::Sent),
+        "conversation:message:delivery:user" => receipt(event, payload, MessageStatus::Delivered),
         "conversation:message:delivery:failure" => receipt(event, payload, MessageStatus::Failed),
         _ => Content::Ignored("other_event"),
     }
@@ -63,9 +63,14 @@ fn person(author: &Value, conversation: &str) -> Vec<String> {
     let mut people: Vec<String> = ids.into_iter().flatten().collect();
     people.dedup();
     if people.is_empty() {
-        people.extend(lenient::identifier(&format!("conversation:{conversation}")));
+        people.extend(stand_in(conversation));
     }
     people
+}
+
+/// By what the customer of a conversation is known who has not written in it.
+fn stand_in(conversation: &str) -> Option<String> {
+    lenient::identifier(&format!("conversation:{conversation}"))
 }
 
 fn message(payload: &Value, conversation: String) -> Content {
@@ -146,6 +151,7 @@ fn message(payload: &Value, conversation: String) -> Content {
         metadata: metadata.finish(),
         files,
         thread: Thread {
+            stand_in: stand_in(&conversation),
             key: conversation,
             ..Thread::default()
         },
@@ -196,6 +202,7 @@ fn postback(event: &Value, payload: &Value, conversation: String) -> Content {
         metadata: metadata.finish(),
         files: Vec::new(),
         thread: Thread {
+            stand_in: stand_in(&conversation),
             key: conversation,
             ..Thread::default()
         },

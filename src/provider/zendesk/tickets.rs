@@ -22,20 +22,19 @@ const EVENT: &str = "zen:event-type:";
 /// The body is no JSON: a template of a trigger may not escape what customers write.
 pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
     let body = lenient::json(body)?;
-    let item = if body.get("ticket").is_some_and(Value::is_object) {
-        Item {
+    if body.get("ticket").is_some_and(Value::is_object) {
+        return Ok(vec![Item {
             // Nothing in our template names the account: the address does.
             route_key: String::new(),
             content: triggered(&body),
-        }
-    } else {
-        let account = id(&body, "/account_id").ok_or("neither an event nor our template")?;
-        Item {
-            route_key: account,
-            content: event(&body),
-        }
+        }]);
+    }
+    let account = id(&body, "/account_id").ok_or("neither an event nor our template")?;
+    let item = |content| Item {
+        route_key: account.clone(),
+        content,
     };
-    Ok(vec![item])
+    Ok(event(&body).into_iter().map(item).collect())
 }
 
 /// What the description of a ticket is known by, which is its first comment too.
@@ -47,22 +46,26 @@ fn comment_id(comment: &str) -> String {
     format!("comment:{comment}")
 }
 
-fn event(body: &Value) -> Content {
+fn event(body: &Value) -> Vec<Content> {
     let kind = text(body, "/type");
     let kind = kind.strip_prefix(EVENT).unwrap_or(&kind);
     let Some(ticket) = id(body, "/detail/id") else {
-        return Content::Ignored("other_event");
+        return vec![Content::Ignored("other_event")];
     };
-    match kind {
-        "ticket.created" => created(body, &ticket),
+    let content = match kind {
+        "ticket.created" => {
+            let description = created(body, &ticket);
+            let state = state(body, "/detail/status", ticket);
+            // One that begins open is what conversations are.
+            let solved = state.archived.then_some(Inbound::ThreadState(state));
+            return [description]
+                .into_iter()
+                .chain(solved.map(Content::Inbound))
+                .collect();
+        }
         "ticket.comment_added" => commented(body, &ticket),
         "ticket.status_changed" => {
-            let state = text(body, "/event/current").to_uppercase();
-            Content::Inbound(Inbound::ThreadState(ThreadState {
-                provider_id: id(body, "/id").unwrap_or_else(|| format!("{ticket}:{state}")),
-                thread_key: ticket,
-                archived: matches!(state.as_str(), "SOLVED" | "CLOSED"),
-            }))
+            Content::Inbound(Inbound::ThreadState(state(body, "/event/current", ticket)))
         }
         // It stays for the staff, who are all that see messages here.
         "ticket.comment_made_private" => Content::Ignored("made_private"),
@@ -70,7 +73,7 @@ fn event(body: &Value) -> Content {
             let Some(comment) =
                 id(body, "/event/comment/id").or_else(|| id(body, "/event/comment_id"))
             else {
-                return Content::Unreadable("a comment without `id`".to_owned());
+                return vec![Content::Unreadable("a comment without `id`".to_owned())];
             };
             Content::Inbound(Inbound::Amendment(Amendment::withdrawal(
                 comment_id(&comment),
@@ -78,6 +81,18 @@ fn event(body: &Value) -> Content {
             )))
         }
         _ => Content::Ignored("other_event"),
+    };
+    vec![content]
+}
+
+/// What an event says of where its ticket stands.
+fn state(body: &Value, path: &str, ticket: String) -> ThreadState {
+    let state = text(body, path).to_uppercase();
+    ThreadState {
+        provider_id: id(body, "/id").unwrap_or_else(|| format!("{ticket}:{state}")),
+        thread_key: ticket,
+        archived: matches!(state.as_str(), "SOLVED" | "CLOSED"),
+        at: time(body, "/time"),
     }
 }
 
@@ -165,7 +180,9 @@ fn triggered(body: &Value) -> Content {
     let email = text(body, "/ticket/requester/email").to_lowercase();
     let mut name = text(body, "/ticket/requester/name");
     cut(&mut name, MAX_NAME_BYTES);
-    let person = lenient::identifier(&email).or_else(|| lenient::identifier(&name));
+    // Many people have one name.
+    let person =
+        lenient::identifier(&email).or_else(|| lenient::identifier(&description_id(&ticket)));
     let Some(person) = person else {
         return Content::Unreadable("a ticket without its requester".to_owned());
     };

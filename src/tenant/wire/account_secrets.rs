@@ -82,8 +82,11 @@ pub(super) fn read_secrets(
             if email.provider == EmailProvider::Ses && !given.signing_key.is_empty() {
                 fields.refuse(field, "must be empty for SES, whose certificate signs");
             }
-            let none = ("", String::new());
-            (field, given.signing_key, none.clone(), none)
+            let token = ("email_secrets.api_key", given.api_key);
+            if email.provider != EmailProvider::Mailgun && !token.1.is_empty() {
+                fields.refuse(token.0, "must be empty: it is for Mailgun alone");
+            }
+            (field, given.signing_key, ("", String::new()), token)
         }
         Settings::Gmail(_) => {
             let given = request.gmail_secrets.unwrap_or_default();
@@ -148,8 +151,12 @@ fn refuse_others(
             ("zendesk_secrets.api_token", &given.api_token),
         ]
     });
-    let email = request.email_secrets.iter();
-    let email = email.map(|given| ("email_secrets.signing_key", &given.signing_key));
+    let email = request.email_secrets.iter().flat_map(|given| {
+        [
+            ("email_secrets.signing_key", &given.signing_key),
+            ("email_secrets.api_key", &given.api_key),
+        ]
+    });
     let gmail = request.gmail_secrets.iter().flat_map(|given| {
         [
             ("gmail_secrets.client_secret", &given.client_secret),

@@ -9,6 +9,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use chrono::DateTime;
+use communication_service::pb::channel_account;
 use communication_service::pb::connect_channel_account_request::Settings;
 use communication_service::pb::{
     ChannelAccount, ConnectChannelAccountRequest, Conversation, ConversationStatus, EmailProvider,
@@ -237,14 +238,22 @@ impl Provider {
                     api_key: ACCESS_TOKEN.to_owned(),
                 });
             }
-            Signs::Postmark | Signs::Mailgun => {
+            Signs::Postmark => {
                 request.email_secrets = Some(EmailSecrets {
                     signing_key: secret,
+                    ..Default::default()
+                });
+            }
+            Signs::Mailgun => {
+                request.email_secrets = Some(EmailSecrets {
+                    signing_key: secret,
+                    api_key: ACCESS_TOKEN.to_owned(),
                 });
             }
             Signs::Sendgrid => {
                 request.email_secrets = Some(EmailSecrets {
                     signing_key: sendgrid_key(SECRET).1.clone(),
+                    ..Default::default()
                 });
             }
             Signs::Zendesk | Signs::Conversations => {
@@ -274,6 +283,14 @@ impl Provider {
         };
         let shown = server.tenant_admin().get_channel_account(request).await;
         shown.unwrap().into_inner().channel_account.unwrap()
+    }
+
+    /// The address for mail.
+    pub fn address(&self) -> &str {
+        match &self.account.settings {
+            Some(channel_account::Settings::Email(of)) => &of.address,
+            other => panic!("{other:?} takes in no mail"),
+        }
     }
 
     /// Twilio's id of the account.
