@@ -98,7 +98,11 @@ async fn meet(
     let (Some(nobody), Some(stand_in)) = (nobody, stand_in) else {
         return contact_identity::meet(conn, account, &person.identifiers, &person.name).await;
     };
-    let identifiers = [person.identifiers.as_slice(), &[stand_in.clone()]].concat();
+    let identifiers = [
+        person.identifiers.as_slice(),
+        std::slice::from_ref(stand_in),
+    ]
+    .concat();
     let identity = contact_identity::meet(conn, account, &identifiers, &person.name).await?;
     let somebody: ContactId = contact_identities::table
         .find(identity)
