@@ -1,5 +1,6 @@
 //! `quarantine`: items of webhooks that could not be applied, on a running server.
 
+use std::borrow::Cow;
 use std::error::Error;
 
 use clap::{Args, Subcommand};
@@ -159,7 +160,7 @@ impl Quarantine {
                     println!("{name}: replayed");
                     return true;
                 }
-                println!("{name}: stays, {}: {}", reason(&item), item.detail);
+                println!("{name}: stays, {}: {}", reason(&item), detail(&item));
             }
             Err(error) => println!("{name}: {error}"),
         }
@@ -255,9 +256,21 @@ fn line(item: &pb::QuarantinedItem) -> String {
         reason(item),
         time(item.create_time.as_ref()),
         time(item.replay_time.as_ref()),
-        item.detail
+        detail(item)
     );
     line.trim_end().to_owned()
+}
+
+/// What is known beside the reason: for whom it waits, or what is wrong with it.
+fn detail(item: &pb::QuarantinedItem) -> Cow<'_, str> {
+    if item.reason() != pb::QuarantineReason::UnknownAccount || item.route_key.is_empty() {
+        return Cow::Borrowed(&item.detail);
+    }
+    let is = match item.detail.as_str() {
+        "" => "it is not connected",
+        detail => detail,
+    };
+    Cow::Owned(format!("account `{}`: {is}", item.route_key))
 }
 
 fn reason(item: &pb::QuarantinedItem) -> &'static str {
@@ -268,6 +281,22 @@ fn reason(item: &pb::QuarantinedItem) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waits_says_for_which_account() {
+        let mut item = pb::QuarantinedItem {
+            route_key: "418203377100456".to_owned(),
+            reason: pb::QuarantineReason::UnknownAccount.into(),
+            ..Default::default()
+        };
+        let words = detail(&item).into_owned();
+        assert_eq!(words, "account `418203377100456`: it is not connected");
+        "the account is disabled".clone_into(&mut item.detail);
+        let words = detail(&item).into_owned();
+        assert_eq!(words, "account `418203377100456`: the account is disabled");
+        item.reason = pb::QuarantineReason::Unreadable.into();
+        assert_eq!(detail(&item), "the account is disabled");
+    }
 
     #[test]
     fn a_place_is_a_delivery_and_a_number() {
