@@ -22,6 +22,9 @@ use crate::error::Error;
 
 type Transactions = <AsyncPgConnection as AsyncConnection>::TransactionManager;
 
+/// How often a connection is used again until it is no new one.
+const NEW: usize = 6;
+
 /// A connection on loan. Dropped while a statement runs or a transaction is open, it is closed
 /// instead of being handed to the next caller.
 pub struct PooledConn {
@@ -56,6 +59,13 @@ impl PooledConn {
             self.session().clock_offset = offset;
         }
         Ok(())
+    }
+
+    /// Whether the connection is new, so that PostgreSQL plans most of its statements anew each time:
+    /// it does so five times before it keeps a plan.
+    pub fn plans_anew(&self) -> bool {
+        let session = self.session.as_ref();
+        session.map_or(0, |session| Object::metrics(session).recycle_count) < NEW
     }
 
     #[expect(clippy::expect_used, reason = "the session is there until the drop")]
