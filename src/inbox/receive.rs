@@ -25,8 +25,9 @@ use crate::tenant::TenantConn;
 statement! {
     // One round trip, in the order of `CreateMessage`: the conversation's row lock, the claim, the
     // rest. No row = no such conversation; the first is false where it is archived and does not go
-    // on, which stops nothing that leaves it so, the second where the message is known. Without a conversation, it is the one of the person
-    // and the thread, if all that the message tells of the person is known.
+    // on, which stops nothing that leaves it so, the second where the message is known. Without a
+    // conversation, it is the one of the person and the thread, if all that the message tells of the
+    // person is known.
     /// Adds a message that a provider told of; tells whether anything awaits it, and whether what it
     /// answers is there.
     Receive<'a> -> (Bool, Bool, Nullable<Bool>, Nullable<Bool>) {
