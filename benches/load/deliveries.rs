@@ -226,6 +226,7 @@ async fn script(
         ("metadata", ":metadata::jsonb"),
         ("attachments", &no_json),
         ("quiet", ":no::boolean"),
+        ("leaves_closed", ":no::boolean"),
         ("provider_at", "now()"),
         ("actor_kind", ":kind::text"),
         ("actor_id", ":channel::text"),
