@@ -1,6 +1,8 @@
 //! What providers tell, in neutral form, and how it enters the inbox: once, however often it is
 //! told.
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use diesel::dsl::{exists, sql};
@@ -293,12 +295,10 @@ async fn record_message(
     // On a new connection, to plan what adds a message takes ten times as long as to do it: there it
     // is planned once, in a transaction that says so, and not each time.
     let plans_anew = conn.plans_anew();
-    if !plans_anew && goes_straight(message) {
-        match receive_straight(conn, origin, message).await? {
-            Received::Added(added) => return Ok(Some(added)),
-            Received::Known => return Ok(None),
-            Received::NoPlace => {}
-        }
+    if !plans_anew
+        && let ControlFlow::Break(recorded) = record_straight(conn, origin, message).await?
+    {
+        return Ok(recorded);
     }
     let known = provider_events::table
         .find((origin.account, &message.provider_id, EventKind::Message, ""))
@@ -310,12 +310,8 @@ async fn record_message(
         if plans_anew {
             conn.batch_execute("SET LOCAL plan_cache_mode = force_generic_plan")
                 .await?;
-            if goes_straight(message) {
-                match receive_straight(conn, origin, message).await? {
-                    Received::Added(added) => return Ok(Some(added)),
-                    Received::Known => return Ok(None),
-                    Received::NoPlace => {}
-                }
+            if let ControlFlow::Break(recorded) = record_straight(conn, origin, message).await? {
+                return Ok(recorded);
             }
         }
         if message.direction == Direction::Outbound {
@@ -361,14 +357,23 @@ async fn record_message(
     .await
 }
 
-/// Adds a message to the conversation of its person and thread, if all of them are known.
-async fn receive_straight(
+/// Records a message in the conversation of its person and thread, if it may go there and all of
+/// them are known; else there is more to do.
+async fn record_straight(
     conn: &mut TenantConn,
     origin: Origin,
     message: &InboundMessage,
-) -> Result<Received, Error> {
+) -> Result<ControlFlow<Option<Added>>, Error> {
+    if !goes_straight(message) {
+        return Ok(ControlFlow::Continue(()));
+    }
     let announced = Announced::of(message);
-    receive(conn, origin, Goal::default(), message, &announced).await
+    let received = receive(conn, origin, Goal::default(), message, &announced).await?;
+    Ok(match received {
+        Received::Added(added) => ControlFlow::Break(Some(added)),
+        Received::Known => ControlFlow::Break(None),
+        Received::NoPlace => ControlFlow::Continue(()),
+    })
 }
 
 /// Whether a message may go to the conversation of its person and thread without anything else

@@ -22,8 +22,9 @@ use crate::error::Error;
 
 type Transactions = <AsyncPgConnection as AsyncConnection>::TransactionManager;
 
-/// How often a connection is used again until it is no new one.
-const NEW: usize = 6;
+/// How many uses it takes until a connection is no new one: PostgreSQL plans a statement five times
+/// anew before it keeps a plan.
+pub const NEW: usize = 6;
 
 /// A connection on loan. Dropped while a statement runs or a transaction is open, it is closed
 /// instead of being handed to the next caller.
@@ -61,8 +62,7 @@ impl PooledConn {
         Ok(())
     }
 
-    /// Whether the connection is new, so that PostgreSQL plans most of its statements anew each time:
-    /// it does so five times before it keeps a plan.
+    /// Whether the connection is new, so that PostgreSQL plans most of its statements anew each time.
     pub fn plans_anew(&self) -> bool {
         let session = self.session.as_ref();
         session.map_or(0, |session| Object::metrics(session).recycle_count) < NEW

@@ -38,7 +38,7 @@ pub use channel_settings::{
 };
 #[cfg(test)]
 pub use channel_settings::{PersonalWhatsappSettings, TwilioWhatsappSettings, WhatsappSettings};
-pub use conn::PooledConn as DirectoryConn;
+pub use conn::{NEW as NEW_CONN_USES, PooledConn as DirectoryConn};
 pub use directory::{DirectoryOptions, FEWEST_CONNECTIONS, InTenant, TenantDirectory};
 pub use installation::{InstallationError, prepare};
 pub use mailbox::DueMailbox;

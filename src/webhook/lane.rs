@@ -14,6 +14,7 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::item::{Content, Item};
 use crate::inbox::Inbound;
+use crate::tenant::NEW_CONN_USES;
 
 /// How many deliveries are applied at once.
 const AT_ONCE: usize = 16;
@@ -23,9 +24,6 @@ const OF_ONE_ACCOUNT: usize = 8;
 /// plan its first statements costs the database as much as many deliveries, and while it is busy with
 /// that the answers to the next ones wait.
 const UNCONNECTED: usize = 4;
-/// How many deliveries it takes until a connection is no new one: PostgreSQL plans a statement five
-/// times anew.
-const NEW: usize = 6;
 /// How many of those may be of one account: while its tenant is locked, none of them gets on.
 const UNCONNECTED_OF_ONE_ACCOUNT: usize = 1;
 /// How long a delivery is taken to be at work: longer than a busy database takes to open a connection
@@ -99,7 +97,7 @@ impl Drop for Held {
             && place.since.elapsed() < longest
         {
             place.turns += 1;
-            if place.turns > NEW {
+            if place.turns > NEW_CONN_USES {
                 place.unconnected = None;
             }
             self.account.hand_on(place);
@@ -411,7 +409,7 @@ mod tests {
         // The next ones of the account find the connection open; when it is no longer new, the
         // stranger may open one.
         let mut held = first;
-        for turn in 2..=NEW + 1 {
+        for turn in 2..=NEW_CONN_USES + 1 {
             assert!(!stranger.is_finished());
             let next = tokio::spawn(one.clone().place(places.clone(), || false));
             tokio::task::yield_now().await;

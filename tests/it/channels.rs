@@ -11,8 +11,8 @@ use serde_json::{Value as Json, json};
 use tonic::Code;
 
 use crate::harness::{
-    PUBLIC_URL, Provider, SECRET, Tables, TestServer, eventually, http_get, json_of, refusal, sign,
-    sign_form,
+    PUBLIC_URL, Provider, SECRET, Tables, TestServer, eventually, http_get, json_of, metadata,
+    refusal, sign, sign_form,
 };
 
 /// Posts every sample, and all of them again: nothing is different afterwards.
@@ -27,11 +27,6 @@ async fn twice(server: &TestServer, account: &Provider, most: usize) {
         account.post_sample(server, file).await;
     }
     assert_eq!(account.state().await, before);
-}
-
-fn metadata(message: &Message, path: &str) -> Json {
-    let metadata = json_of(message.metadata.as_ref().unwrap());
-    metadata.pointer(path).cloned().unwrap_or(Json::Null)
 }
 
 /// Posts a sample, which leaves one more message, and checks that.

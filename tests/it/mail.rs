@@ -7,12 +7,7 @@ use communication_service::pb::{
 };
 use serde_json::{Value as Json, json};
 
-use crate::harness::{Provider, SECRET, Tables, TestServer, json_of, now, sign_inside};
-
-fn metadata(message: &Message, path: &str) -> Json {
-    let metadata = json_of(message.metadata.as_ref().unwrap());
-    metadata.pointer(path).cloned().unwrap_or(Json::Null)
-}
+use crate::harness::{Provider, SECRET, Tables, TestServer, metadata, now, sign_inside};
 
 /// A mail by Postmark, from somebody, with an id; `answers` is what it answers.
 fn mail(address: &Provider, from: &str, id: &str, answers: Option<&str>) -> Json {
@@ -30,6 +25,13 @@ fn mail(address: &Provider, from: &str, id: &str, answers: Option<&str>) -> Json
         headers.push(json!({"Name": "In-Reply-To", "Value": answers}));
     }
     mail
+}
+
+/// How far a message has come that was sent in the only conversation.
+async fn status_of(address: &Provider, sent: &Message) -> MessageStatus {
+    let messages = address.messages().await;
+    let found = messages.iter().find(|message| message.id == sent.id);
+    found.unwrap().status()
 }
 
 async fn deliver(server: &TestServer, address: &Provider, mail: &Json) {
@@ -63,10 +65,11 @@ async fn mail_by_postmark_is_what_its_samples_say() {
     address
         .post_sample(&server, "13_postmark_delivery.json")
         .await;
-    let messages = address.messages().await;
-    let of = |id: &str| messages.iter().find(|message| message.id == id).unwrap();
-    assert_eq!(of(&failed.id).status(), MessageStatus::Failed);
-    assert_eq!(of(&delivered.id).status(), MessageStatus::Delivered);
+    assert_eq!(status_of(&address, &failed).await, MessageStatus::Failed);
+    assert_eq!(
+        status_of(&address, &delivered).await,
+        MessageStatus::Delivered
+    );
     // A machine's mail opens nothing again.
     let archived = ArchiveConversationRequest {
         tenant: address.tenant.slug(),
@@ -131,12 +134,7 @@ async fn mail_by_mailgun_is_what_its_samples_say() {
     whole
         .post_sample(&server, "23_mailgun_event_failed.json")
         .await;
-    let messages = whole.messages().await;
-    let found = messages
-        .iter()
-        .find(|message| message.id == failed.id)
-        .unwrap();
-    assert_eq!(found.status(), MessageStatus::Failed);
+    assert_eq!(status_of(&whole, &failed).await, MessageStatus::Failed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,12 +171,7 @@ async fn mail_by_sendgrid_is_what_its_samples_say() {
     address
         .post_sample(&server, "32_sendgrid_events.json")
         .await;
-    let messages = address.messages().await;
-    let found = messages
-        .iter()
-        .find(|message| message.id == failed.id)
-        .unwrap();
-    assert_eq!(found.status(), MessageStatus::Failed);
+    assert_eq!(status_of(&address, &failed).await, MessageStatus::Failed);
     // The same mail again, as a whole.
     let before = address.messages().await.len();
     address

@@ -160,8 +160,7 @@ pub fn message(mail: &Mail, recipient: &str) -> Content {
             key: identifier(&mail.message_id).unwrap_or_default(),
             subject,
             after: before(mail),
-            opening: None,
-            stand_in: None,
+            ..Thread::default()
         },
         automatic: mail.automatic.is_some(),
     })))

@@ -124,11 +124,13 @@ fn mail<'a>(
     if block.plain.trim().is_empty() && block.html.is_empty() {
         block.plain = form.text("stripped-text");
     }
+    let content_id_map = form.json("content-id-map");
+    let content_ids = by_place(&content_id_map);
     let draft = Draft {
         seed: [block.plain.as_bytes(), block.html.as_bytes()].concat(),
         parts: [
-            parts(&form.json("content-id-map"), files),
-            kept_parts(&form.json("content-id-map"), &form.json("attachments")),
+            parts(&content_ids, files),
+            kept_parts(&content_ids, &form.json("attachments")),
         ]
         .concat(),
         headers,
@@ -139,8 +141,7 @@ fn mail<'a>(
 }
 
 /// The files of a mail.
-fn parts(content_ids: &Value, files: &[Field<'_>]) -> Vec<Part> {
-    let ids = by_place(content_ids);
+fn parts(ids: &HashMap<&str, &str>, files: &[Field<'_>]) -> Vec<Part> {
     let files = files
         .iter()
         .filter_map(|file| Some((file, file.file_name.as_ref()?)));
@@ -153,8 +154,7 @@ fn parts(content_ids: &Value, files: &[Field<'_>]) -> Vec<Part> {
 }
 
 /// The files of a mail that Mailgun keeps.
-fn kept_parts(content_ids: &Value, files: &Value) -> Vec<Part> {
-    let ids = by_place(content_ids);
+fn kept_parts(ids: &HashMap<&str, &str>, files: &Value) -> Vec<Part> {
     let files = lenient::list(files, "").iter().filter_map(|file| {
         let url = id(file, "/url")?;
         let content_id = ids.get(url.as_str()).copied().unwrap_or_default();

@@ -38,7 +38,7 @@ pub use widget::{
 
 use std::time::{Duration, Instant};
 
-use communication_service::pb::{Actor, actor};
+use communication_service::pb::{Actor, Message, actor};
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
@@ -90,6 +90,12 @@ pub async fn within<F: AsyncFnMut() -> bool>(limit: Duration, what: &str, mut ho
         assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// What the metadata of a message has at a path; null where there is nothing.
+pub fn metadata(message: &Message, path: &str) -> serde_json::Value {
+    let metadata = json_of(message.metadata.as_ref().unwrap());
+    metadata.pointer(path).cloned().unwrap_or_default()
 }
 
 /// Free data as JSON.
