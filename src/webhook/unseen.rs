@@ -105,6 +105,16 @@ fn whatsapp_of_another_shape_is_told_of() {
             "{value}"
         );
     }
+    let template = of_whatsapp(
+        "message_template_status_update",
+        json!({"event": "APPROVED"}),
+    );
+    assert_eq!(template, [Content::Ignored("other_field")]);
+    let unknown = only(of_whatsapp("polls", json!({"polls": [{"id": "1"}]})));
+    assert_eq!(
+        unknown,
+        Content::Unsupported("the field `polls`".to_owned())
+    );
     let errors = of_whatsapp("messages", json!({"errors": [{"code": 131_000}]}));
     assert_eq!(errors, [Content::Ignored("errors")]);
     let echo = json!({"from": "1", "to": "12036", "group_id": "12036", "id": "wamid.G"});

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use super::account;
 use crate::clock;
 use crate::inbox::{
     Amendment, AmendmentKind, Direction, FileSource, Inbound, InboundFile, InboundMessage,
@@ -81,31 +82,12 @@ pub fn items(body: &Verified<bytes::Bytes>) -> Result<Vec<Item>, String> {
             "account_update" => items.push(Item {
                 // It names no number.
                 route_key: String::new(),
-                content: state_of(entry, value),
+                content: account::state(entry, value),
             }),
-            // About the account rather than its customers.
-            _ => add(Content::Ignored("other_field")),
+            field => add(account::of_field(field)),
         }
     }
     Ok(items)
-}
-
-/// What became of a business account, such as that it is banned.
-fn state_of(entry: &Value, value: &Value) -> Content {
-    let words = [
-        "/ban_info/waba_ban_state",
-        "/restriction_info/0/restriction_type",
-        "/event",
-    ];
-    let mut states = words.map(|path| text(value, path)).into_iter();
-    let state = states.find(|state| !state.is_empty());
-    let (Some(business_account), Some(state)) = (id(entry, "/id"), state) else {
-        return Content::Unreadable("`account_update` without an event".to_owned());
-    };
-    Content::BusinessState {
-        business_account,
-        state,
-    }
 }
 
 /// Tells whether an object has one of some lists, and nothing of their names that is none.

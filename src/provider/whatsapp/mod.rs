@@ -1,5 +1,6 @@
 //! The WhatsApp Business Platform: Meta's Cloud API.
 
+mod account;
 mod inbound;
 
 pub use inbound::items;
