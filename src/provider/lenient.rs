@@ -79,29 +79,50 @@ fn escaped_unit(body: &[u8], at: usize) -> Option<u32> {
     })
 }
 
+/// What is at a path of names and places, as in `/a/0/b`. A name has no slash: a JSON pointer, which
+/// may have one, copies each name twice to look for it, and this is done some hundred times for each
+/// message.
+fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('/')
+        .skip(1)
+        .try_fold(value, |value, name| match value {
+            Value::Object(members) => members.get(name),
+            Value::Array(values) => values.get(name.parse::<usize>().ok()?),
+            _ => None,
+        })
+}
+
 /// Reads a text at a path; missing or something else is empty. NUL, which the database refuses,
 /// becomes U+FFFD.
 pub fn text(value: &Value, path: &str) -> String {
-    match value.pointer(path) {
-        Some(Value::String(text)) => text.replace('\0', "\u{fffd}"),
+    match at(value, path) {
+        Some(Value::String(text)) => plain(text),
         _ => String::new(),
+    }
+}
+
+/// A text without NUL.
+fn plain(text: &str) -> String {
+    if text.contains('\0') {
+        text.replace('\0', "\u{fffd}")
+    } else {
+        text.to_owned()
     }
 }
 
 /// Reads an identifier, which may be a number; `None` where there is none. One that no index could
 /// hold is told by its hash.
 pub fn id(value: &Value, path: &str) -> Option<String> {
-    let id = match value.pointer(path)? {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
-        _ => return None,
-    };
-    identifier(&id)
+    match at(value, path)? {
+        Value::String(text) => identifier(text),
+        Value::Number(number) => identifier(&number.to_string()),
+        _ => None,
+    }
 }
 
 /// An identifier that is not empty, without NUL; one that no index could hold is told by its hash.
 pub fn identifier(id: &str) -> Option<String> {
-    let id = id.replace('\0', "\u{fffd}");
+    let id = plain(id);
     if id.len() > MAX_ID_BYTES {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, id.as_bytes());
         return Some(format!("sha256:{}", hex::digits(digest.as_ref())));
@@ -139,12 +160,12 @@ pub fn time(value: &Value, path: &str) -> Option<DateTime<Utc>> {
 
 /// Tells whether a flag is set; missing or something else is not.
 pub fn flag(value: &Value, path: &str) -> bool {
-    value.pointer(path).and_then(Value::as_bool) == Some(true)
+    at(value, path).and_then(Value::as_bool) == Some(true)
 }
 
 /// Reads a whole number, as number or text; what follows a decimal point does not count.
 fn whole(value: &Value, path: &str) -> Option<i64> {
-    let whole = match value.pointer(path)? {
+    let whole = match at(value, path)? {
         Value::String(text) => text.trim().parse().ok(),
         Value::Number(number) => number.as_i64(),
         _ => return None,
@@ -175,7 +196,7 @@ pub fn not_ahead(at: DateTime<Utc>) -> Option<DateTime<Utc>> {
 
 /// Reads a number, as number or text.
 pub fn number(value: &Value, path: &str) -> Option<f64> {
-    match value.pointer(path)? {
+    match at(value, path)? {
         Value::String(text) => text.trim().parse().ok(),
         Value::Number(number) => number.as_f64(),
         _ => None,
@@ -185,8 +206,7 @@ pub fn number(value: &Value, path: &str) -> Option<f64> {
 
 /// Reads a list; missing or something else is empty.
 pub fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
-    value
-        .pointer(path)
+    at(value, path)
         .and_then(Value::as_array)
         .map_or(&[], Vec::as_slice)
 }
@@ -194,11 +214,11 @@ pub fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
 /// Replaces every NUL in keys and texts.
 pub fn without_nul(value: Value) -> Value {
     match value {
-        Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "\u{fffd}")),
+        Value::String(text) if text.contains('\0') => Value::String(plain(&text)),
         Value::Array(values) => values.into_iter().map(without_nul).collect(),
         Value::Object(map) => map
             .into_iter()
-            .map(|(key, value)| (key.replace('\0', "\u{fffd}"), without_nul(value)))
+            .map(|(key, value)| (plain(&key), without_nul(value)))
             .collect(),
         value => value,
     }

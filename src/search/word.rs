@@ -8,7 +8,6 @@
 //! neighbours. A pictograph is a word. Groups of digits that look like one number are also found
 //! as that number.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::ops::Range;
 
@@ -87,24 +86,25 @@ pub fn words(text: &str) -> Vec<Word> {
 
 /// Writes the words of a text as a `tsvector`; what is beyond its limits is left out.
 pub fn vector(text: &str) -> String {
-    let mut places: HashMap<String, Vec<usize>> = HashMap::new();
-    for word in words(text) {
-        let known = places.len();
-        let stands = match places.get_mut(&word.lexeme) {
-            Some(stands) => stands,
-            None if known < MOST_LEXEMES => places.entry(word.lexeme).or_default(),
-            None => continue,
-        };
-        if word.place < MOST_PLACES && stands.len() < MOST_PLACES_OF_WORD {
-            stands.push(word.place + 1);
-        }
+    let mut words = words(text);
+    // Those that are the same stay in the order of their places.
+    words.sort_by(|one, other| one.lexeme.cmp(&other.lexeme));
+    let mut different: Vec<&[Word]> = words
+        .chunk_by(|one, next| one.lexeme == next.lexeme)
+        .collect();
+    if different.len() > MOST_LEXEMES {
+        different.sort_by_key(|same| same.first().map(|word| word.place));
+        different.truncate(MOST_LEXEMES);
     }
-    let mut vector = String::new();
-    for (lexeme, stands) in places {
-        vector.push_str(&quote(&lexeme));
+    let mut vector = String::with_capacity(text.len() * 2);
+    for same in different {
+        if let Some(word) = same.first() {
+            push_quoted(&mut vector, &word.lexeme);
+        }
+        let placed = same.iter().filter(|word| word.place < MOST_PLACES);
         let mut separator = ':';
-        for place in stands {
-            let _ = write!(vector, "{separator}{place}");
+        for word in placed.take(MOST_PLACES_OF_WORD) {
+            let _ = write!(vector, "{separator}{}", word.place + 1);
             separator = ',';
         }
         vector.push(' ');
@@ -114,8 +114,20 @@ pub fn vector(text: &str) -> String {
 
 /// Quotes a word for a `tsvector` or a `tsquery`, where nothing in quotes has a meaning.
 pub fn quote(lexeme: &str) -> String {
-    let escaped = lexeme.replace('\\', "\\\\").replace('\'', "''");
-    format!("'{escaped}'")
+    let mut quoted = String::with_capacity(lexeme.len() + 2);
+    push_quoted(&mut quoted, lexeme);
+    quoted
+}
+
+fn push_quoted(quoted: &mut String, lexeme: &str) {
+    quoted.push('\'');
+    for character in lexeme.chars() {
+        if matches!(character, '\\' | '\'') {
+            quoted.push(character);
+        }
+        quoted.push(character);
+    }
+    quoted.push('\'');
 }
 
 /// A text being cut.
@@ -161,10 +173,12 @@ impl Cutter<'_> {
         if self.word.is_empty() {
             return;
         }
-        let whole = std::mem::take(&mut self.word);
         let range = self.word_range.clone();
-        let lexeme: String = whole.chars().take(LONGEST_WORD).collect();
+        let mut cut = self.word.char_indices();
+        let end = cut.nth(LONGEST_WORD).map_or(self.word.len(), |(at, _)| at);
+        let lexeme = self.word[..end].to_owned();
         if lexeme.bytes().all(|byte| byte.is_ascii_digit()) {
+            let whole = self.word.clone();
             if let Some((_, _, last)) = self.groups.last()
                 && !joins(&self.text[last.end..range.start])
             {
@@ -174,6 +188,7 @@ impl Cutter<'_> {
         } else {
             self.end_number();
         }
+        self.word.clear();
         self.push(lexeme, Kind::Letters, self.place, range);
         self.place += 1;
     }

@@ -75,7 +75,9 @@ impl Item {
     /// By what its account is known, among those of all providers of the channel. No key has a NUL,
     /// which the database would refuse with all that comes with it.
     pub(super) fn key(&self, delivery: &Delivery) -> String {
-        format!("{}{}", delivery.route_prefix, self.route_key).replace('\0', "")
+        let mut key = format!("{}{}", delivery.route_prefix, self.route_key);
+        key.retain(|character| character != '\0');
+        key
     }
 
     /// Where it goes.

@@ -6,6 +6,7 @@ use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -254,8 +255,7 @@ pub struct Turn {
 impl Turn {
     /// Does its work, and leaves its place to others when that takes long: by then it waits for
     /// something else, such as a lock. It stays one of the few of its account.
-    pub async fn spend<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = Box::pin(work);
+    pub async fn spend<T>(&mut self, mut work: Pin<Box<impl Future<Output = T>>>) -> T {
         match tokio::time::timeout(AT_WORK, &mut work).await {
             Ok(done) => done,
             Err(_) => {
@@ -368,7 +368,7 @@ mod tests {
         }
         let stuck = turns
             .iter_mut()
-            .map(|turn| turn.spend(std::future::pending::<()>()));
+            .map(|turn| turn.spend(Box::pin(std::future::pending::<()>())));
         let stuck = futures_util::future::join_all(stuck);
         let stranger = lanes
             .accounts

@@ -9,10 +9,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::delivery::{self, Delivery, Done};
+use super::delivery::{self, Delivery, Done, LEASE};
 use super::item::{Content, Item, Items, read, sought};
 use super::quarantine::{self, NewQuarantined, Quarantined, Reason};
-use super::webhooks::{FRESH, Webhooks};
+use super::webhooks::Webhooks;
 use crate::channel::Channel;
 use crate::error::{Chain, Error};
 use crate::ids::ChannelAccountId;
@@ -138,7 +138,9 @@ impl Webhooks {
         let span = tracing::error_span!("delivery", delivery.id = %delivery.id, correlation_id = delivery.correlation_id);
         let applying = async move {
             let mut turn = turn.await;
-            let applied = turn.spend(webhooks.apply(&delivery, &items, routes)).await;
+            // Boxed, so that what is spawned for each delivery is small.
+            let work = Box::pin(webhooks.apply(&delivery, &items, routes));
+            let applied = turn.spend(work).await;
             drop((turn, held, items, delivery, room));
             match applied {
                 Ok(Some(done)) => webhooks.end(done).await,
@@ -208,7 +210,9 @@ impl Webhooks {
         };
         let have_places =
             |routes: &Routes| items.iter().all(|item| item.has_place(delivery, routes));
-        let is_fresh = delivery.taken_at.elapsed() < FRESH;
+        // What came before an account was disabled or moved is of whom it was for then; what has
+        // waited for longer is asked for again.
+        let is_fresh = delivery.taken_at.elapsed() < LEASE;
         let routes = match routes.filter(|routes| is_fresh && have_places(routes)) {
             Some(routes) => routes,
             // Whoever had no account may have one by now, and the other way round.
