@@ -174,6 +174,10 @@ statement! {
             RETURNING c.*
         ), unworded AS (
             DELETE FROM conversation_words w USING bumped WHERE w.conversation_id = bumped.id
+        ), unmarked AS (
+            DELETE FROM receipt_watermarks w USING head, contact_identities i
+            WHERE i.id = head.contact_identity_id AND head.thread_key <> ''
+                AND w.channel_account_id = i.channel_account_id AND w.identifier = head.thread_key
         ), unsent AS (
             DELETE FROM scheduled_messages s USING bumped WHERE s.conversation_id = bumped.id
             RETURNING s.attachment_ids

@@ -21,10 +21,22 @@ const NEWEST: i64 = 1000;
 pub struct Watermark {
     /// By what the provider knows the person, at least one.
     pub identifiers: Vec<String>,
+    /// The key of the thread, where it is for one alone.
+    pub thread: Option<String>,
     /// How far: delivered or read.
     pub status: MessageStatus,
     /// Those that were sent until then.
     pub until: DateTime<Utc>,
+}
+
+impl Watermark {
+    /// By what it is kept: the thread that it is for, or the person.
+    fn kept_by(&self) -> &[String] {
+        match &self.thread {
+            Some(thread) => std::slice::from_ref(thread),
+            None => &self.identifiers,
+        }
+    }
 }
 
 /// Records how far all messages to a person have come.
@@ -44,7 +56,7 @@ pub(super) async fn record(
                 WHERE w.until < excluded.until",
         )
         .bind::<sql_types::Uuid, _>(origin.account)
-        .bind::<Array<Text>, _>(&watermark.identifiers)
+        .bind::<Array<Text>, _>(watermark.kept_by())
         .bind::<Text, _>(watermark.status)
         .bind::<Timestamptz, _>(watermark.until)
         .execute(conn)
@@ -71,6 +83,7 @@ async fn apply(conn: &mut TenantConn, origin: Origin, watermark: &Watermark) -> 
         JOIN contact_identities i ON i.contact_id = named.contact_id
             AND i.channel_account_id = named.channel_account_id
         JOIN inbox_conversations c ON c.contact_identity_id = i.id AND c.deleted_at IS NULL
+            AND ($6::text IS NULL OR c.thread_key = $6)
         CROSS JOIN LATERAL (
             SELECT n.* FROM inbox_messages n WHERE n.conversation_id = c.id
             ORDER BY n.sequence DESC LIMIT $5
@@ -84,6 +97,7 @@ async fn apply(conn: &mut TenantConn, origin: Origin, watermark: &Watermark) -> 
     .bind::<Array<Text>, _>(on_their_way(watermark.status))
     .bind::<Timestamptz, _>(watermark.until)
     .bind::<BigInt, _>(NEWEST)
+    .bind::<Nullable<Text>, _>(&watermark.thread)
     .load(conn)
     .await?;
     for message in sent {
@@ -142,7 +156,7 @@ pub(super) async fn catch_up(
         JOIN contact_identities i ON i.contact_id = own.contact_id
             AND i.channel_account_id = e.channel_account_id
         JOIN receipt_watermarks w ON w.channel_account_id = e.channel_account_id
-            AND w.identifier = i.value AND w.until >= coalesce(m.provider_at, m.sent_at)
+            AND w.identifier IN (i.value, c.thread_key) AND w.until >= coalesce(m.provider_at, m.sent_at)
         WHERE e.channel_account_id = $1 AND e.provider_id = $2 AND e.kind = 'message'
             AND m.direction = 'outbound'
         GROUP BY m.id",
@@ -204,6 +218,7 @@ pub(super) async fn follow(
     {
         let watermark = Watermark {
             identifiers,
+            thread: None,
             status,
             until,
         };

@@ -619,6 +619,47 @@ async fn conversations_at_zendesk_are_what_their_samples_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_reads_one_conversation_at_zendesk_has_not_read_the_others() {
+    let server = TestServer::start().await;
+    let account = Provider::zendesk_conversations(&server).await;
+    let sample = |file: &str| String::from_utf8(account.sample(file)).unwrap();
+    let user = sample("07_sunshine_user_message.json");
+    let business = sample("08_sunshine_business_echo.json");
+    // One event of a sample, in another conversation, under ids of its own.
+    let only = |sample: &str, event: usize, begun: &str| {
+        let mut body: Json = serde_json::from_str(sample).unwrap();
+        let event = body["events"][event].take();
+        body["events"] = json!([event]);
+        let ids = ["c616a583e4c240a871818541", "64000000000000", "5f40256af057"];
+        ids.into_iter().fold(body.to_string(), |body, id| {
+            assert!(id.len() < 20 || body.contains(id));
+            body.replace(id, &format!("{begun}{id}"))
+        })
+    };
+    let post = async |body: String| {
+        assert_eq!(account.post(&server, body.as_bytes()).await.0, 200);
+        account.applied().await;
+    };
+    for begun in ["one", "other"] {
+        post(only(&user, 0, begun)).await;
+        post(only(&business, 0, begun)).await;
+    }
+    post(only(&business, 1, "one")).await;
+    // The person has not written in this one, and it is read before it is known.
+    post(only(&business, 1, "third")).await;
+    post(only(&business, 0, "third")).await;
+    let mut conversations = account.conversations().await;
+    conversations.sort_by_key(|conversation| conversation.number);
+    let mut statuses = Vec::new();
+    for conversation in &conversations {
+        let said = account.tenant.messages(conversation).await;
+        statuses.push(said.last().unwrap().status());
+    }
+    use MessageStatus::{Read, Sent};
+    assert_eq!(statuses, [Read, Sent, Read]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_that_the_business_begins_becomes_that_of_who_answers() {
     let server = TestServer::start().await;
     let account = Provider::zendesk_conversations(&server).await;

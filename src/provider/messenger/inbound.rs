@@ -376,6 +376,7 @@ impl Event<'_> {
         if let Some(until) = instant(receipt, "/watermark") {
             return Content::Inbound(Inbound::Watermark(Watermark {
                 identifiers: vec![customer],
+                thread: None,
                 status,
                 until,
             }));

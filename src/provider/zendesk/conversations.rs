@@ -214,14 +214,19 @@ fn read(event: &Value, payload: &Value) -> Content {
     if text(payload, "/activity/author/type") == "business" {
         return Content::Ignored("own_receipt");
     }
-    let identifiers: Vec<String> = id(payload, "/activity/author/userId").into_iter().collect();
-    match time(event, "/createdAt") {
-        Some(until) if !identifiers.is_empty() => Content::Inbound(Inbound::Watermark(Watermark {
-            identifiers,
-            status: MessageStatus::Read,
-            until,
-        })),
-        _ => Content::Unreadable("a read mark without its time or person".to_owned()),
+    let user = id(payload, "/activity/author/userId");
+    let conversation = id(payload, "/conversation/id");
+    match (time(event, "/createdAt"), conversation, user) {
+        (Some(until), Some(conversation), Some(user)) => {
+            Content::Inbound(Inbound::Watermark(Watermark {
+                // They may not have written yet.
+                identifiers: [user].into_iter().chain(stand_in(&conversation)).collect(),
+                thread: Some(conversation),
+                status: MessageStatus::Read,
+                until,
+            }))
+        }
+        _ => Content::Unreadable("a read mark without its time, conversation or person".to_owned()),
     }
 }
 
