@@ -38,7 +38,7 @@ const APPS: usize = 1024;
 /// How many tokens are kept in mind of webhooks whose bodies are not signed.
 const TOKENS: usize = 65_536;
 /// How long apps and accounts are believed to be as they were read.
-const FRESH: Duration = Duration::from_millis(500);
+pub(super) const FRESH: Duration = Duration::from_millis(500);
 
 /// Takes webhooks in and lets them have their effect.
 #[derive(Clone)]

@@ -9,10 +9,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::delivery::{self, Delivery, Done, LEASE};
+use super::delivery::{self, Delivery, Done};
 use super::item::{Content, Item, Items, read, sought};
 use super::quarantine::{self, NewQuarantined, Quarantined, Reason};
-use super::webhooks::Webhooks;
+use super::webhooks::{FRESH, Webhooks};
 use crate::channel::Channel;
 use crate::error::{Chain, Error};
 use crate::ids::ChannelAccountId;
@@ -210,9 +210,7 @@ impl Webhooks {
         };
         let have_places =
             |routes: &Routes| items.iter().all(|item| item.has_place(delivery, routes));
-        // What came before an account was disabled or moved is of whom it was for then; what has
-        // waited for longer is asked for again.
-        let is_fresh = delivery.taken_at.elapsed() < LEASE;
+        let is_fresh = delivery.taken_at.elapsed() < FRESH;
         let routes = match routes.filter(|routes| is_fresh && have_places(routes)) {
             Some(routes) => routes,
             // Whoever had no account may have one by now, and the other way round.

@@ -1,7 +1,6 @@
 //! What comes of the recorded webhooks of every channel.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use communication_service::pb::{
     DisableChannelAccountRequest, EmailProvider, EnableChannelAccountRequest, Gateway, Message,
@@ -775,40 +774,6 @@ async fn what_comes_for_a_disabled_account_waits_until_it_is_enabled() {
         page.conversations().await.len() == 1
     })
     .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_came_before_an_account_was_disabled_is_applied_even_if_it_had_to_wait() {
-    let server = TestServer::start().await;
-    let page = Provider::messenger(&server).await;
-    page.post_sample(&server, "01_text.json").await;
-    let tables = Tables::of(&page.tenant).await;
-    let lock = format!(
-        "BEGIN; LOCK TABLE {}.inbox_messages IN ACCESS EXCLUSIVE MODE",
-        tables.schema
-    );
-    tables.admin.batch_execute(&lock).await.unwrap();
-    // The second waits for the first, which waits for the lock.
-    let text = String::from_utf8(page.sample("01_text.json")).unwrap();
-    for id in ["m_first_", "m_second_"] {
-        let body = text.replace("m_AVNy8", id);
-        assert_eq!(page.post(&server, body.as_bytes()).await.0, 200);
-    }
-    let request = DisableChannelAccountRequest {
-        tenant: page.tenant.slug(),
-        channel_account_id: page.account.id.clone(),
-    };
-    let mut admin = server.tenant_admin();
-    admin.disable_channel_account(request).await.unwrap();
-    // Long enough that the account would have been looked up anew where that is believed for less.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let after = text.replace("m_AVNy8", "m_third_");
-    assert_eq!(page.post(&server, after.as_bytes()).await.0, 200);
-    tables.admin.batch_execute("COMMIT").await.unwrap();
-    page.applied().await;
-    // Those two and the one from before; the third is in quarantine.
-    let messages = page.messages().await;
-    assert_eq!(messages.len(), 3, "{messages:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

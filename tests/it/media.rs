@@ -375,7 +375,7 @@ async fn what_a_provider_answers_without_end_costs_no_memory() {
     .await;
     println!(
         "a long file: {} KiB",
-        (service.peak_memory() - before) / 1024
+        service.peak_memory().saturating_sub(before) / 1024
     );
     // What is looked up is no better: it is asked for again later.
     let endless = Told::Endless("application/json", GIB);
