@@ -98,9 +98,8 @@ pub fn vector(text: &str) -> String {
     }
     let mut vector = String::with_capacity(text.len() * 2);
     for same in different {
-        if let Some(word) = same.first() {
-            push_quoted(&mut vector, &word.lexeme);
-        }
+        let [first, ..] = same else { continue };
+        push_quoted(&mut vector, &first.lexeme);
         let placed = same.iter().filter(|word| word.place < MOST_PLACES);
         let mut separator = ':';
         for word in placed.take(MOST_PLACES_OF_WORD) {
