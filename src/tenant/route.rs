@@ -45,7 +45,7 @@ impl Route {
 }
 
 /// The accounts that are looked for.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Sought {
     /// Their channel.
     pub channel: Channel,
@@ -68,7 +68,7 @@ impl Sought {
 
 /// Where items go that name no account: to the one that the address named, or else to the only one
 /// that the app has on the channel.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Unnamed {
     /// The app that signed.
     pub app: AppId,

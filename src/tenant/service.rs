@@ -250,6 +250,7 @@ impl TenantAdminService for TenantAdmin {
         let slug = Slug::parse("tenant", &request.tenant)?;
         let id = account_id(&request.channel_account_id)?;
         let account = self.tenants.disconnect_account(slug.as_str(), id).await?;
+        self.webhooks.forget_accounts();
         Ok(Response::new(pb::DisconnectChannelAccountResponse {
             channel_account: Some(account.try_into()?),
         }))
@@ -267,7 +268,7 @@ impl TenantAdminService for TenantAdmin {
         let mut change = AccountChange::new(known, request)?;
         change.new.for_all = context.caller.check_all_tenants().is_ok();
         let account = self.tenants.update_account(slug.as_str(), change).await?;
-        self.webhooks.forget_apps();
+        self.webhooks.forget_accounts();
         Ok(Response::new(pb::UpdateChannelAccountResponse {
             channel_account: Some(account.try_into()?),
         }))
@@ -317,7 +318,7 @@ impl TenantAdminService for TenantAdmin {
         let mut rotation = Rotation::try_from(request)?;
         rotation.for_all = context.caller.check_all_tenants().is_ok();
         let account = self.tenants.rotate_secret(slug.as_str(), rotation).await?;
-        self.webhooks.forget_apps();
+        self.webhooks.forget_accounts();
         Ok(Response::new(pb::RotateChannelAccountSecretResponse {
             channel_account: Some(account.try_into()?),
         }))
@@ -335,6 +336,7 @@ impl TenantAdminService for TenantAdmin {
             .tenants
             .disable_account(slug.as_str(), id, true)
             .await?;
+        self.webhooks.forget_accounts();
         Ok(Response::new(pb::DisableChannelAccountResponse {
             channel_account: Some(account.try_into()?),
         }))

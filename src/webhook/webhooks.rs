@@ -14,6 +14,7 @@ use super::delivery::{self, NewDelivery};
 use super::ending::Endings;
 use super::google::Google;
 use super::item::{read, sought};
+use super::known_routes::KnownRoutes;
 use super::lane::Lanes;
 use super::lease::Leases;
 use super::mailbox::Mailboxes;
@@ -57,6 +58,7 @@ pub(super) struct Inner {
     pub(super) leases: Leases,
     pub(super) tasks: TaskTracker,
     apps: Cache<(Channel, Option<Uuid>), ReadApps>,
+    pub(super) known_routes: KnownRoutes,
     tokens: Cache<String, [u8; 32]>,
     pub(super) amazon: Amazon,
     pub(super) client: Arc<GuardedClient>,
@@ -102,6 +104,7 @@ impl Webhooks {
             leases: Leases::default(),
             tasks: TaskTracker::new(),
             apps: Cache::new(APPS),
+            known_routes: KnownRoutes::default(),
             tokens: Cache::new(TOKENS),
             amazon: Amazon::new(options.client.clone()),
             google: Google::new(
@@ -196,10 +199,12 @@ impl Webhooks {
         let sought =
             (items.as_ref()).map(|items| sought(&delivery, items.as_deref().unwrap_or_default()));
         let mut conn = self.0.tenants.directory_conn().await?;
-        let (sealer, sought) = (&self.0.sealer, sought.as_ref());
-        let routes = delivery::keep(&mut conn, sealer, &delivery, &headers, sought).await?;
+        let (sealer, asked_at) = (&self.0.sealer, Instant::now());
+        let routes = delivery::keep(&mut conn, sealer, &delivery, &headers, sought.as_ref());
+        let routes = Arc::new(routes.await?);
         drop(conn);
-        if let (Some(room), Some(items)) = (room, items) {
+        if let (Some(room), Some(items), Some(sought)) = (room, items, sought) {
+            self.0.known_routes.note(sought, asked_at, routes.clone());
             self.spawn(delivery, items, Some(routes), room).await;
         }
         Ok(())
@@ -285,15 +290,16 @@ impl Webhooks {
         found.ok_or_else(not_found)
     }
 
-    /// Forgets which apps there are: one of them has another secret.
-    pub fn forget_apps(&self) {
+    /// Forgets which apps and accounts there are: one of them has been changed.
+    pub fn forget_accounts(&self) {
         self.0.apps.clear();
+        self.0.known_routes.forget();
     }
 
     /// Replays, behind the call, what waits for an account that has just been connected, or whose
     /// tenant is active again.
     pub fn replay_soon(&self) {
-        self.0.apps.clear();
+        self.forget_accounts();
         self.0.mailboxes.look();
         let webhooks = self.clone();
         self.0

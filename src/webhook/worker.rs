@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -11,6 +12,7 @@ use uuid::Uuid;
 
 use super::delivery::{self, Delivery, Done};
 use super::item::{Content, Item, Items, read, sought};
+use super::known_routes::have_places;
 use super::quarantine::{self, NewQuarantined, Quarantined, Reason};
 use super::webhooks::{FRESH, Webhooks};
 use crate::channel::Channel;
@@ -117,7 +119,7 @@ impl Webhooks {
         &self,
         delivery: Delivery,
         items: Items,
-        routes: Option<Routes>,
+        routes: Option<Arc<Routes>>,
         room: OwnedSemaphorePermit,
     ) {
         let webhooks = self.clone();
@@ -159,7 +161,7 @@ impl Webhooks {
         &self,
         delivery: &Delivery,
         items: &Items,
-        routes: Option<Routes>,
+        routes: Option<Arc<Routes>>,
     ) -> Result<Option<Done>, Error> {
         let outcome = self.apply_items(delivery, items, routes, None).await?;
         match outcome.wait {
@@ -193,7 +195,7 @@ impl Webhooks {
         &self,
         delivery: &Delivery,
         items: &Items,
-        routes: Option<Routes>,
+        routes: Option<Arc<Routes>>,
         only: Option<&Quarantined>,
     ) -> Result<Outcome, Error> {
         let channel = delivery.channel;
@@ -208,13 +210,13 @@ impl Webhooks {
                 return Ok(outcome);
             }
         };
-        let have_places =
-            |routes: &Routes| items.iter().all(|item| item.has_place(delivery, routes));
         let is_fresh = delivery.taken_at.elapsed() < FRESH;
-        let routes = match routes.filter(|routes| is_fresh && have_places(routes)) {
+        let known = routes.filter(|routes| is_fresh && have_places(delivery, items, routes));
+        let routes = match known {
             Some(routes) => routes,
+            None if only.is_some() => self.routes_now(sought(delivery, items)).await?,
             // Whoever had no account may have one by now, and the other way round.
-            None => self.0.tenants.routes(&sought(delivery, items)).await?,
+            None => self.routes(delivery, items).await?,
         };
         self.note_proved(delivery, &routes).await?;
         let mut scopes: HashMap<ChannelAccountId, Result<TenantScope, Error>> = HashMap::new();

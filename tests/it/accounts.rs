@@ -234,16 +234,17 @@ async fn an_account_stays_its_tenants_until_it_is_moved() {
     let reconnect = admin.connect_channel_account(ours.request()).await;
     assert_eq!(refusal(reconnect).0, Code::AlreadyExists);
 
-    // And back: its conversation goes on.
+    // And back: its conversation goes on, and what waited for it is there.
     let back = transfer(&server, &moved, &ours.tenant).await.unwrap();
     assert_eq!(back.id, account.id);
     let body = sample("05_audio_voice.json", &ours.number);
     assert_eq!(ours.post(&server, &body).await, 200);
     eventually("the conversation goes on", async || {
         let conversations = ours.conversations().await;
-        conversations.len() == 1 && ours.tenant.messages(&conversations[0]).await.len() == 2
+        conversations.len() == 1 && ours.tenant.messages(&conversations[0]).await.len() == 3
     })
     .await;
+    eventually("nothing waits", async || items(&ours.tenant).await == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
