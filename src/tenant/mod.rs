@@ -44,7 +44,7 @@ pub use installation::{InstallationError, prepare};
 pub use mailbox::DueMailbox;
 pub use provider_app::{App, AppSealers};
 pub(crate) use route::routed;
-pub use route::{Route, RouteRow, Routes, Sought, Unnamed};
+pub use route::{Asked, Route, RouteRow, Routes, Sought, Unnamed};
 pub use scope::{TenantConn, TenantScope};
 pub use service::TenantAdmin;
 pub use tenant::{Isolation, State as TenantState};

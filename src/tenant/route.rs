@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{self, Array, Bool, Nullable, Text, Timestamptz};
+use diesel::sql_types::{self, Array, Bool, Integer, Nullable, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 
 use super::conn::PooledConn;
@@ -76,7 +76,47 @@ pub struct Unnamed {
     pub account: Option<ChannelAccountId>,
 }
 
-/// The columns of a `Route`, and whether a key named it.
+/// What is looked for in one statement, as arrays of the same length.
+#[derive(Debug, Default)]
+pub struct Asked<'a> {
+    /// For which of them all.
+    pub numbers: Vec<i32>,
+    /// The channel.
+    pub channels: Vec<Channel>,
+    /// By what webhooks name the account; none: what names no account is looked for.
+    pub keys: Vec<Option<&'a str>>,
+    /// The app that signed what names no account.
+    pub apps: Vec<Option<AppId>>,
+    /// The account that its address named.
+    pub accounts: Vec<Option<ChannelAccountId>>,
+}
+
+impl<'a> Asked<'a> {
+    /// Asks for all of them.
+    pub fn of(all: &[&'a Sought]) -> Self {
+        let mut asked = Self::default();
+        for (number, sought) in (0..).zip(all) {
+            for key in &sought.keys {
+                asked.add(number, sought.channel, Some(key), None);
+            }
+            if let Some(unnamed) = sought.unnamed {
+                asked.add(number, sought.channel, None, Some(unnamed));
+            }
+        }
+        asked
+    }
+
+    fn add(&mut self, of: i32, channel: Channel, key: Option<&'a str>, unnamed: Option<Unnamed>) {
+        self.numbers.push(of);
+        self.channels.push(channel);
+        self.keys.push(key);
+        self.apps.push(unnamed.map(|unnamed| unnamed.app));
+        self.accounts
+            .push(unnamed.and_then(|unnamed| unnamed.account));
+    }
+}
+
+/// The columns of a `Route`, whether a key named it, and for which of all it was asked for.
 pub type RouteRow = (
     (
         sql_types::Uuid,
@@ -90,26 +130,31 @@ pub type RouteRow = (
         Bool,
     ),
     Bool,
+    Integer,
 );
 
-/// A CTE `routed` of `RouteRow`s, for what `channel`, `keys`, `unnamed_app` and `unnamed_account` of
-/// `input` look for.
+/// A CTE `routed` of `RouteRow`s, for what the five arrays of `Asked` in `input` look for.
 macro_rules! routed {
     () => {
         ", routed AS (
             SELECT a.id, a.app_id, a.route_key, t.id AS tenant_id, t.slug, t.state, a.disabled_at,
-                a.proved_at, p.tenant_id IS NULL AS app_is_shared, a.is_named
+                a.proved_at, p.tenant_id IS NULL AS app_is_shared, a.is_named, asked.number
             FROM input
+            CROSS JOIN unnest(asked_numbers, asked_channels, asked_keys, asked_apps, asked_accounts)
+                AS asked (number, channel, key, app, account)
             CROSS JOIN LATERAL (
-                SELECT n.*, true AS is_named FROM directory.channel_accounts n
-                WHERE n.channel = input.channel AND n.route_key = ANY (input.keys)
-                    AND n.disconnected_at IS NULL
+                (
+                    SELECT n.*, true AS is_named FROM directory.channel_accounts n
+                    WHERE n.channel = asked.channel AND n.route_key = asked.key
+                        AND n.disconnected_at IS NULL
+                    LIMIT 1
+                )
                 UNION ALL
                 (
                     SELECT u.*, false FROM directory.channel_accounts u
-                    WHERE u.channel = input.channel AND u.app_id = input.unnamed_app
+                    WHERE u.channel = asked.channel AND u.app_id = asked.app
                         AND u.disconnected_at IS NULL
-                        AND (input.unnamed_account IS NULL OR u.id = input.unnamed_account)
+                        AND (asked.account IS NULL OR u.id = asked.account)
                     LIMIT 2
                 )
             ) a
@@ -124,28 +169,29 @@ pub(crate) use routed;
 #[derive(Debug, Default)]
 pub struct Routes {
     named: Vec<Route>,
-    unnamed: Option<Route>,
+    /// Of what names none: if there are two, it may be either.
+    unnamed: Vec<Route>,
 }
 
 impl Routes {
-    /// Sorts what was found.
-    pub fn of(rows: Vec<(Route, bool)>) -> Self {
-        let (named, mut unnamed): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|(_, is_named)| *is_named);
-        Self {
-            named: named.into_iter().map(|(route, _)| route).collect(),
-            unnamed: if unnamed.len() == 1 {
-                unnamed.pop()
-            } else {
-                None
+    /// Sorts what was found for so many, and returns what is of each.
+    pub fn of(rows: Vec<(Route, bool, i32)>, count: usize) -> Vec<Self> {
+        let mut all = Vec::new();
+        all.resize_with(count, Self::default);
+        for (route, is_named, number) in rows {
+            let asked = usize::try_from(number).ok();
+            match asked.and_then(|number| all.get_mut(number)) {
+                Some(found) if is_named => found.named.push(route),
+                Some(found) => found.unnamed.push(route),
+                None => {}
             }
-            .map(|(route, _)| route),
         }
+        all
     }
 
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &Route> {
-        self.named.iter().chain(&self.unnamed)
+        self.named.iter().chain(self.unnamed())
     }
 
     /// Whether any key that was looked for is one's.
@@ -160,17 +206,21 @@ impl Routes {
 
     /// The one of what names none.
     pub fn unnamed(&self) -> Option<&Route> {
-        self.unnamed.as_ref()
+        match self.unnamed.as_slice() {
+            [route] => Some(route),
+            _ => None,
+        }
     }
 }
 
 statement! {
     /// Looks accounts up.
     Find<'a> -> RouteRow {
-        channel: Channel => Text,
-        keys: &'a [String] => Array<Text>,
-        unnamed_app: Option<AppId> => Nullable<sql_types::Uuid>,
-        unnamed_account: Option<ChannelAccountId> => Nullable<sql_types::Uuid>,
+        asked_numbers: &'a [i32] => Array<Integer>,
+        asked_channels: &'a [Channel] => Array<Text>,
+        asked_keys: &'a [Option<&'a str>] => Array<Nullable<Text>>,
+        asked_apps: &'a [Option<AppId>] => Array<Nullable<sql_types::Uuid>>,
+        asked_accounts: &'a [Option<ChannelAccountId>] => Array<Nullable<sql_types::Uuid>>,
     }
     concat!(routed!(), "
         SELECT routed.* FROM routed")
@@ -178,12 +228,15 @@ statement! {
 
 /// Returns where items go.
 pub async fn find(conn: &mut PooledConn, sought: &Sought) -> Result<Routes, Error> {
+    let asked = Asked::of(&[sought]);
     let find = Find {
-        channel: sought.channel,
-        keys: &sought.keys,
-        unnamed_app: sought.unnamed.map(|unnamed| unnamed.app),
-        unnamed_account: sought.unnamed.and_then(|unnamed| unnamed.account),
+        asked_numbers: &asked.numbers,
+        asked_channels: &asked.channels,
+        asked_keys: &asked.keys,
+        asked_apps: &asked.apps,
+        asked_accounts: &asked.accounts,
         life: PhantomData,
     };
-    Ok(Routes::of(find.load(conn).await?))
+    let found = Routes::of(find.load(conn).await?, 1);
+    Ok(found.into_iter().next().unwrap_or_default())
 }

@@ -1,5 +1,6 @@
 //! Webhooks as they came: kept, leased to whoever applies them, dropped in the end.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use crate::error::Error;
 use crate::ids::{AppId, ChannelAccountId, DeliveryId};
 use crate::master_key::{Sealer, place};
 use crate::schema::directory::{deliveries, quarantine};
-use crate::tenant::{App, DirectoryConn, Provider, RouteRow, Routes, Sought, routed};
+use crate::tenant::{App, Asked, DirectoryConn, Provider, RouteRow, Routes, Sought, routed};
 
 /// How long whoever applies a delivery may be silent before somebody else takes it up.
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -54,31 +55,38 @@ pub struct Delivery {
 }
 
 statement! {
-    /// Keeps a delivery, and looks up where its items go.
+    /// Keeps deliveries, and looks up where their items go.
     Keep<'a> -> RouteRow {
-        id: DeliveryId => sql_types::Uuid,
-        app_id: AppId => sql_types::Uuid,
-        provider: Provider => Text,
-        account_id: Option<ChannelAccountId> => Nullable<sql_types::Uuid>,
-        route_prefix: &'a str => Text,
-        channel: Channel => Text,
-        headers: &'a Value => Jsonb,
-        body: &'a [u8] => Bytea,
-        correlation_id: &'a str => Text,
-        lease: Option<Uuid> => Nullable<sql_types::Uuid>,
+        ids: &'a [DeliveryId] => Array<sql_types::Uuid>,
+        app_ids: &'a [AppId] => Array<sql_types::Uuid>,
+        providers: &'a [Provider] => Array<Text>,
+        account_ids: &'a [Option<ChannelAccountId>] => Array<Nullable<sql_types::Uuid>>,
+        route_prefixes: &'a [&'a str] => Array<Text>,
+        channels: &'a [Channel] => Array<Text>,
+        headers: &'a [&'a Value] => Array<Jsonb>,
+        bodies: &'a [&'a [u8]] => Array<Bytea>,
+        correlation_ids: &'a [&'a str] => Array<Text>,
+        leases: &'a [Option<Uuid>] => Array<Nullable<sql_types::Uuid>>,
         lease_seconds: f64 => Double,
-        keys: &'a [String] => Array<Text>,
-        unnamed_app: Option<AppId> => Nullable<sql_types::Uuid>,
-        unnamed_account: Option<ChannelAccountId> => Nullable<sql_types::Uuid>,
+        asked_numbers: &'a [i32] => Array<Integer>,
+        asked_channels: &'a [Channel] => Array<Text>,
+        asked_keys: &'a [Option<&'a str>] => Array<Nullable<Text>>,
+        asked_apps: &'a [Option<AppId>] => Array<Nullable<sql_types::Uuid>>,
+        asked_accounts: &'a [Option<ChannelAccountId>] => Array<Nullable<sql_types::Uuid>>,
     }
     concat!("
         , kept AS (
             INSERT INTO directory.deliveries (id, app_id, provider, account_id, route_prefix,
                 channel, headers, body, correlation_id, attempts, due_at, lease)
-            SELECT id, app_id, provider, account_id, route_prefix, channel, headers, body,
+            SELECT new.id, app_id, provider, account_id, route_prefix, channel, new.headers, body,
                 correlation_id, CASE WHEN lease IS NULL THEN 0 ELSE 1 END,
-                directory.now() + make_interval(secs => lease_seconds), lease
+                directory.now() + make_interval(secs => CASE WHEN lease IS NULL THEN 0
+                    ELSE lease_seconds END), lease
             FROM input
+            CROSS JOIN unnest(ids, app_ids, providers, account_ids, route_prefixes, channels,
+                    input.headers, bodies, correlation_ids, leases)
+                AS new (id, app_id, provider, account_id, route_prefix, channel, headers, body,
+                    correlation_id, lease)
         )", routed!(), "
         SELECT routed.* FROM routed")
 }
@@ -137,35 +145,89 @@ fn content_type(headers: &Value) -> String {
     content_type.unwrap_or_default().to_owned()
 }
 
-/// Commits a delivery; from here on it cannot be lost. With what is looked for, whoever kept it
-/// applies it at once; without, it is taken up from the queue.
-pub async fn keep(
-    conn: &mut DirectoryConn,
-    sealer: &Sealer,
-    delivery: &Delivery,
-    headers: &Value,
-    sought: Option<&Sought>,
-) -> Result<Routes, Error> {
-    let sealed = sealer.seal(place(delivery.id.0, "body"), delivery.body.to_vec())?;
-    let unnamed = sought.and_then(|sought| sought.unnamed);
+/// A delivery that is about to be kept.
+#[derive(Debug)]
+pub struct NewRow {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// Those of its headers that are kept.
+    pub headers: Value,
+    /// Its body, sealed.
+    pub sealed: Vec<u8>,
+    /// Where its items go, if whoever keeps it applies it at once; without, it is taken up from the
+    /// queue.
+    pub sought: Option<Sought>,
+}
+
+impl NewRow {
+    /// Seals a body.
+    pub fn new(
+        sealer: &Sealer,
+        (delivery, headers): (Delivery, Value),
+        sought: Option<Sought>,
+    ) -> Result<Self, Error> {
+        let sealed = sealer.seal(place(delivery.id.0, "body"), delivery.body.to_vec())?;
+        Ok(Self {
+            delivery,
+            headers,
+            sealed,
+            sought,
+        })
+    }
+}
+
+/// Commits deliveries, all or none; returns where the items of each go.
+pub async fn insert(conn: &mut DirectoryConn, new: &[NewRow]) -> Result<Vec<Arc<Routes>>, Error> {
+    // Most are for the same accounts.
+    let mut sought: Vec<&Sought> = Vec::new();
+    let mut numbers = Vec::new();
+    for row in new {
+        let wanted = row.sought.as_ref();
+        numbers.push(wanted.map(|wanted| {
+            let known = sought.iter().position(|known| *known == wanted);
+            known.unwrap_or_else(|| {
+                sought.push(wanted);
+                sought.len() - 1
+            })
+        }));
+    }
+    let asked = Asked::of(&sought);
+    let each = || new.iter().map(|row| &row.delivery);
     let keep = Keep {
-        id: delivery.id,
-        app_id: delivery.body.app(),
-        provider: delivery.provider,
-        account_id: delivery.account,
-        route_prefix: &delivery.route_prefix,
-        channel: delivery.channel,
-        headers,
-        body: &sealed,
-        correlation_id: &delivery.correlation_id,
-        lease: sought.map(|_| delivery.lease),
-        lease_seconds: sought.map_or(0.0, |_| LEASE.as_secs_f64()),
-        keys: sought.map_or(&[], |sought| &sought.keys),
-        unnamed_app: unnamed.map(|unnamed| unnamed.app),
-        unnamed_account: unnamed.and_then(|unnamed| unnamed.account),
+        ids: &each().map(|new| new.id).collect::<Vec<_>>(),
+        app_ids: &each().map(|new| new.body.app()).collect::<Vec<_>>(),
+        providers: &each().map(|new| new.provider).collect::<Vec<_>>(),
+        account_ids: &each().map(|new| new.account).collect::<Vec<_>>(),
+        route_prefixes: &each()
+            .map(|new| new.route_prefix.as_str())
+            .collect::<Vec<_>>(),
+        channels: &each().map(|new| new.channel).collect::<Vec<_>>(),
+        headers: &new.iter().map(|row| &row.headers).collect::<Vec<_>>(),
+        bodies: &new
+            .iter()
+            .map(|row| row.sealed.as_slice())
+            .collect::<Vec<_>>(),
+        correlation_ids: &each()
+            .map(|new| new.correlation_id.as_str())
+            .collect::<Vec<_>>(),
+        leases: &new
+            .iter()
+            .map(|row| row.sought.as_ref().map(|_| row.delivery.lease))
+            .collect::<Vec<_>>(),
+        lease_seconds: LEASE.as_secs_f64(),
+        asked_numbers: &asked.numbers,
+        asked_channels: &asked.channels,
+        asked_keys: &asked.keys,
+        asked_apps: &asked.apps,
+        asked_accounts: &asked.accounts,
         life: std::marker::PhantomData,
     };
-    Ok(Routes::of(keep.load(conn).await?))
+    let found = Routes::of(keep.load(conn).await?, sought.len());
+    let found: Vec<_> = found.into_iter().map(Arc::new).collect();
+    let of_each = numbers
+        .into_iter()
+        .map(|number| number.and_then(|number| found.get(number).cloned()));
+    Ok(of_each.map(Option::unwrap_or_default).collect())
 }
 
 statement! {

@@ -10,6 +10,7 @@ mod erasure;
 mod fuzz;
 mod google;
 mod item;
+mod keeper;
 mod known_routes;
 mod lane;
 mod lease;

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::delivery::NewDelivery;
 use super::verified::{Unverified, may_be_signed, verify};
-use super::webhooks::Webhooks;
+use super::webhooks::{KEEP_TIMEOUT, Webhooks};
 use crate::call::{CORRELATION, correlation_id};
 use crate::channel::Channel;
 use crate::clock;
@@ -29,8 +29,6 @@ use crate::tenant::Provider;
 
 /// How long a provider may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long the database may take to name the apps, and again to keep a delivery.
-const KEEP_TIMEOUT: Duration = Duration::from_secs(2);
 /// What TwiML is.
 const XML: &str = "text/xml; charset=utf-8";
 /// The headers that are kept with a delivery.

@@ -10,10 +10,11 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::amazon::Amazon;
-use super::delivery::{self, NewDelivery};
+use super::delivery::{self, NewDelivery, NewRow};
 use super::ending::Endings;
 use super::google::Google;
 use super::item::{read, sought};
+use super::keeper::Keeper;
 use super::known_routes::KnownRoutes;
 use super::lane::Lanes;
 use super::lease::Leases;
@@ -41,6 +42,9 @@ const TOKENS: usize = 65_536;
 /// How long apps and accounts are believed to be as they were read.
 pub(super) const FRESH: Duration = Duration::from_millis(500);
 
+/// How long the database may take to name the apps, and again to keep a delivery.
+pub(super) const KEEP_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Takes webhooks in and lets them have their effect.
 #[derive(Clone)]
 pub struct Webhooks(pub(super) Arc<Inner>);
@@ -53,6 +57,7 @@ pub(super) struct Inner {
     pub(super) public_url: Option<String>,
     pub(super) room: Arc<Semaphore>,
     reading: Arc<Semaphore>,
+    pub(super) keeper: Keeper,
     pub(super) lanes: Lanes,
     pub(super) endings: Endings,
     pub(super) leases: Leases,
@@ -99,6 +104,7 @@ impl Webhooks {
             public_url: options.public_url,
             room: Arc::new(Semaphore::new(ROOM)),
             reading: Arc::new(Semaphore::new(READING)),
+            keeper: Keeper::default(),
             lanes: Lanes::new(),
             endings: Endings::default(),
             leases: Leases::default(),
@@ -198,11 +204,12 @@ impl Webhooks {
         let items = room.as_ref().map(|_| read(&delivery));
         let sought =
             (items.as_ref()).map(|items| sought(&delivery, items.as_deref().unwrap_or_default()));
-        let mut conn = self.0.tenants.directory_conn().await?;
-        let (sealer, asked_at) = (&self.0.sealer, Instant::now());
-        let routes = delivery::keep(&mut conn, sealer, &delivery, &headers, sought.as_ref());
-        let routes = Arc::new(routes.await?);
-        drop(conn);
+        let asked_at = Instant::now();
+        let row = NewRow::new(&self.0.sealer, (delivery, headers), sought)?;
+        let (row, routes) = self.keep(row).await?;
+        let NewRow {
+            delivery, sought, ..
+        } = row;
         if let (Some(room), Some(items), Some(sought)) = (room, items, sought) {
             self.0.known_routes.note(sought, asked_at, routes.clone());
             self.spawn(delivery, items, Some(routes), room).await;

@@ -451,7 +451,7 @@ async fn apply_one(
 }
 
 /// Tells whether time may heal an error.
-fn may_pass(error: &Error) -> bool {
+pub(super) fn may_pass(error: &Error) -> bool {
     match error {
         Error::Unavailable(_)
         | Error::FilesUnavailable(_)

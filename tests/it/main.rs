@@ -31,6 +31,7 @@ mod inbox;
 mod input;
 mod isolation;
 mod janitor;
+mod keeper;
 mod key_server;
 mod limits;
 mod mail;
