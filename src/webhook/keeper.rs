@@ -14,8 +14,9 @@ use super::worker::may_pass;
 use crate::error::{Chain, Error};
 use crate::tenant::Routes;
 
-/// How many statements are under way at once.
-const AT_ONCE: usize = 4;
+/// How many statements are under way at once: as few as leave half of the fewest connections to the
+/// directory for what else is asked of it.
+const AT_ONCE: usize = 2;
 /// How many deliveries one of them keeps at most, and how many bytes those may have together; one
 /// with more is kept alone.
 const TOGETHER: (usize, usize) = (64, 1024 * 1024);
@@ -120,7 +121,8 @@ impl Webhooks {
             // One of them is to blame, and the others are not.
             for (row, caller) in rows.into_iter().zip(callers) {
                 let alone = self.insert(std::slice::from_ref(&row)).await;
-                let alone = alone.map(|routes| (row, routes.into_iter().next().unwrap_or_default()));
+                let alone =
+                    alone.map(|routes| (row, routes.into_iter().next().unwrap_or_default()));
                 let _ = caller.send(alone);
             }
             return;
