@@ -9,6 +9,7 @@ pub mod media;
 pub mod messenger;
 pub mod metadata;
 pub mod personal_whatsapp;
+pub mod phone;
 pub mod place;
 pub mod signature;
 pub mod twilio;

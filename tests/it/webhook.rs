@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use communication_service::pb::connect_channel_account_request::Settings;
 use communication_service::pb::{
-    ChannelAccount, ConnectChannelAccountRequest, ConversationStatus,
-    DisconnectChannelAccountRequest, GetChannelAccountRequest, InitializeTenantRequest,
-    ListChannelAccountsRequest, ListQuarantinedItemsRequest, Message, MessageDirection,
-    MessageStatus, MessageType, QuarantineReason, QuarantinedItem, ReplayQuarantinedItemRequest,
+    Channel, ChannelAccount, ConnectChannelAccountRequest, ConversationStatus,
+    CreateConversationRequest, DisconnectChannelAccountRequest, GetChannelAccountRequest,
+    InitializeTenantRequest, ListChannelAccountsRequest, ListQuarantinedItemsRequest, Message,
+    MessageDirection, MessageStatus, MessageType, QuarantineReason, QuarantinedItem,
+    ReplayQuarantinedItemRequest,
 };
 use serde_json::{Value as Json, json};
 use tonic::metadata::MetadataMap;
@@ -421,6 +422,37 @@ async fn a_person_stays_one_by_number_by_name_and_with_a_new_number() {
         tables.count("SELECT count(*) FROM {schema}.contacts").await,
         2
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_as_it_is_dialled_and_as_whatsapp_has_it_is_one_persons() {
+    let server = TestServer::start().await;
+    let account = Whatsapp::new(server.tenant().await);
+    let connected = account.connect(&server).await;
+    let mut inbox = account.tenant.inbox.clone();
+    let mut dial = async |number: &str| {
+        let request = CreateConversationRequest {
+            tenant: account.tenant.slug(),
+            channel: Channel::Whatsapp.into(),
+            channel_account_id: connected.id.clone(),
+            contact_identifier: number.to_owned(),
+            ..Default::default()
+        };
+        let answer = inbox.create_conversation(request).await.unwrap();
+        answer.into_inner().conversation.unwrap().id
+    };
+    let dialled = dial("+5531987654321").await;
+    let write = async |number: &str, id: &str| {
+        let text = account.text_of(1, id, "Hello");
+        let text = text.replace("15550000001", number);
+        assert_eq!(account.post(&server, text.as_bytes()).await, 200);
+        applied(&account).await;
+    };
+    write("553187654321", "one").await;
+    assert_eq!(messages_of_one(&account).await.len(), 1);
+    assert_eq!(dial("+553187654321").await, dialled);
+    write("553187654321", "two").await;
+    assert_eq!(messages_of_one(&account).await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

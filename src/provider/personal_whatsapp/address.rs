@@ -1,6 +1,7 @@
 //! How gateways write the addresses of people, and the ids of messages.
 
 use crate::provider::lenient;
+use crate::provider::phone::with_other_forms;
 
 /// By what a person is known, from an address such as `15550109911:12@s.whatsapp.net`; `None` for
 /// what is no person: a group, a channel, a status post.
@@ -22,7 +23,7 @@ pub fn is_crowd(address: &str) -> bool {
     matches!(server, Some("g.us" | "broadcast" | "newsletter"))
 }
 
-/// The people of some addresses, each once, numbers first.
+/// The people of some addresses, each once, numbers first, and how people dial the numbers.
 pub fn people(addresses: &[String]) -> Vec<String> {
     let mut people: Vec<String> = Vec::new();
     for person in addresses.iter().filter_map(|address| person(address)) {
@@ -31,7 +32,7 @@ pub fn people(addresses: &[String]) -> Vec<String> {
         }
     }
     people.sort_by_key(|person| !person.starts_with('+'));
-    people
+    with_other_forms(people)
 }
 
 /// The chat that some engines put into the id of a message; empty where they do not.

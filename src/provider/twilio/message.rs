@@ -10,6 +10,7 @@ use crate::inbox::{
 };
 use crate::provider::lenient::{self, cut};
 use crate::provider::metadata::Metadata;
+use crate::provider::phone::with_other_forms;
 use crate::provider::words::said;
 use crate::provider::{MAX_EMOJI_BYTES, MAX_NAME_BYTES};
 use crate::webhook::{Content, Item, Verified};
@@ -160,8 +161,8 @@ fn message(fields: &Fields, received_at: DateTime<Utc>) -> Content {
     })))
 }
 
-/// The number that WhatsApp knows, or else what Twilio has in its place, and the id for the
-/// business.
+/// The number that WhatsApp knows, or else what Twilio has in its place, the id for the business,
+/// and how people dial the number.
 fn identifiers(fields: &Fields) -> Vec<String> {
     let number = fields
         .given("WaId")
@@ -176,7 +177,7 @@ fn identifiers(fields: &Fields) -> Vec<String> {
             identifiers.push(identifier);
         }
     }
-    identifiers
+    with_other_forms(identifiers)
 }
 
 fn location(fields: &Fields) -> Option<Location> {

@@ -13,6 +13,7 @@ use crate::inbox::{
 };
 use crate::provider::lenient::{self, cut, id, list, number, seconds, text};
 use crate::provider::metadata::Metadata;
+use crate::provider::phone::with_other_forms;
 use crate::provider::place::{Paths, place};
 use crate::provider::words::{MAX_TEXT_BYTES, UNSUPPORTED, said};
 use crate::provider::{MAX_EMOJI_BYTES, MAX_ITEMS, MAX_NAME_BYTES};
@@ -299,13 +300,11 @@ fn amendment_of(
     Content::Inbound(Inbound::Amendment(amendment))
 }
 
-/// A phone number has the form that people write it in; the business-scoped id stays as it is.
+/// A phone number has the forms that people write it in; the business-scoped id stays as it is.
 fn identifiers(phone: Option<&str>, user: Option<&str>) -> Vec<String> {
     let phone = phone.map(|phone| format!("+{}", phone.trim_start_matches('+')));
-    phone
-        .into_iter()
-        .chain(user.map(ToOwned::to_owned))
-        .collect()
+    let identifiers = phone.into_iter().chain(user.map(ToOwned::to_owned));
+    with_other_forms(identifiers.collect())
 }
 
 fn system_of(provider_id: String, message: &Value) -> Content {
