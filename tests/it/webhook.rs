@@ -439,7 +439,7 @@ async fn a_number_as_it_is_dialled_and_as_whatsapp_has_it_is_one_persons() {
             ..Default::default()
         };
         let answer = inbox.create_conversation(request).await.unwrap();
-        answer.into_inner().conversation.unwrap().id
+        answer.into_inner().conversation.unwrap()
     };
     let dialled = dial("+5531987654321").await;
     let write = async |number: &str, id: &str| {
@@ -449,10 +449,11 @@ async fn a_number_as_it_is_dialled_and_as_whatsapp_has_it_is_one_persons() {
         applied(&account).await;
     };
     write("553187654321", "one").await;
-    assert_eq!(messages_of_one(&account).await.len(), 1);
-    assert_eq!(dial("+553187654321").await, dialled);
     write("553187654321", "two").await;
     assert_eq!(messages_of_one(&account).await.len(), 2);
+    assert_eq!(account.conversations().await[0].id, dialled.id);
+    // A conversation is of one identity, and the person of all.
+    assert_eq!(dial("+553187654321").await.contact_id, dialled.contact_id);
 }
 
 #[tokio::test(flavor = "multi_thread")]
