@@ -152,6 +152,31 @@ impl GuardedClient {
         self.read(&target, answer, max_bytes, end)
     }
 
+    /// Begins to fetch what an interface answers to something that is sent to it, by a POST. It is not
+    /// followed where it redirects to.
+    ///
+    /// # Errors
+    /// The address may not be asked, or the server does not give the media.
+    pub async fn fetch_answer(
+        &self,
+        url: &str,
+        allowed_hosts: &[HostRule],
+        credentials: Option<&Credentials>,
+        question: Question,
+        max_bytes: u64,
+    ) -> Result<Fetched, FetchError> {
+        let end = Instant::now() + self.options.timeout;
+        let policy = Policy {
+            allowed: allowed_hosts,
+            trusted: &self.options.trusted_hosts,
+        };
+        let target = Target::new(url, policy)?;
+        let asking = self.ask(&target, credentials, question);
+        let answered = tokio::time::timeout_at(end, asking).await;
+        let answer = answered.map_err(|_| Outage::TooSlow)??;
+        self.read(&target, answer, max_bytes, end)
+    }
+
     /// Calls an interface, and returns its answer, also if that is a refusal. It is not followed
     /// where it redirects to. With content it is a POST, and a GET without.
     ///

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderName, Uri};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::lenient::text;
 use crate::guarded_client::{Credentials, HostRule};
@@ -52,13 +53,24 @@ pub struct Interfaces {
     pub google_keys: String,
 }
 
+/// What is answered.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The file.
+    File,
+    /// JSON that says where the file is.
+    Place,
+    /// JSON that has the file as base64. It is asked for by a POST of this JSON.
+    Wrapped(Bytes),
+}
+
 /// How a file is fetched.
 #[derive(Debug)]
 pub struct Way {
     /// What is asked first.
     pub url: String,
-    /// Whether the answer says where the file is, and is not the file.
-    pub is_lookup: bool,
+    /// What is answered.
+    pub answer: Answer,
     /// Where it, and what it redirects to, may be.
     pub hosts: Vec<HostRule>,
     /// What is shown to the first host.
@@ -74,7 +86,7 @@ impl Way {
                 let media = segment(media)?;
                 Some(Self {
                     url: format!("{api}/{media}?phone_number_id={number}"),
-                    is_lookup: true,
+                    answer: Answer::Place,
                     hosts: with(&META, api),
                     credentials: bearer(&access.access_token),
                 })
@@ -93,6 +105,18 @@ impl Way {
                 // Only the gateway itself: whatever else it names, strangers may have chosen.
                 let key = gateway_key(settings.gateway, &access.access_token);
                 Some(Self::plain(url, with(&[], &settings.base_url), key))
+            }
+            (ChannelSettings::PersonalWhatsapp(settings), Source::Media(message))
+                if settings.gateway == Gateway::Evolution =>
+            {
+                let (api, session) = (&settings.base_url, &settings.session);
+                let question = json!({"message": {"key": {"id": message}}, "convertToMp4": false});
+                Some(Self {
+                    url: format!("{api}/chat/getBase64FromMediaMessage/{session}"),
+                    answer: Answer::Wrapped(question.to_string().into()),
+                    hosts: with(&[], api),
+                    credentials: gateway_key(settings.gateway, &access.access_token),
+                })
             }
             (ChannelSettings::Zendesk(settings), Source::Url(url)) => {
                 let own = format!("{}.zendesk.com", settings.subdomain);
@@ -117,7 +141,7 @@ impl Way {
     fn plain(url: &str, hosts: Vec<HostRule>, credentials: Option<Credentials>) -> Self {
         Self {
             url: url.to_owned(),
-            is_lookup: false,
+            answer: Answer::File,
             hosts,
             credentials,
         }
@@ -132,7 +156,7 @@ impl Way {
         let is_hash = sha256.len() == 64 && sha256.bytes().all(|digit| digit.is_ascii_hexdigit());
         let way = Self {
             url,
-            is_lookup: false,
+            answer: Answer::File,
             ..self
         };
         (!way.url.is_empty()).then_some((way, is_hash.then_some(sha256)))
@@ -250,12 +274,12 @@ mod tests {
             way.url,
             "https://graph.facebook.com/v23.0/4490?phone_number_id=17"
         );
-        assert!(way.is_lookup && way.credentials.is_some());
+        assert!(way.answer == Answer::Place && way.credentials.is_some());
         assert!(way_to("../me").is_none());
         let hash = "AB".repeat(32);
         let answer = format!(r#"{{"url":"https://lookaside.fbsbx.com/x","sha256":"{hash}"}}"#);
         let (way, sha256) = way.onwards(answer.as_bytes()).unwrap();
-        assert!(!way.is_lookup && way.credentials.is_some());
+        assert!(way.answer == Answer::File && way.credentials.is_some());
         assert_eq!(way.url, "https://lookaside.fbsbx.com/x");
         assert_eq!(sha256.unwrap(), hash.to_lowercase());
         assert!(way.onwards(b"{}").is_none());

@@ -15,6 +15,7 @@ pub mod signature;
 pub mod twilio;
 pub mod whatsapp;
 mod words;
+pub mod wrapped;
 pub mod zendesk;
 
 /// The most items that a webhook may have; the most that any provider documents is 1,000.

@@ -578,6 +578,52 @@ async fn files_in_the_webhook_itself_are_taken_out_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_is_asked_for_a_file_that_it_neither_sends_nor_stores() {
+    let host = FileHost::open().await;
+    let server = server_with(&host).await;
+    let account = Provider::behind(&server, Gateway::Evolution, host.url("/gateway")).await;
+    let path = "/gateway/chat/getBase64FromMediaMessage/sales-01";
+    let wrapped = format!(
+        r#"{{"mediaType":"imageMessage","fileName":"x.png","base64":"{}","buffer":null}}"#,
+        BASE64_STANDARD.encode(PNG)
+    );
+    host.tells(
+        path,
+        [
+            // It has not got the message from WhatsApp yet.
+            Told::Answer(
+                400,
+                r#"{"status":400,"response":{"message":["Message not found"]}}"#,
+            ),
+            Told::File("application/json", wrapped.into_bytes()),
+        ],
+    );
+    let body = String::from_utf8(account.sample("21_evolution_image.json")).unwrap();
+    let mut body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let message = body["data"]["message"].as_object_mut().unwrap();
+    assert!(message.remove("base64").is_some());
+    let id = body["data"]["key"]["id"].clone();
+    assert_eq!(
+        account.post(&server, body.to_string().as_bytes()).await.0,
+        200
+    );
+    let file = settled(&account.tenant).await.remove(0);
+    assert_eq!(file.state(), AttachmentState::Attached);
+    assert_eq!(
+        (file.file_name.as_str(), file.content_type.as_str()),
+        ("image.png", "image/png")
+    );
+    assert_eq!(content(&account.tenant, &file.id).await.unwrap(), PNG);
+    let asked = host.asked(path);
+    assert_eq!(asked.len(), 2);
+    for asked in asked {
+        let question: serde_json::Value = serde_json::from_str(&asked.content).unwrap();
+        assert_eq!(question["message"]["key"]["id"], id);
+        assert_eq!(asked.header["apikey"], ACCESS_TOKEN);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_mail_says_beyond_all_limits_is_a_file() {
     let server = TestServer::start().await;
     let mail = Provider::email(&server, EmailProvider::Postmark).await;

@@ -25,6 +25,11 @@ pub fn base64(encoded: &[u8]) -> Vec<u8> {
     decoded
 }
 
+/// Tells whether a byte is a digit of base64, of either alphabet.
+pub fn is_digit(byte: u8) -> bool {
+    sextet(byte).is_some()
+}
+
 /// The value of a digit of base64.
 fn sextet(byte: u8) -> Option<u8> {
     match byte {

@@ -183,8 +183,8 @@ fn message(data: &Value) -> Content {
     })))
 }
 
-/// The file of a message: in clear beside it, or where the gateway has stored it. What WhatsApp itself
-/// tells of is encrypted.
+/// The file of a message: in clear beside it, or where the gateway has stored it, or else the gateway
+/// is asked for it. What WhatsApp itself tells of is encrypted.
 fn file(data: &Value, message: &Value, body: &Body) -> Option<InboundFile> {
     if matches!(body.message_type, MessageType::Text | MessageType::Location) {
         return None;
@@ -196,7 +196,10 @@ fn file(data: &Value, message: &Value, body: &Body) -> Option<InboundFile> {
     };
     let source = match beside("/base64") {
         Some(base64) => FileSource::Inline(transfer::base64(base64.as_bytes()).into()),
-        None => FileSource::Url(beside("/mediaUrl")?),
+        None => match beside("/mediaUrl") {
+            Some(url) => FileSource::Url(url),
+            None => FileSource::Media(id(data, "/key/id")?),
+        },
     };
     let (name, content_type) = (body.file_name.clone(), body.content_type.clone());
     Some(InboundFile::new(name, content_type, source))
