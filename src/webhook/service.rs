@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -29,6 +31,8 @@ use crate::tenant::Provider;
 
 /// How long a provider may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How much more than too much is heard before the answer, in bytes, and how long.
+const HEARD_OUT: (usize, Duration) = (64 * 1024 * 1024, Duration::from_secs(5));
 /// What TwiML is.
 const XML: &str = "text/xml; charset=utf-8";
 /// The headers that are kept with a delivery.
@@ -349,21 +353,26 @@ async fn read(
     body: Body,
     most: usize,
 ) -> Result<bytes::Bytes, Refusal> {
-    // Said beforehand, it need not be sent to be refused.
     let length = headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let mut pieces = body.into_data_stream();
     if length.is_some_and(|length| length > most) {
+        // Who asks before they send it need not.
+        if !headers.contains_key(EXPECT) {
+            hear_out(&mut pieces).await;
+        }
         return Err(Refusal::TooLarge);
     }
     let reading = async {
         let mut whole = BytesMut::new();
         let mut room = webhooks.room_to_read(0).ok_or(Refusal::Unavailable)?;
-        let mut pieces = body.into_data_stream();
         while let Some(piece) = pieces.next().await {
             // Who does not send to the end hears no answer.
             let piece = piece.map_err(|_| Refusal::TooSlow)?;
             if whole.len() + piece.len() > most {
+                drop((whole, room));
+                hear_out(&mut pieces).await;
                 return Err(Refusal::TooLarge);
             }
             // Room goes to who has sent something, not to who says that they will.
@@ -378,6 +387,21 @@ async fn read(
     };
     let read = tokio::time::timeout(BODY_TIMEOUT, reading).await;
     read.map_err(|_| Refusal::TooSlow)?
+}
+
+/// Lets who sends too much send the rest, up to a limit: a connection that is closed while there is
+/// something unread takes the answer along.
+async fn hear_out(pieces: &mut BodyDataStream) {
+    let (mut left, limit) = HEARD_OUT;
+    let hearing = async {
+        while let Some(Ok(piece)) = pieces.next().await
+            && left > piece.len()
+        {
+            left -= piece.len();
+        }
+    };
+    // Whoever is slower hears no answer.
+    let _ = tokio::time::timeout(limit, hearing).await;
 }
 
 fn kept_headers(headers: &HeaderMap, is_query: bool) -> Value {

@@ -12,6 +12,8 @@ use communication_service::pb::{
     ReplayQuarantinedItemRequest,
 };
 use serde_json::{Value as Json, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request};
 
@@ -689,6 +691,37 @@ async fn recorded_signatures_are_believed_and_false_ones_are_not() {
     }
     applied(&account).await;
     assert_eq!(account.conversations().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_too_much_before_they_listen_hears_that_it_is_too_much() {
+    let server = TestServer::start().await;
+    let large = vec![b' '; 20 * 1024 * 1024];
+    let right = format!("x-hub-signature-256: sha256={}\r\n", "0".repeat(64));
+    let piece = format!("{:x}\r\n", large.len());
+    let said = format!("content-length: {}\r\n\r\n", large.len());
+    let unsaid = format!("transfer-encoding: chunked\r\n\r\n{piece}");
+    for (length, end) in [(said, ""), (unsaid, "\r\n0\r\n\r\n")] {
+        let mut socket = TcpStream::connect(server.http).await.unwrap();
+        let head = format!("POST /webhooks/whatsapp HTTP/1.1\r\nhost: a\r\n{right}{length}");
+        for sent in [head.as_bytes(), &large, end.as_bytes()] {
+            socket.write_all(sent).await.expect("it is taken");
+        }
+        let mut answer = [0; 12];
+        socket.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, *b"HTTP/1.1 413");
+    }
+    // Who asks first is not asked to send it.
+    let mut socket = TcpStream::connect(server.http).await.unwrap();
+    let head = format!(
+        "POST /webhooks/whatsapp HTTP/1.1\r\nhost: a\r\n{right}expect: 100-continue\r\n\
+        content-length: {}\r\n\r\n",
+        large.len()
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    socket.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, *b"HTTP/1.1 413");
 }
 
 #[tokio::test(flavor = "multi_thread")]
