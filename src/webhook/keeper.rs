@@ -17,8 +17,8 @@ use crate::tenant::Routes;
 /// How many statements are under way at once: as few as leave half of the fewest connections to the
 /// directory for what else is asked of it.
 const AT_ONCE: usize = 2;
-/// How many deliveries one of them keeps at most, and how many bytes those may have together; one
-/// with more is kept alone.
+/// How many deliveries one of them keeps at most, and how many bytes those may have together. One
+/// with more keeps nobody waiting, and is kept beside them.
 const TOGETHER: (usize, usize) = (64, 1024 * 1024);
 
 /// Deliveries that are to be committed.
@@ -78,6 +78,9 @@ impl Webhooks {
     /// Commits a delivery; from here on it cannot be lost. With what is looked for, whoever kept it
     /// applies it at once; without, it is taken up from the queue.
     pub(super) async fn keep(&self, row: NewRow) -> Result<Kept, Error> {
+        if row.sealed.len() > TOGETHER.1 {
+            return self.keep_alone(row).await;
+        }
         let (sender, kept) = oneshot::channel();
         if self.0.keeper.add(Waiting { row, kept: sender }) {
             let webhooks = self.clone();
@@ -120,10 +123,7 @@ impl Webhooks {
         if rows.len() > 1 && !may_pass(&error) {
             // One of them is to blame, and the others are not.
             for (row, caller) in rows.into_iter().zip(callers) {
-                let alone = self.insert(std::slice::from_ref(&row)).await;
-                let alone =
-                    alone.map(|routes| (row, routes.into_iter().next().unwrap_or_default()));
-                let _ = caller.send(alone);
+                let _ = caller.send(self.keep_alone(row).await);
             }
             return;
         }
@@ -131,6 +131,11 @@ impl Webhooks {
         for caller in callers {
             let _ = caller.send(Err(Error::Unavailable(why.clone().into())));
         }
+    }
+
+    async fn keep_alone(&self, row: NewRow) -> Result<Kept, Error> {
+        let routes = self.insert(std::slice::from_ref(&row)).await?;
+        Ok((row, routes.into_iter().next().unwrap_or_default()))
     }
 
     /// Commits deliveries by one statement; returns where the items of each go.
