@@ -209,6 +209,10 @@ pub struct Config {
     #[arg(long, env = "COMM_GOOGLE_KEYS_URL", default_value = "https://www.googleapis.com/oauth2/v3/certs", value_parser = public_url, value_name = "URL")]
     pub google_keys_url: String,
 
+    /// Where Amazon is asked for the certificates and confirmations of SNS and for mail in S3, such as `http://localstack:4566`; without it at its own hosts
+    #[arg(long, env = "COMM_AWS_URL", value_parser = public_url, value_name = "URL")]
+    pub aws_url: Option<String>,
+
     /// The operator's own hosts that files may be fetched from by plain http or in a private network, such as the gateway of a personal number: `waha:3000`, with the port, separated by commas
     #[arg(
         long,

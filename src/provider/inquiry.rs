@@ -269,6 +269,7 @@ mod tests {
             gmail: String::new(),
             google_token: String::new(),
             google_keys: String::new(),
+            aws: None,
         };
         Inquiry::of(&access, &interfaces)
     }

@@ -51,6 +51,8 @@ pub struct Interfaces {
     pub google_token: String,
     /// Where Google shows the keys that sign.
     pub google_keys: String,
+    /// Where Amazon is asked, in place of its own hosts.
+    pub aws: Option<String>,
 }
 
 /// What is answered.
@@ -240,6 +242,7 @@ mod tests {
             gmail: "https://gmail.googleapis.com".to_owned(),
             google_token: String::new(),
             google_keys: String::new(),
+            aws: None,
         }
     }
 

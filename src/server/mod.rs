@@ -149,6 +149,7 @@ impl Server {
                 gmail: config.gmail_url.clone(),
                 google_token: config.google_token_url.clone(),
                 google_keys: config.google_keys_url.clone(),
+                aws: config.aws_url.clone(),
             },
         });
         let widgets = Widgets::new(WidgetsOptions {

@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use super::delivery::Delivery;
 use crate::channel::Channel;
 use crate::inbox::Inbound;
+use crate::provider::email::StoredMail;
 use crate::provider::messenger::{self, Product};
 use crate::provider::{email, gmail, personal_whatsapp, twilio, whatsapp, zendesk};
 use crate::tenant::{Provider, Route, Routes, Sought, Unnamed};
@@ -25,6 +26,8 @@ pub enum Content {
     Inbound(Inbound),
     /// That a topic is to be subscribed to, at an address.
     Subscription(String),
+    /// A mail that is kept in S3.
+    StoredMail(StoredMail),
     /// That there is something new in the account's mailbox.
     MailboxChanged,
     /// What the provider says of the account, in its own word.

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 
-use super::delivery::{self, NewRow};
+use super::applied::may_pass;
+use super::new_delivery::{self, NewRow};
 use super::webhooks::{KEEP_TIMEOUT, Webhooks};
-use super::worker::may_pass;
 use crate::error::{Chain, Error};
 use crate::tenant::Routes;
 
@@ -142,7 +142,7 @@ impl Webhooks {
     async fn insert(&self, rows: &[NewRow]) -> Result<Vec<Arc<Routes>>, Error> {
         let inserting = async {
             let mut conn = self.0.tenants.directory_conn().await?;
-            delivery::insert(&mut conn, rows).await
+            new_delivery::insert(&mut conn, rows).await
         };
         let inserted = tokio::time::timeout(KEEP_TIMEOUT, inserting).await;
         inserted.unwrap_or(Err(Error::DeadlineExceeded))

@@ -16,7 +16,7 @@ use url::form_urlencoded;
 use uuid::Uuid;
 
 use super::check::Finding;
-use super::delivery::NewDelivery;
+use super::new_delivery::NewDelivery;
 use super::twilio_log::has_log;
 use super::verified::asked_for;
 use super::webhooks::Webhooks;

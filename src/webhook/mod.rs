@@ -2,6 +2,7 @@
 //! item.
 
 mod amazon;
+mod applied;
 mod check;
 mod delivery;
 mod ending;
@@ -16,8 +17,10 @@ mod lane;
 mod lease;
 mod mailbox;
 mod media;
+mod new_delivery;
 mod quarantine;
 mod service;
+mod stored_mail;
 mod twilio_log;
 #[cfg(test)]
 mod unseen;

@@ -18,7 +18,7 @@ use serde_json::Value;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::delivery::NewDelivery;
+use super::new_delivery::NewDelivery;
 use super::verified::{Unverified, may_be_signed, verify};
 use super::webhooks::{KEEP_TIMEOUT, Webhooks};
 use crate::call::{CORRELATION, correlation_id};

@@ -10,8 +10,8 @@ use http::StatusCode;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::delivery::NewDelivery;
 use super::mailbox::Obstacle;
+use super::new_delivery::NewDelivery;
 use super::quarantine;
 use super::verified::asked_for;
 use super::webhooks::Webhooks;

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::amazon::Amazon;
-use super::delivery::{self, NewDelivery, NewRow};
+use super::delivery;
 use super::ending::Endings;
 use super::google::Google;
 use super::item::{read, sought};
@@ -20,6 +20,7 @@ use super::lane::Lanes;
 use super::lease::Leases;
 use super::mailbox::Mailboxes;
 use super::media::Fetchers;
+use super::new_delivery::{NewDelivery, NewRow};
 use super::quarantine::{self, QuarantineFilter, Quarantined};
 use super::worker::{ROOM, room};
 use crate::channel::Channel;
@@ -112,7 +113,7 @@ impl Webhooks {
             apps: Cache::new(APPS),
             known_routes: KnownRoutes::default(),
             tokens: Cache::new(TOKENS),
-            amazon: Amazon::new(options.client.clone()),
+            amazon: Amazon::new(options.client.clone(), options.interfaces.aws.clone()),
             google: Google::new(
                 options.client.clone(),
                 options.interfaces.google_keys.clone(),

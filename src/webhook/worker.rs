@@ -1,15 +1,14 @@
 //! Applies deliveries: the items of each, one by one, each in a transaction of its own.
 
-use std::collections::{HashMap, HashSet};
-use std::panic::AssertUnwindSafe;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
+use super::applied::{Outcome, apply_one};
 use super::delivery::{self, Delivery, Done};
 use super::item::{Content, Item, Items, read, sought};
 use super::known_routes::have_places;
@@ -18,7 +17,7 @@ use super::webhooks::{FRESH, Webhooks};
 use crate::channel::Channel;
 use crate::error::{Chain, Error};
 use crate::ids::ChannelAccountId;
-use crate::inbox::{Effect, Inbound, Origin, is_source, record};
+use crate::inbox::{Origin, is_source};
 use crate::tenant::{Route, Routes, TenantScope, TenantState};
 
 /// How many deliveries are taken up from the queue in one step.
@@ -34,22 +33,6 @@ const DROPPED: i64 = 500;
 /// How long what an item waits for may last before the whole delivery is tried again, at first
 /// and at most.
 const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
-
-/// When files are fetched at the latest that nobody has begun to fetch.
-const FILES_LATER: Duration = Duration::from_secs(20);
-
-/// What became of the items of a delivery.
-#[derive(Default)]
-pub(super) struct Outcome {
-    /// The first thing that stood in the way for now.
-    pub wait: Option<Error>,
-    /// Whether the item asked for stays in quarantine.
-    pub stays: bool,
-    /// Whether anything was known before.
-    pub known: bool,
-    /// Whether anything was not.
-    pub news: bool,
-}
 
 impl Webhooks {
     /// Takes up what is in the queue and drops what is old, until the service ends.
@@ -220,7 +203,6 @@ impl Webhooks {
         };
         self.note_proved(delivery, &routes).await?;
         let mut scopes: HashMap<ChannelAccountId, Result<TenantScope, Error>> = HashMap::new();
-        let mut waiting = HashSet::new();
         for (number, item) in (1..).zip(items) {
             if only.is_some_and(|only| only.item != number && only.item != 0) {
                 continue;
@@ -284,6 +266,21 @@ impl Webhooks {
                 (_, Some(route)) if route.disabled_at.is_some() => {
                     (Reason::UnknownAccount, "the account is disabled".to_owned())
                 }
+                // It has been brought for whom else it is for.
+                (Content::StoredMail(_), Some(_)) if outcome.known => continue,
+                (Content::StoredMail(place), Some(route)) => {
+                    let brought = self.bring_stored(delivery, place, route).await;
+                    let (account, delivery) = (route.account, delivery.id);
+                    let origin = Origin {
+                        account,
+                        channel,
+                        delivery,
+                    };
+                    match outcome.note(origin, brought) {
+                        None => continue,
+                        Some(words) => (Reason::Failed, words),
+                    }
+                }
                 (Content::MailboxChanged, Some(route)) => {
                     self.read_mailbox(route.account).await?;
                     count(channel, "mailbox_changed");
@@ -301,7 +298,9 @@ impl Webhooks {
                 (Content::Unsupported(kind), _) => (Reason::Unsupported, kind.clone()),
                 (Content::Unreadable(why), _) => (Reason::Unreadable, why.clone()),
                 // What comes later of this account waits, too, or it would come first.
-                (Content::Inbound(_), Some(route)) if waiting.contains(&route.account) => continue,
+                (Content::Inbound(_), Some(route)) if outcome.waiting.contains(&route.account) => {
+                    continue;
+                }
                 (Content::Inbound(inbound), Some(route)) => {
                     let scope = match scopes.entry(route.account) {
                         std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
@@ -315,25 +314,10 @@ impl Webhooks {
                         channel,
                         delivery: delivery.id,
                     };
-                    match apply_one(self, scope, origin, inbound).await {
-                        Applied::Done(effect) => {
-                            count(channel, effect.as_str());
-                            match effect {
-                                Effect::Known => outcome.known = true,
-                                Effect::Applied | Effect::Parked => outcome.news = true,
-                            }
-                            continue;
-                        }
-                        Applied::Wait(error) => {
-                            waiting.insert(route.account);
-                            outcome.wait.get_or_insert(error);
-                            continue;
-                        }
-                        Applied::Failed(error) => {
-                            tracing::error!(delivery.id = %delivery.id, item = number, error = %Chain(&error), "an item failed");
-                            let words = "see the log under the delivery's id";
-                            (Reason::Failed, words.to_owned())
-                        }
+                    let applied = apply_one(self, scope, origin, inbound).await;
+                    match outcome.note(origin, applied) {
+                        None => continue,
+                        Some(words) => (Reason::Failed, words),
                     }
                 }
             };
@@ -398,82 +382,6 @@ pub(super) fn room(body: &[u8]) -> u32 {
     u32::try_from(wanted).unwrap_or(u32::MAX)
 }
 
-/// What came of one item.
-enum Applied {
-    Done(Effect),
-    Wait(Error),
-    Failed(Error),
-}
-
-/// Tells whether something may have files that are to be fetched: a message, or a recording of a
-/// call, which may have waited for its call.
-fn brings_files(channel: Channel, inbound: &Inbound) -> bool {
-    match inbound {
-        Inbound::Message(message) => channel == Channel::TwilioCall || !message.files.is_empty(),
-        Inbound::Amendment(_) => channel == Channel::TwilioCall,
-        _ => false,
-    }
-}
-
-async fn apply_one(
-    webhooks: &Webhooks,
-    scope: &Result<TenantScope, Error>,
-    origin: Origin,
-    inbound: &Inbound,
-) -> Applied {
-    let applying = async {
-        let scope = match scope {
-            Ok(scope) => scope,
-            // Whatever keeps the tenant from being entered keeps it from everybody, and ends.
-            Err(error) => return Err(Error::Unavailable(Chain(error).to_string().into())),
-        };
-        let brings_files = brings_files(origin.channel, inbound);
-        if brings_files {
-            // Should this node end before they are fetched, another hears of them.
-            let later = FILES_LATER;
-            webhooks.0.tenants.set_alarm_in(scope, later).await?;
-        }
-        let effect = record(&mut scope.conn().await?, origin, inbound).await?;
-        if brings_files && effect == Effect::Applied {
-            webhooks.fetch_files(scope.clone());
-        }
-        Ok(effect)
-    };
-    match AssertUnwindSafe(applying).catch_unwind().await {
-        Ok(Ok(effect)) => Applied::Done(effect),
-        Ok(Err(error)) if may_pass(&error) => Applied::Wait(error),
-        Ok(Err(error)) => Applied::Failed(error),
-        Err(_) => {
-            metrics::counter!("panics_total").increment(1);
-            Applied::Failed(Error::internal("the item's application panicked"))
-        }
-    }
-}
-
-/// Tells whether time may heal an error.
-pub(super) fn may_pass(error: &Error) -> bool {
-    match error {
-        Error::Unavailable(_)
-        | Error::FilesUnavailable(_)
-        | Error::ResourceExhausted { .. }
-        | Error::TooManyCalls
-        | Error::Aborted(_)
-        | Error::DeadlineExceeded
-        | Error::Cancelled
-        | Error::Draining => true,
-        Error::InvalidArgument(_)
-        | Error::FailedPrecondition(_)
-        | Error::InvalidRequest(_)
-        | Error::Unauthenticated
-        | Error::PermissionDenied(_)
-        | Error::NotFound { .. }
-        | Error::AlreadyExists(_)
-        | Error::MethodNotAllowed { .. }
-        | Error::Internal(_) => false,
-        Error::OfItem { error, .. } => may_pass(error),
-    }
-}
-
 /// Doubles with each attempt, and spreads what failed together.
 pub(super) fn back_off(attempts: i32, (first, most): (Duration, Duration)) -> Duration {
     let doublings = u32::try_from(attempts.saturating_sub(1))
@@ -484,7 +392,7 @@ pub(super) fn back_off(attempts: i32, (first, most): (Duration, Duration)) -> Du
     wait / 2 + wait * spread / 512
 }
 
-fn count(channel: Channel, outcome: &'static str) {
+pub(super) fn count(channel: Channel, outcome: &'static str) {
     let channel = channel.as_str();
     metrics::counter!("webhook_items_total", "channel" => channel, "outcome" => outcome)
         .increment(1);

@@ -51,6 +51,7 @@ mod schedule;
 mod schema;
 mod search;
 mod secrets;
+mod ses;
 mod statistics;
 mod tenant_admin;
 mod tenant_life;

@@ -31,6 +31,13 @@ fn items_of(arrival: Arrival) -> Vec<Item> {
         Arrival::Mail(mail) => items_of_mail(&mail),
         Arrival::Report(report) => items_of_report(report),
         Arrival::Subscription { url, .. } => vec![without_key(Content::Subscription(url))],
+        Arrival::Stored { place, recipients } => {
+            let item = |recipient| Item {
+                route_key: recipient,
+                content: Content::StoredMail(place.clone()),
+            };
+            recipients.into_iter().map(item).collect()
+        }
         Arrival::Ignored(what) => vec![without_key(Content::Ignored(what))],
         Arrival::Unreadable(why) => vec![without_key(Content::Unreadable(why))],
     }

@@ -17,10 +17,28 @@ pub enum Arrival {
         /// Where to confirm it. Nobody has checked the host.
         url: String,
     },
+    /// A mail that is kept elsewhere.
+    Stored {
+        /// Where.
+        place: StoredMail,
+        /// Whom it is delivered to: lower-cased, without plus part.
+        recipients: Vec<String>,
+    },
     /// Nothing for us, and why.
     Ignored(&'static str),
     /// Something that cannot be read, and why.
     Unreadable(String),
+}
+
+/// Where in S3 a mail is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredMail {
+    /// The topic that told of it, which is in the same region: `arn:aws:sns:eu-west-1:…`.
+    pub topic: String,
+    /// The bucket.
+    pub bucket: String,
+    /// The key of the object.
+    pub key: String,
 }
 
 /// A mail, read.

@@ -27,4 +27,4 @@ mod tidy;
 pub mod transfer;
 
 pub use inbound::{items, message};
-pub use mail::{Address, Arrival, Envelope, Mail, Outcome, Report, Verdict};
+pub use mail::{Address, Arrival, Envelope, Mail, Outcome, Report, StoredMail, Verdict};

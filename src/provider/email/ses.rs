@@ -1,9 +1,12 @@
 //! What Amazon SES sends through SNS: mail, and events.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
+use super::address::normal;
 use super::header;
-use super::mail::{Arrival, Envelope, Outcome, Report, Verdict, Verdicts};
+use super::mail::{Arrival, Envelope, Outcome, Report, StoredMail, Verdict, Verdicts};
 use super::report::{accounts, failed, status};
 use super::{mime, transfer};
 use crate::provider::lenient::{self, id, list, text};
@@ -19,7 +22,7 @@ const MAX_ITEMS: usize = 1_000;
 pub fn arrivals(body: &[u8]) -> Result<Vec<Arrival>, String> {
     let body = lenient::json(body)?;
     if kind(&body).is_some() {
-        return Ok(message(&body));
+        return Ok(message(&body, ""));
     }
     match text(&body, "/Type").as_str() {
         "SubscriptionConfirmation" => Ok(vec![Arrival::Subscription {
@@ -31,7 +34,7 @@ pub fn arrivals(body: &[u8]) -> Result<Vec<Arrival>, String> {
             let inner = text(&body, "/Message");
             // SES tries a topic with plain words.
             let inner = lenient::json(inner.as_bytes()).unwrap_or_default();
-            Ok(message(&inner))
+            Ok(message(&inner, &text(&body, "/TopicArn")))
         }
         _ => Err("`Type` is none of SNS".to_owned()),
     }
@@ -43,13 +46,25 @@ fn kind(message: &Value) -> Option<String> {
     kinds.into_iter().find(|kind| !kind.is_empty())
 }
 
-/// Reads a message of SES.
-fn message(message: &Value) -> Vec<Arrival> {
+/// A notification of a mail that is kept elsewhere, with the mail in it, as if SES had sent it so;
+/// `None` if it is no such notification.
+pub fn completed(body: &[u8], mail: &[u8]) -> Option<Vec<u8>> {
+    let body = lenient::json(body).ok()?;
+    let mut message = lenient::json(text(&body, "/Message").as_bytes()).ok()?;
+    let action = message.pointer_mut("/receipt/action")?.as_object_mut()?;
+    action.insert("encoding".to_owned(), "BASE64".into());
+    let content = BASE64_STANDARD.encode(mail);
+    (message.as_object_mut()?).insert("content".to_owned(), content.into());
+    serde_json::to_vec(&message).ok()
+}
+
+/// Reads a message of SES, which a topic sent.
+fn message(message: &Value, topic: &str) -> Vec<Arrival> {
     let Some(kind) = kind(message) else {
         return vec![Arrival::Ignored("other_message")];
     };
     match kind.as_str() {
-        "Received" => vec![received(message)],
+        "Received" => vec![received(message, topic)],
         "Bounce" => bounce(message),
         "Complaint" => complaint(message),
         "Delivery" => {
@@ -74,8 +89,8 @@ fn message(message: &Value) -> Vec<Arrival> {
     }
 }
 
-/// Reads a mail.
-fn received(message: &Value) -> Arrival {
+/// Reads a mail, or where it is.
+fn received(message: &Value, topic: &str) -> Arrival {
     let addresses = |path: &str| -> Vec<String> {
         let people = list(message, path).iter().filter_map(Value::as_str);
         people.map(ToOwned::to_owned).collect()
@@ -100,7 +115,7 @@ fn received(message: &Value) -> Arrival {
         },
     };
     let Some(content) = message.get("content").and_then(Value::as_str) else {
-        return Arrival::Unreadable("the mail is kept elsewhere".to_owned());
+        return stored(message, topic, &envelope.recipients);
     };
     let encoding = text(message, "/receipt/action/encoding");
     let is_base64 = encoding.eq_ignore_ascii_case("base64")
@@ -109,6 +124,30 @@ fn received(message: &Value) -> Arrival {
         mime::arrival(&transfer::base64(content.as_bytes()), envelope)
     } else {
         mime::arrival(content.as_bytes(), envelope)
+    }
+}
+
+/// Reads where a mail is that did not come with its notification: that has at most 150 KB.
+fn stored(message: &Value, topic: &str, recipients: &[String]) -> Arrival {
+    let [bucket, key] =
+        ["bucketName", "objectKey"].map(|name| id(message, &format!("/receipt/action/{name}")));
+    let mut people: Vec<String> = Vec::new();
+    for recipient in recipients.iter().take(MAX_ITEMS) {
+        let (recipient, _) = normal(recipient);
+        if !recipient.is_empty() && !people.contains(&recipient) {
+            people.push(recipient);
+        }
+    }
+    match (bucket, key) {
+        (Some(bucket), Some(key)) if !topic.is_empty() && !people.is_empty() => Arrival::Stored {
+            place: StoredMail {
+                topic: topic.to_owned(),
+                bucket,
+                key,
+            },
+            recipients: people,
+        },
+        _ => Arrival::Unreadable("the mail is kept elsewhere".to_owned()),
     }
 }
 

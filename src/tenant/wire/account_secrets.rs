@@ -83,8 +83,18 @@ pub(super) fn read_secrets(
                 fields.refuse(field, "must be empty for SES, whose certificate signs");
             }
             let token = ("email_secrets.api_key", given.api_key);
-            if email.provider != EmailProvider::Mailgun && !token.1.is_empty() {
-                fields.refuse(token.0, "must be empty: it is for Mailgun alone");
+            let takes_token = match email.provider {
+                EmailProvider::Mailgun => true,
+                EmailProvider::Ses => {
+                    if !token.1.is_empty() && !token.1.contains(':') {
+                        fields.refuse(token.0, "must be an access key's id, `:` and its secret");
+                    }
+                    true
+                }
+                EmailProvider::Postmark | EmailProvider::Sendgrid => false,
+            };
+            if !takes_token && !token.1.is_empty() {
+                fields.refuse(token.0, "must be empty: it is for Mailgun and SES alone");
             }
             (field, given.signing_key, ("", String::new()), token)
         }

@@ -46,6 +46,11 @@ pub struct FileHost {
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
+/// A path without its query.
+fn bare(path: &str) -> &str {
+    path.split('?').next().unwrap()
+}
+
 impl FileHost {
     /// Opens a host on a port of its own.
     pub async fn open() -> Self {
@@ -79,10 +84,12 @@ impl FileHost {
             .insert(path.to_owned(), answers);
     }
 
-    /// The requests for a path so far.
+    /// The requests for a path so far, with that query or, where it has none, with any.
     pub fn asked(&self, path: &str) -> Vec<Asked> {
         let asked = self.asked.lock().unwrap();
-        let of_path = asked.iter().filter(|asked| asked.path == path);
+        let of_path = asked
+            .iter()
+            .filter(|asked| asked.path == path || bare(&asked.path) == path);
         of_path.cloned().collect()
     }
 
@@ -115,7 +122,12 @@ impl FileHost {
         });
         let told = {
             let mut answers = self.answers.lock().unwrap();
-            match answers.get_mut(&path) {
+            let known = if answers.contains_key(&path) {
+                path.as_str()
+            } else {
+                bare(&path)
+            };
+            match answers.get_mut(known) {
                 Some(answers) if answers.len() > 1 => answers.pop_front().unwrap(),
                 Some(answers) => answers[0].clone(),
                 None => Told::Status(404, ""),
