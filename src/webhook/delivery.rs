@@ -1,6 +1,5 @@
 //! Webhooks as they came: kept, leased to whoever applies them, dropped in the end.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,7 +21,7 @@ use crate::error::Error;
 use crate::ids::{AppId, ChannelAccountId, DeliveryId};
 use crate::master_key::{Sealer, place};
 use crate::schema::directory::{deliveries, quarantine};
-use crate::tenant::{App, Asked, DirectoryConn, Provider, RouteRow, Routes, Sought, routed};
+use crate::tenant::{DirectoryConn, Provider};
 
 /// How long whoever applies a delivery may be silent before somebody else takes it up.
 pub const LEASE: Duration = Duration::from_secs(30);

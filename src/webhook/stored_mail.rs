@@ -1,5 +1,7 @@
 //! Mails that SES keeps in S3: of those with more than 150 KB it only tells.
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use super::applied::Applied;
@@ -27,19 +29,23 @@ impl From<Error> for NoMail {
 }
 
 impl Webhooks {
-    /// Keeps a mail that a delivery tells of as a delivery of its own, from where it is applied.
-    pub(super) async fn bring_stored(
-        &self,
-        delivery: &Delivery,
-        place: &StoredMail,
-        route: &Route,
-    ) -> Applied {
-        match self.keep_stored(delivery, place, route).await {
-            // What tells of it says nothing else.
-            Ok(()) => Applied::Done(Effect::Known),
-            Err(NoMail::Error(error)) => Applied::not(error),
-            Err(NoMail::Refused(words)) => Applied::Failed(words),
-        }
+    /// Keeps a mail that a delivery tells of as a delivery of its own, from where it is applied: so
+    /// that one delivery may be applied within another, this is boxed.
+    pub(super) fn bring_stored<'a>(
+        &'a self,
+        delivery: &'a Delivery,
+        place: &'a StoredMail,
+        route: &'a Route,
+    ) -> BoxFuture<'a, Applied> {
+        let keeping = async move {
+            match self.keep_stored(delivery, place, route).await {
+                // What tells of it says nothing else.
+                Ok(()) => Applied::Done(Effect::Known),
+                Err(NoMail::Error(error)) => Applied::not(error),
+                Err(NoMail::Refused(words)) => Applied::Failed(words),
+            }
+        };
+        keeping.boxed()
     }
 
     async fn keep_stored(

@@ -82,6 +82,7 @@ impl TestServer {
         config.gmail_url = "http://127.0.0.1:9".to_owned();
         config.google_token_url = "http://127.0.0.1:9".to_owned();
         config.google_keys_url = "http://127.0.0.1:9".to_owned();
+        config.aws_url = Some("http://127.0.0.1:9".to_owned());
         change(&mut config);
         let server = match Server::start(config).await {
             Ok(server) => server,
