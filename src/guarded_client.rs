@@ -166,14 +166,8 @@ impl GuardedClient {
         max_bytes: u64,
     ) -> Result<Fetched, FetchError> {
         let end = Instant::now() + self.options.timeout;
-        let policy = Policy {
-            allowed: allowed_hosts,
-            trusted: &self.options.trusted_hosts,
-        };
-        let target = Target::new(url, policy)?;
-        let asking = self.ask(&target, credentials, question);
-        let answered = tokio::time::timeout_at(end, asking).await;
-        let answer = answered.map_err(|_| Outage::TooSlow)??;
+        let asking = self.ask_once(url, allowed_hosts, credentials, question, end);
+        let (target, answer) = asking.await?;
         self.read(&target, answer, max_bytes, end)
     }
 
@@ -191,24 +185,36 @@ impl GuardedClient {
         max_bytes: u64,
     ) -> Result<Reply, FetchError> {
         let end = Instant::now() + self.options.timeout;
+        let asking = self.ask_once(url, allowed_hosts, credentials, question, end);
+        let (_, answer) = asking.await?;
+        let status = answer.response.status();
+        if is_compressed(answer.response.headers()) {
+            return Err(FetchError::Compressed);
+        }
+        let reading = Reading::new(answer, max_bytes, self.options.patience, end);
+        let pieces: Vec<_> = reading.into_stream().try_collect().await?;
+        let body = pieces.concat();
+        Ok(Reply { status, body })
+    }
+
+    /// Asks, and does not follow where the answer redirects to.
+    async fn ask_once(
+        &self,
+        url: &str,
+        allowed_hosts: &[HostRule],
+        credentials: Option<&Credentials>,
+        question: Question,
+        end: Instant,
+    ) -> Result<(Target, Answer), FetchError> {
         let policy = Policy {
             allowed: allowed_hosts,
             trusted: &self.options.trusted_hosts,
         };
-        let calling = async {
-            let target = Target::new(url, policy)?;
-            let answer = self.ask(&target, credentials, question).await?;
-            let status = answer.response.status();
-            if is_compressed(answer.response.headers()) {
-                return Err(FetchError::Compressed);
-            }
-            let reading = Reading::new(answer, max_bytes, self.options.patience, end);
-            let pieces: Vec<_> = reading.into_stream().try_collect().await?;
-            let body = pieces.concat();
-            Ok(Reply { status, body })
-        };
-        let called = tokio::time::timeout_at(end, calling).await;
-        called.map_err(|_| Outage::TooSlow)?
+        let target = Target::new(url, policy)?;
+        let asking = self.ask(&target, credentials, question);
+        let answered = tokio::time::timeout_at(end, asking).await;
+        let answer = answered.map_err(|_| Outage::TooSlow)??;
+        Ok((target, answer))
     }
 
     /// Asks, and asks where the answer redirects to.
