@@ -80,6 +80,32 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Tells whether time may heal it.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unavailable(_)
+            | Self::FilesUnavailable(_)
+            | Self::ResourceExhausted { .. }
+            | Self::TooManyCalls
+            | Self::Aborted(_)
+            | Self::DeadlineExceeded
+            | Self::Cancelled
+            | Self::Draining => true,
+            Self::InvalidArgument(_)
+            | Self::FailedPrecondition(_)
+            | Self::InvalidRequest(_)
+            | Self::Unauthenticated
+            | Self::PermissionDenied(_)
+            | Self::NotFound { .. }
+            | Self::AlreadyExists(_)
+            | Self::MethodNotAllowed { .. }
+            | Self::Internal(_) => false,
+            Self::OfItem { error, .. } => error.may_pass(),
+        }
+    }
+}
+
 /// A field and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {

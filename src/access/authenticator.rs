@@ -227,10 +227,11 @@ impl Authenticator {
             user_id: claims.user_id,
             scopes: Scopes::from_words(&claims.scope),
             tenants,
+            expires: Some(claims.exp.saturating_add(LEEWAY)),
         };
         Some(Verified {
-            caller: Arc::new(caller),
             expires: claims.exp.saturating_add(LEEWAY),
+            caller: Arc::new(caller),
             changes,
         })
     }

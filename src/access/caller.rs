@@ -41,18 +41,29 @@ pub enum Scope {
     QuickReplyWrite = 4,
     /// Erase a person for good.
     ContactErase = 5,
+    /// Hear of everything that happens, and read what it happened to.
+    EventsRead = 6,
 }
 
 impl Scope {
     /// All scopes.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TenantAdmin,
         Self::InboxRead,
         Self::InboxWrite,
         Self::QuickReplyRead,
         Self::QuickReplyWrite,
         Self::ContactErase,
+        Self::EventsRead,
     ];
+
+    /// Whether calls that need it may change something of a tenant.
+    pub const fn writes(self) -> bool {
+        !matches!(
+            self,
+            Self::InboxRead | Self::QuickReplyRead | Self::EventsRead
+        )
+    }
 
     /// The scope as credentials spell it.
     pub const fn as_str(self) -> &'static str {
@@ -61,6 +72,7 @@ impl Scope {
             Self::InboxRead => "inbox.read",
             Self::InboxWrite => "inbox.write",
             Self::ContactErase => "contact.erase",
+            Self::EventsRead => "events.read",
             Self::QuickReplyRead => "quick_reply.read",
             Self::QuickReplyWrite => "quick_reply.write",
         }
@@ -118,6 +130,8 @@ pub struct Caller {
     pub scopes: Scopes,
     /// Which tenants it is for.
     pub tenants: Tenants,
+    /// When it ends, in seconds since 1970, where it does.
+    pub expires: Option<u64>,
 }
 
 impl Caller {
@@ -129,6 +143,7 @@ impl Caller {
             user_id: None,
             scopes: Scopes::all(),
             tenants: Tenants::All,
+            expires: None,
         }
     }
 
@@ -139,6 +154,7 @@ impl Caller {
             user_id: None,
             scopes: Scopes::default().with(Scope::InboxWrite),
             tenants: Tenants::Named(BTreeSet::new()),
+            expires: None,
         }
     }
 
@@ -149,6 +165,7 @@ impl Caller {
             user_id: None,
             scopes: Scopes::default().with(Scope::InboxWrite),
             tenants: Tenants::Named(BTreeSet::new()),
+            expires: None,
         }
     }
 

@@ -39,6 +39,7 @@ mod receipt;
 mod receive;
 mod referral;
 mod reply;
+pub mod resource;
 mod revision;
 mod routing;
 mod schedule;

@@ -246,16 +246,17 @@ impl Server {
             let described = self.config.reflection.then_some(services);
             services::about(health.clone(), described)
         };
+        let (stopping, stopped) = watch::channel(false);
+        let public = |routes| services::public(routes, &self.tenants, &self.webhooks, &stopped);
         let (offered, public, admin) = match self.ports.admin {
             None => {
                 let both = [services::PUBLIC, services::ADMIN].concat();
-                let routes = services::public(about(&both)?, &self.tenants, &self.webhooks);
+                let routes = public(about(&both)?);
                 let routes = services::admin(routes, &self.tenants, &self.webhooks);
                 (both, routes, None)
             }
             Some(port) => {
-                let public =
-                    services::public(about(services::PUBLIC)?, &self.tenants, &self.webhooks);
+                let public = public(about(services::PUBLIC)?);
                 let admin = about(services::ADMIN)?;
                 let admin = services::admin(admin, &self.tenants, &self.webhooks);
                 (services::PUBLIC.to_vec(), public, Some((port, admin)))
@@ -299,7 +300,6 @@ impl Server {
             })
         });
         let counting = tokio::spawn(inbox::keep_statistics(self.tenants.clone()));
-        let (stopping, stopped) = watch::channel(false);
         let serving = async {
             let grpc = services::layered(public, &calls, &capacity, cors);
             let grpc = self.ports.grpc.serve(grpc, stopped.clone());

@@ -13,8 +13,9 @@ use crate::tenant::TenantDirectory;
 const PING_EVERY: Duration = Duration::from_millis(500);
 
 /// The names that health is told for; the empty one is the whole server.
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
     "",
+    "communication.v1.EventService",
     "communication.v1.InboxService",
     "communication.v1.QuickReplyService",
     "communication.v1.TenantAdminService",

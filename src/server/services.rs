@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -19,8 +20,10 @@ use super::capacity::Capacity;
 use super::error::ServerError;
 use crate::call::CallLayer;
 use crate::error::MAX_REQUEST_BYTES;
+use crate::event::Events;
 use crate::inbox::Inbox;
 use crate::pb;
+use crate::pb::event_service_server::EventServiceServer;
 use crate::pb::inbox_service_server::InboxServiceServer;
 use crate::pb::quick_reply_service_server::QuickReplyServiceServer;
 use crate::pb::tenant_admin_service_server::TenantAdminServiceServer;
@@ -61,19 +64,28 @@ const CORS_AGE: Duration = Duration::from_secs(7200);
 
 /// The services of tenants.
 pub const PUBLIC: &[&str] = &[
+    "communication.v1.EventService",
     "communication.v1.InboxService",
     "communication.v1.QuickReplyService",
 ];
 /// The administration of tenants.
 pub const ADMIN: &[&str] = &["communication.v1.TenantAdminService"];
 
-/// Offers the services of tenants.
-pub fn public(routes: Routes, tenants: &TenantDirectory, webhooks: &Webhooks) -> Routes {
+/// Offers the services of tenants; streams end when the server stops.
+pub fn public(
+    routes: Routes,
+    tenants: &TenantDirectory,
+    webhooks: &Webhooks,
+    stopping: &watch::Receiver<bool>,
+) -> Routes {
+    let events = EventServiceServer::new(Events::new(tenants.clone(), stopping.clone()))
+        .max_decoding_message_size(MAX_REQUEST_BYTES);
     let inbox = InboxServiceServer::new(Inbox::new(tenants.clone(), webhooks.clone()))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
     let quick_replies = QuickReplyServiceServer::new(QuickReplies::new(tenants.clone()))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
-    routes.add_service(inbox).add_service(quick_replies)
+    let routes = routes.add_service(inbox).add_service(quick_replies);
+    routes.add_service(events)
 }
 
 /// Offers the administration of tenants.

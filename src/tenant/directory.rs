@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tonic::{Request, Streaming};
 use uuid::Uuid;
 
@@ -81,9 +81,11 @@ struct Inner {
 #[derive(Clone)]
 pub(super) struct Known {
     pub(super) tenant: Arc<Tenant>,
-    pool: Arc<TenantPool>,
-    files: TenantFiles,
+    pub(super) pool: Arc<TenantPool>,
+    pub(super) files: TenantFiles,
     pub(super) backlog: Arc<Backlog>,
+    /// Told when something may have changed.
+    pub(super) news: Arc<Notify>,
 }
 
 impl Known {
@@ -92,10 +94,9 @@ impl Known {
         self.tenant.state == State::Active
     }
 
-    /// Work inside the tenant.
+    /// Work inside the tenant that may change something.
     pub(super) fn scope(&self, facts: Facts) -> TenantScope {
-        let (tenant, pool) = (self.tenant.clone(), self.pool.clone());
-        TenantScope::new(tenant, pool, facts, self.files.clone())
+        TenantScope::new(self, facts, true)
     }
 }
 
@@ -232,7 +233,20 @@ impl TenantDirectory {
         if T::SCOPE == Scope::InboxWrite {
             known.backlog.entered_to_write();
         }
-        Ok(known.scope(facts))
+        Ok(TenantScope::new(&known, facts, T::SCOPE.writes()))
+    }
+
+    /// Checks that the tenant of some work is still open.
+    ///
+    /// # Errors
+    /// It is not, or what is known of it is too old and cannot be read again.
+    pub async fn check_open(&self, scope: &TenantScope) -> Result<(), Error> {
+        let known = self.known(scope.slug()).await?;
+        // The slug may be somebody else's by now.
+        if known.tenant.id != scope.tenant_id() {
+            return Err(Error::not_found("tenant", scope.slug()));
+        }
+        Ok(())
     }
 
     /// Lets an item into the tenant whose account it is for. The provider acts.
@@ -395,7 +409,10 @@ impl TenantDirectory {
     /// Keeps what was read of a tenant, unless something newer is known already.
     pub(super) fn remember(&self, tenant: Tenant) -> Result<Known, Error> {
         let mut all = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
-        let backlog = all.get(&tenant.slug).map(|known| known.backlog.clone());
+        let before = all.get(&tenant.slug);
+        let (backlog, news) = before
+            .map(|known| (known.backlog.clone(), known.news.clone()))
+            .unwrap_or_default();
         let pool = match all.get(&tenant.slug) {
             Some(known) if known.tenant.epoch > tenant.epoch => return Ok(known.clone()),
             Some(known) if same_login(&known.tenant, &tenant) => known.pool.clone(),
@@ -414,7 +431,8 @@ impl TenantDirectory {
             tenant: Arc::new(tenant),
             pool,
             files,
-            backlog: backlog.unwrap_or_default(),
+            backlog,
+            news,
         };
         all.insert(known.tenant.slug.clone(), known.clone());
         Ok(known)

@@ -4,7 +4,10 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use super::conn::PooledConn;
+use super::directory::Known;
 use super::pool::TenantPool;
 use super::tenant::Tenant;
 use crate::access::Facts;
@@ -19,20 +22,20 @@ pub struct TenantScope {
     pool: Arc<TenantPool>,
     facts: Arc<Facts>,
     files: TenantFiles,
+    news: Arc<Notify>,
+    writes: bool,
 }
 
 impl TenantScope {
-    pub(super) fn new(
-        tenant: Arc<Tenant>,
-        pool: Arc<TenantPool>,
-        facts: Facts,
-        files: TenantFiles,
-    ) -> Self {
+    /// Work by somebody who may write, or only reads.
+    pub(super) fn new(known: &Known, facts: Facts, writes: bool) -> Self {
         Self {
-            tenant,
-            pool,
+            tenant: known.tenant.clone(),
+            pool: known.pool.clone(),
             facts: Arc::new(facts),
-            files,
+            files: known.files.clone(),
+            news: known.news.clone(),
+            writes,
         }
     }
 
@@ -55,6 +58,17 @@ impl TenantScope {
             facts: Arc::new(facts),
             ..self.clone()
         }
+    }
+
+    /// Waits until somebody on this server may have changed something since the last wait ended. One
+    /// waits at a time.
+    pub async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// Who does what is done here.
+    pub fn facts(&self) -> &Arc<Facts> {
+        &self.facts
     }
 
     /// The tenant's slug.
@@ -93,6 +107,15 @@ impl TenantConn {
     /// The number that names the tenant in advisory locks.
     pub fn tenant_number(&self) -> i32 {
         self.scope.tenant.number
+    }
+}
+
+impl Drop for TenantConn {
+    fn drop(&mut self) {
+        // Whatever was done is committed by now, or never.
+        if self.scope.writes {
+            self.scope.news.notify_one();
+        }
     }
 }
 

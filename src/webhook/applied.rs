@@ -67,7 +67,7 @@ pub(super) enum Applied {
 impl Applied {
     /// What time may heal waits, and else the log says what is wrong.
     pub(super) fn not(error: Error) -> Self {
-        if may_pass(&error) {
+        if error.may_pass() {
             return Self::Wait(error);
         }
         tracing::error!(error = %Chain(&error), "an item failed");
@@ -116,29 +116,5 @@ pub(super) async fn apply_one(
             metrics::counter!("panics_total").increment(1);
             Applied::not(Error::internal("the item's application panicked"))
         }
-    }
-}
-
-/// Tells whether time may heal an error.
-pub(super) fn may_pass(error: &Error) -> bool {
-    match error {
-        Error::Unavailable(_)
-        | Error::FilesUnavailable(_)
-        | Error::ResourceExhausted { .. }
-        | Error::TooManyCalls
-        | Error::Aborted(_)
-        | Error::DeadlineExceeded
-        | Error::Cancelled
-        | Error::Draining => true,
-        Error::InvalidArgument(_)
-        | Error::FailedPrecondition(_)
-        | Error::InvalidRequest(_)
-        | Error::Unauthenticated
-        | Error::PermissionDenied(_)
-        | Error::NotFound { .. }
-        | Error::AlreadyExists(_)
-        | Error::MethodNotAllowed { .. }
-        | Error::Internal(_) => false,
-        Error::OfItem { error, .. } => may_pass(error),
     }
 }

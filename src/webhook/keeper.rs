@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 
-use super::applied::may_pass;
 use super::new_delivery::{self, NewRow};
 use super::webhooks::{KEEP_TIMEOUT, Webhooks};
 use crate::error::{Chain, Error};
@@ -120,7 +119,7 @@ impl Webhooks {
             }
             Err(error) => error,
         };
-        if rows.len() > 1 && !may_pass(&error) {
+        if rows.len() > 1 && !error.may_pass() {
             // One of them is to blame, and the others are not.
             for (row, caller) in rows.into_iter().zip(callers) {
                 let _ = caller.send(self.keep_alone(row).await);

@@ -38,10 +38,16 @@ impl Neighbours {
                 .fold(text, |text, id| text.replace(id.as_str(), "<id>"))
         };
         match answer {
-            // As JSON, whose maps have an order.
-            Ok(answer) => Ok(hide(
-                serde_json::to_string(&serde_json::to_value(answer).unwrap()).unwrap(),
-            )),
+            // As JSON, whose maps have an order. No token is made twice.
+            Ok(answer) => {
+                let mut answer = serde_json::to_value(answer).unwrap();
+                for token in ["/token", "/hello/headToken"] {
+                    if let Some(token) = answer.pointer_mut(token) {
+                        *token = json!("<token>");
+                    }
+                }
+                Ok(hide(serde_json::to_string(&answer).unwrap()))
+            }
             Err(status) => {
                 let refusal = Refusal::of(&status);
                 let text = hide(format!("{refusal:?}"));

@@ -21,6 +21,7 @@ mod conversation_life;
 mod cors;
 mod durability;
 mod event_order;
+mod events;
 mod faults;
 mod forgery;
 mod gmail;

@@ -519,6 +519,7 @@ impl Filled {
             ("RotateChannelAccountSecret" | "UpdateChannelAccount", "channel_account_id") => {
                 thing(&self.connected_by_own_app)
             }
+            ("Subscribe", "conversation_ids") => thing(&self.conversation),
             ("ReplayQuarantinedItem", "delivery_id") => thing(&self.delivery),
             (method, path) => panic!("harness/calls.rs does not know `{path}` of {method}"),
         }
@@ -557,7 +558,13 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "force": true,
             "allowMissing": true,
         }),
-        "MigrateTenants" => json!({"tenant": slug}),
+        "MigrateTenants" | "GetHead" => json!({"tenant": slug}),
+        "Subscribe" => json!({
+            "tenant": slug,
+            "earliest": true,
+            "types": ["conversation.created"],
+            "conversationIds": [tenant.conversation],
+        }),
         "ConnectChannelAccount" => json!({
             "tenant": slug,
             "name": "Support",

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use clap::Parser as _;
 use communication_service::config::Config;
 use communication_service::error::Chain;
+use communication_service::pb::event_service_client::EventServiceClient;
 use communication_service::pb::inbox_service_client::InboxServiceClient;
 use communication_service::pb::tenant_admin_service_client::TenantAdminServiceClient;
 use communication_service::pb::{InitializeTenantRequest, Tenant};
@@ -135,6 +136,11 @@ impl TestServer {
     /// A client of `InboxService`.
     pub fn inbox(&self) -> InboxServiceClient<Channel> {
         InboxServiceClient::new(self.channel.clone())
+    }
+
+    /// A client of `EventService`.
+    pub fn events(&self) -> EventServiceClient<Channel> {
+        EventServiceClient::new(self.channel.clone())
     }
 
     /// A client of `TenantAdminService`.

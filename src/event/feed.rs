@@ -1,0 +1,210 @@
+//! The newest part of each tenant's log, which one reader of this server reads for all streams.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::entry::{self, Entry, Place};
+use super::log;
+use crate::access::{Actor, Caller, Facts};
+use crate::error::{Chain, Error};
+use crate::ids::TenantId;
+use crate::tenant::{TenantDirectory, TenantScope};
+
+/// How many entries are kept in memory for each tenant that somebody listens to.
+const KEPT: usize = 2048;
+/// How many are read at a time.
+const PAGE: i64 = 500;
+/// How often the log is looked into when nothing is heard of.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long after news it is looked into: what is committed at about the same time is read together.
+const TOGETHER: Duration = Duration::from_millis(2);
+
+/// The feeds of the tenants that somebody listens to.
+#[derive(Default)]
+pub struct Feeds(Mutex<HashMap<TenantId, Weak<Feed>>>);
+
+/// What is new in a tenant.
+pub struct Feed {
+    kept: Mutex<Kept>,
+    news: watch::Sender<News>,
+}
+
+/// Entries without a gap.
+#[derive(Default)]
+struct Kept {
+    /// The place before the first of them.
+    begin: Place,
+    entries: VecDeque<Arc<Entry>>,
+}
+
+/// How far the log has been read.
+#[derive(Debug, Clone, Copy)]
+pub enum News {
+    /// It has not been read yet.
+    None,
+    /// To a place, in one of the histories that this server has seen.
+    Read(Place, u64),
+    /// It cannot be read any more.
+    Closed,
+}
+
+impl Feeds {
+    /// The feed of a tenant, which is read for as long as somebody has it.
+    pub fn of(&self, tenants: &TenantDirectory, scope: &TenantScope) -> Arc<Feed> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let tenant = scope.tenant_id();
+        let known = all.get(&tenant).and_then(Weak::upgrade);
+        if let Some(feed) = known.filter(|feed| !feed.is_closed()) {
+            return feed;
+        }
+        all.retain(|_, feed| feed.strong_count() > 0);
+        let feed = Arc::new(Feed {
+            kept: Mutex::default(),
+            news: watch::channel(News::None).0,
+        });
+        all.insert(tenant, Arc::downgrade(&feed));
+        let facts = Facts {
+            actor: Actor::Service(Caller::itself().service),
+            caller: Arc::new(Caller::itself()),
+            correlation_id: "events".into(),
+            clock_offset: 0,
+        };
+        let reader = Reader {
+            tenants: tenants.clone(),
+            scope: scope.on_behalf(facts),
+            feed: Arc::downgrade(&feed),
+            read: None,
+        };
+        tokio::spawn(reader.read());
+        feed
+    }
+}
+
+impl Feed {
+    /// What tells how far the log has been read.
+    pub fn news(&self) -> watch::Receiver<News> {
+        self.news.subscribe()
+    }
+
+    /// Some entries behind a place; `None` if they are not in memory any more.
+    pub fn after(&self, place: Place, most: usize) -> Option<Vec<Arc<Entry>>> {
+        let kept = self.kept();
+        if place.id < kept.begin.id {
+            return None;
+        }
+        let from = kept.entries.partition_point(|entry| entry.id <= place.id);
+        Some(kept.entries.iter().skip(from).take(most).cloned().collect())
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(*self.news.borrow(), News::Closed)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what was read, and begins anew at a place.
+    fn begin(&self, place: Place) {
+        *self.kept() = Kept {
+            begin: place,
+            entries: VecDeque::new(),
+        };
+    }
+
+    fn add(&self, entries: Vec<Entry>) {
+        let mut kept = self.kept();
+        kept.entries.extend(entries.into_iter().map(Arc::new));
+        while kept.entries.len() > KEPT
+            && let Some(gone) = kept.entries.pop_front()
+        {
+            kept.begin = gone.place();
+        }
+    }
+}
+
+/// Reads the log of a tenant.
+struct Reader {
+    tenants: TenantDirectory,
+    scope: TenantScope,
+    feed: Weak<Feed>,
+    /// How far, and in which history.
+    read: Option<(Place, u64)>,
+}
+
+impl Reader {
+    async fn read(mut self) {
+        let mut is_sure = true;
+        while self.feed.strong_count() > 0 {
+            match self.read_on(is_sure).await {
+                Ok(is_final) => {
+                    is_sure = true;
+                    if !is_final {
+                        tokio::time::sleep(TOGETHER).await;
+                        continue;
+                    }
+                }
+                Err(error) if error.may_pass() => {
+                    tracing::debug!(error = %Chain(&error), "the log cannot be read for now");
+                    // Another history may be there afterwards.
+                    is_sure = false;
+                }
+                Err(error) => {
+                    if let Some(feed) = self.feed.upgrade() {
+                        tracing::info!(error = %Chain(&error), "the log is not read any more");
+                        feed.news.send_replace(News::Closed);
+                    }
+                    return;
+                }
+            }
+            let heard = tokio::time::timeout(LOOK_EVERY, self.scope.news()).await;
+            if heard.is_ok() {
+                tokio::time::sleep(TOGETHER).await;
+            }
+        }
+    }
+
+    /// Reads what is new; tells whether all that was begun before is read.
+    async fn read_on(&mut self, is_sure: bool) -> Result<bool, Error> {
+        self.tenants.check_open(&self.scope).await?;
+        let mut conn = self.scope.conn().await?;
+        let Some(final_id) = log::settled(&mut conn).await? else {
+            return Ok(false);
+        };
+        let Some(feed) = self.feed.upgrade() else {
+            return Ok(true);
+        };
+        let known = match self.read {
+            Some((place, history)) if is_sure || entry::is_there(&mut conn, place).await? => {
+                Some((place, history))
+            }
+            _ => None,
+        };
+        let (mut place, history) = match known {
+            Some(known) => known,
+            None => {
+                let place = entry::last(&mut conn, final_id).await?;
+                feed.begin(place);
+                (place, self.read.map_or(0, |(_, history)| history + 1))
+            }
+        };
+        loop {
+            let entries = entry::page(&mut conn, place, final_id, PAGE).await?;
+            let is_last = i64::try_from(entries.len()).unwrap_or(0) < PAGE;
+            if let Some(entry) = entries.last() {
+                place = entry.place();
+            }
+            feed.add(entries);
+            let news = (place, history);
+            if self.read.replace(news) != Some(news) {
+                feed.news.send_replace(News::Read(place, history));
+            }
+            if is_last {
+                return Ok(true);
+            }
+        }
+    }
+}

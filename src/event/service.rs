@@ -1,0 +1,74 @@
+//! The calls of `EventService`.
+
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
+
+use super::entry;
+use super::feed::Feeds;
+use super::log;
+use super::subscription::Subscription;
+use super::wire::Tokens;
+use crate::error::{Conflict, Error};
+use crate::pb;
+use crate::pb::event_service_server::EventService;
+use crate::tenant::TenantDirectory;
+
+/// Serves the events of tenants.
+pub struct Events {
+    tenants: TenantDirectory,
+    feeds: Feeds,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Events {
+    /// Serves the tenants of a directory, until the server stops.
+    pub fn new(tenants: TenantDirectory, stopping: watch::Receiver<bool>) -> Self {
+        Self {
+            tenants,
+            feeds: Feeds::default(),
+            stopping,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl EventService for Events {
+    async fn get_head(
+        &self,
+        request: Request<pb::GetHeadRequest>,
+    ) -> Result<Response<pb::GetHeadResponse>, Status> {
+        let (tenant, _) = self.tenants.enter(request).await?;
+        let mut conn = tenant.conn().await?;
+        let settled = log::settled(&mut conn).await?;
+        // Somebody has been writing for seconds, and will end or be ended.
+        let settled = settled.ok_or(Error::Aborted(Conflict::Transaction))?;
+        let head = entry::last(&mut conn, settled).await?;
+        let token = Tokens::of(&tenant, self.tenants.page_sealer()).token(head)?;
+        Ok(Response::new(pb::GetHeadResponse { token }))
+    }
+
+    type SubscribeStream = BoxStream<'static, Result<pb::SubscribeResponse, Status>>;
+
+    async fn subscribe(
+        &self,
+        request: Request<pb::SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let (scope, request) = self.tenants.enter(request).await?;
+        let sealer = self.tenants.page_sealer().clone();
+        let (start, filter) = Tokens::of(&scope, &sealer).asked(request)?;
+        let subscription = Subscription {
+            tenants: self.tenants.clone(),
+            scope: scope.clone(),
+            feed: self.feeds.of(&self.tenants, &scope),
+            start,
+            filter,
+            stopping: self.stopping.clone(),
+        };
+        let frames = subscription.frames();
+        let frames = frames
+            .and_then(move |frame| std::future::ready(Tokens::of(&scope, &sealer).frame(frame)));
+        Ok(Response::new(frames.map_err(Status::from).boxed()))
+    }
+}

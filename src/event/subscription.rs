@@ -1,0 +1,324 @@
+//! A stream of what happens in a tenant, at its reader's pace.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use prost::Message as _;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::entry::{self, Entry, Place};
+use super::feed::{Feed, News};
+use super::wire;
+use crate::clock;
+use crate::error::Error;
+use crate::ids::ConversationId;
+use crate::inbox::resource::{self, Resource};
+use crate::pb;
+use crate::tenant::{TenantConn, TenantDirectory, TenantScope};
+
+/// How many events a frame has at most.
+const MOST: usize = 256;
+/// How many bytes its events have together, unless one alone has more.
+const MOST_BYTES: usize = 1024 * 1024;
+/// After how long without a frame a reader is told where it is.
+const QUIET: Duration = Duration::from_secs(15);
+/// After how many entries that nobody wanted, too.
+const UNWANTED: usize = 4096;
+/// How often it is looked whether the credential has expired.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Where a stream begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With what is committed from now on.
+    Now,
+    /// Behind a place.
+    After(Place),
+    /// With the oldest that is kept.
+    Earliest,
+}
+
+/// Which events are wanted; of what is empty, all.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// The types.
+    pub types: HashSet<String>,
+    /// The conversations.
+    pub conversations: HashSet<ConversationId>,
+}
+
+impl Filter {
+    fn wants(&self, entry: &Entry) -> bool {
+        let is_of = |id: Uuid| self.conversations.contains(&ConversationId(id));
+        (self.types.is_empty() || self.types.contains(&entry.kind))
+            && (self.conversations.is_empty()
+                || is_of(entry.resource_id)
+                || entry.parent_id.is_some_and(is_of))
+    }
+}
+
+/// What a reader is sent.
+pub enum Frame {
+    /// The stream has begun; the present is there.
+    Hello(Place),
+    /// Events, and the place behind the last of them.
+    Batch(Vec<pb::Event>, Place),
+    /// Nothing else was wanted up to there.
+    Checkpoint(Place),
+    /// The reader's place is not in the log; it goes on from there.
+    Reset(Place),
+    /// The server stops.
+    Goodbye(Place),
+}
+
+/// A reader.
+pub struct Subscription {
+    /// Knows whether the tenant is open.
+    pub tenants: TenantDirectory,
+    /// In which tenant.
+    pub scope: TenantScope,
+    /// What is new there.
+    pub feed: Arc<Feed>,
+    /// Where to begin.
+    pub start: Start,
+    /// What is wanted.
+    pub filter: Filter,
+    /// Whether the server stops.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// How far a reader is.
+struct Reading {
+    of: Subscription,
+    news: watch::Receiver<News>,
+    state: State,
+    /// Since when nothing was sent, and behind how many entries that nobody wanted.
+    quiet: (Instant, usize),
+    place: Place,
+    history: u64,
+}
+
+#[derive(PartialEq, Eq)]
+enum State {
+    New,
+    Greeted,
+    Going,
+    Over,
+}
+
+impl Subscription {
+    /// Sends frames until the server stops, the credential expires, or the tenant is closed.
+    pub fn frames(self) -> impl Stream<Item = Result<Frame, Error>> + Send {
+        let reading = Reading {
+            news: self.feed.news(),
+            state: State::New,
+            quiet: (Instant::now(), 0),
+            place: Place::default(),
+            history: 0,
+            of: self,
+        };
+        stream::try_unfold(reading, async |mut reading| {
+            if reading.state == State::Over {
+                return Ok(None);
+            }
+            let frame = reading.next().await?;
+            reading.quiet = (Instant::now(), 0);
+            Ok(Some((frame, reading)))
+        })
+    }
+}
+
+impl Reading {
+    async fn next(&mut self) -> Result<Frame, Error> {
+        loop {
+            if *self.of.stopping.borrow() {
+                self.state = State::Over;
+                return Ok(Frame::Goodbye(self.place));
+            }
+            self.check_credential()?;
+            let news = *self.news.borrow_and_update();
+            let (head, history) = match news {
+                News::None => {
+                    self.wait().await?;
+                    continue;
+                }
+                News::Closed => {
+                    self.of.tenants.check_open(&self.of.scope).await?;
+                    return Err(Error::internal("the log cannot be read"));
+                }
+                News::Read(head, history) => (head, history),
+            };
+            if let Some(frame) = self.step(head, history).await? {
+                return Ok(frame);
+            }
+        }
+    }
+
+    /// Returns the next frame; none if something has to be looked at again.
+    async fn step(&mut self, head: Place, history: u64) -> Result<Option<Frame>, Error> {
+        match self.state {
+            State::New => {
+                self.history = history;
+                self.place = match self.of.start {
+                    Start::Now => head,
+                    Start::After(place) => place,
+                    Start::Earliest => Place::default(),
+                };
+                self.state = State::Greeted;
+                return Ok(Some(Frame::Hello(head)));
+            }
+            State::Greeted => {
+                if !self.is_there().await? {
+                    self.place = head;
+                    self.state = State::Going;
+                    return Ok(Some(Frame::Reset(head)));
+                }
+                self.state = State::Going;
+            }
+            State::Going | State::Over => {}
+        }
+        if history != self.history {
+            self.history = history;
+            if !self.is_there().await? {
+                self.place = head;
+                return Ok(Some(Frame::Reset(head)));
+            }
+        }
+        if self.place.id < head.id {
+            return self.read(head).await;
+        }
+        let is_quiet = self.quiet.0.elapsed() >= QUIET;
+        if is_quiet {
+            return Ok(Some(Frame::Checkpoint(self.place)));
+        }
+        self.wait().await?;
+        Ok(None)
+    }
+
+    /// Sends what is behind its place.
+    async fn read(&mut self, head: Place) -> Result<Option<Frame>, Error> {
+        let entries = match self.of.feed.after(self.place, MOST) {
+            Some(entries) => entries,
+            // It reads what is not in memory any more by itself.
+            None => {
+                let Some(mut conn) = self.conn().await? else {
+                    return Ok(None);
+                };
+                let rows = i64::try_from(MOST).unwrap_or(i64::MAX);
+                let page = entry::page(&mut conn, self.place, head.id, rows).await;
+                let Some(page) = self.unless_away(page).await? else {
+                    return Ok(None);
+                };
+                page.into_iter().map(Arc::new).collect()
+            }
+        };
+        let Some(last) = entries.last() else {
+            // The reader of the log has begun anew in between.
+            self.wait().await?;
+            return Ok(None);
+        };
+        let last = last.place();
+        let wanted: Vec<_> = entries
+            .iter()
+            .filter(|entry| self.of.filter.wants(entry))
+            .cloned()
+            .collect();
+        if wanted.is_empty() {
+            self.place = last;
+            self.quiet.1 += entries.len();
+            let is_long = self.quiet.1 >= UNWANTED || self.quiet.0.elapsed() >= QUIET;
+            return Ok(is_long.then_some(Frame::Checkpoint(last)));
+        }
+        let Some(resources) = self.load(&wanted).await? else {
+            return Ok(None);
+        };
+        let (mut events, mut bytes, mut place) = (Vec::new(), 0, self.place);
+        for entry in &wanted {
+            let event = wire::event(entry, resources.get(&entry.resource_id).cloned());
+            bytes += event.encoded_len();
+            if bytes > MOST_BYTES && !events.is_empty() {
+                self.place = place;
+                return Ok(Some(Frame::Batch(events, place)));
+            }
+            place = entry.place();
+            events.push(event);
+        }
+        self.place = last;
+        Ok(Some(Frame::Batch(events, last)))
+    }
+
+    /// Loads what entries tell of; nothing while the database is away.
+    async fn load(&self, entries: &[Arc<Entry>]) -> Result<Option<HashMap<Uuid, Resource>>, Error> {
+        let asked: HashSet<(&str, Uuid)> = entries
+            .iter()
+            .map(|entry| (entry.resource_kind.as_str(), entry.resource_id))
+            .filter(|(kind, _)| resource::is_loaded(kind))
+            .collect();
+        if asked.is_empty() {
+            return Ok(Some(HashMap::new()));
+        }
+        let asked: Vec<_> = asked.into_iter().collect();
+        let Some(mut conn) = self.conn().await? else {
+            return Ok(None);
+        };
+        let loaded = resource::load(&mut conn, &asked).await;
+        self.unless_away(loaded).await
+    }
+
+    /// Tells whether its place is in the log.
+    async fn is_there(&self) -> Result<bool, Error> {
+        loop {
+            self.check_credential()?;
+            // It says goodbye next.
+            if *self.of.stopping.borrow() {
+                return Ok(true);
+            }
+            if let Some(mut conn) = self.conn().await? {
+                let there = entry::is_there(&mut conn, self.place).await;
+                if let Some(there) = self.unless_away(there).await? {
+                    return Ok(there);
+                }
+            }
+        }
+    }
+
+    async fn conn(&self) -> Result<Option<TenantConn>, Error> {
+        let conn = self.of.scope.conn().await;
+        self.unless_away(conn).await
+    }
+
+    /// What time heals is tried again, a moment later.
+    async fn unless_away<T>(&self, done: Result<T, Error>) -> Result<Option<T>, Error> {
+        match done {
+            Ok(done) => Ok(Some(done)),
+            Err(error) if error.may_pass() => {
+                tokio::time::sleep(LOOK_EVERY).await;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits for news, or for a reason to look up.
+    async fn wait(&mut self) -> Result<(), Error> {
+        tokio::select! {
+            changed = self.news.changed() => changed.map_err(Error::internal)?,
+            _ = self.of.stopping.changed() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        Ok(())
+    }
+
+    fn check_credential(&self) -> Result<(), Error> {
+        let expires = self.of.scope.facts().caller.expires;
+        let now = u64::try_from(clock::now().timestamp()).unwrap_or(0);
+        if expires.is_some_and(|expires| expires < now) {
+            return Err(Error::Unauthenticated);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! The event log on the wire.
+
+use std::time::Duration;
+
+use super::entry::{Entry, Place};
+use super::subscription::{Filter, Frame, Start};
+use crate::access::Actor;
+use crate::error::Error;
+use crate::field::Fields;
+use crate::ids::ConversationId;
+use crate::inbox::resource::Resource;
+use crate::master_key::Sealer;
+use crate::page::List;
+use crate::pb;
+use crate::pb::event::Resource as Wired;
+use crate::pb::subscribe_request::Start as WiredStart;
+use crate::pb::subscribe_response::Frame as WiredFrame;
+use crate::tenant::TenantScope;
+use crate::time::to_timestamp;
+
+/// The most types and conversations that can be asked for.
+const MOST: (usize, usize) = (50, 100);
+/// When to come back to a server that stops.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What makes and reads the tokens of a tenant.
+pub struct Tokens<'a> {
+    list: List,
+    sealer: &'a Sealer,
+}
+
+impl<'a> Tokens<'a> {
+    /// Those of a tenant.
+    pub fn of(scope: &TenantScope, sealer: &'a Sealer) -> Self {
+        Self {
+            list: List::new(&[b"events", scope.binding()]),
+            sealer,
+        }
+    }
+
+    /// The token of a place.
+    pub fn token(&self, place: Place) -> Result<String, Error> {
+        self.list.token(self.sealer, &place)
+    }
+
+    fn place(&self, token: &str) -> Option<Place> {
+        self.list.position(self.sealer, token).ok().flatten()
+    }
+
+    /// A frame with its tokens.
+    pub fn frame(&self, frame: Frame) -> Result<pb::SubscribeResponse, Error> {
+        let frame = match frame {
+            Frame::Hello(head) => WiredFrame::Hello(pb::Hello {
+                head_token: self.token(head)?,
+            }),
+            Frame::Batch(events, place) => WiredFrame::Batch(pb::Batch {
+                events,
+                token: self.token(place)?,
+            }),
+            Frame::Checkpoint(place) => WiredFrame::Checkpoint(pb::Checkpoint {
+                token: self.token(place)?,
+            }),
+            Frame::Reset(place) => WiredFrame::Reset(pb::Reset {
+                token: self.token(place)?,
+            }),
+            Frame::Goodbye(place) => WiredFrame::Goodbye(pb::Goodbye {
+                token: self.token(place)?,
+                retry_delay: prost_types::Duration::try_from(RETRY).ok(),
+            }),
+        };
+        Ok(pb::SubscribeResponse { frame: Some(frame) })
+    }
+
+    /// Where a stream begins, and what is wanted of it.
+    ///
+    /// # Errors
+    /// The token is not of this tenant's events, or a field cannot be what it is.
+    pub fn asked(&self, request: pb::SubscribeRequest) -> Result<(Start, Filter), Error> {
+        let mut fields = Fields::default();
+        let start = match request.start {
+            None => Start::Now,
+            Some(WiredStart::Earliest(true)) => Start::Earliest,
+            Some(WiredStart::Earliest(false)) => {
+                fields.refuse("earliest", "must be true, or left out");
+                Start::Now
+            }
+            Some(WiredStart::Token(token)) => match self.place(&token) {
+                Some(place) => Start::After(place),
+                None => {
+                    fields.refuse("token", "is not a token of this tenant's events");
+                    Start::Now
+                }
+            },
+        };
+        let most = |fields: &mut Fields, field: &str, given: usize, most: usize| {
+            if given > most {
+                fields.refuse(field, format!("must be {most} at most"));
+            }
+        };
+        most(&mut fields, "types", request.types.len(), MOST.0);
+        let conversations = request.conversation_ids;
+        most(&mut fields, "conversation_ids", conversations.len(), MOST.1);
+        for (place, kind) in request.types.iter().enumerate().take(MOST.0) {
+            if !is_type(kind) {
+                let words = "must be a type of events, such as `message.created`";
+                fields.refuse(format!("types[{place}]"), words);
+            }
+        }
+        let mut filter = Filter {
+            types: request.types.into_iter().collect(),
+            ..Filter::default()
+        };
+        for (place, id) in conversations.iter().enumerate().take(MOST.1) {
+            let field = format!("conversation_ids[{place}]");
+            let id = fields.required_id(&field, id, ConversationId);
+            filter.conversations.insert(id);
+        }
+        fields.finish()?;
+        Ok((start, filter))
+    }
+}
+
+/// Tells whether a word has the form of a type of events.
+fn is_type(word: &str) -> bool {
+    let is_noun = |word: &str| {
+        !word.is_empty()
+            && word
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    word.len() <= 64
+        && word
+            .split_once('.')
+            .is_some_and(|(noun, verb)| is_noun(noun) && is_noun(verb))
+}
+
+/// An event, with what it tells of, as far as that is there.
+pub fn event(entry: &Entry, resource: Option<Resource>) -> pb::Event {
+    let is_loaded = crate::inbox::resource::is_loaded(&entry.resource_kind);
+    let deleted = match &resource {
+        Some(resource) => resource.is_deleted(),
+        None => is_loaded,
+    };
+    let resource = resource.map(|resource| match resource {
+        Resource::Conversation(conversation) => Wired::Conversation((*conversation).into()),
+        Resource::Message(message) => Wired::Message((*message).into()),
+        Resource::Contact(profile) => Wired::Contact((*profile).into()),
+    });
+    pb::Event {
+        id: entry.event_id.to_string(),
+        r#type: entry.kind.clone(),
+        event_time: Some(to_timestamp(entry.at)),
+        actor: Actor::of_kind(&entry.actor_kind, entry.actor_id.clone()).map(Into::into),
+        caller: entry.caller.clone(),
+        correlation_id: entry.correlation_id.clone(),
+        resource_id: entry.resource_id.to_string(),
+        conversation_id: entry.parent_id.map(|id| id.to_string()).unwrap_or_default(),
+        sequence: entry.sequence.unwrap_or(0),
+        version: entry.version,
+        changed_fields: entry.changed.clone(),
+        deleted,
+        resource,
+    }
+}

@@ -1,0 +1,111 @@
+//! What events tell of, as it is now.
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+
+use diesel::prelude::*;
+use diesel::sql_types::{self, Array};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::contact::{Contact, Profile};
+use super::contact_identity;
+use super::conversation::{Conversation, ConversationRow, conversation_columns, conversation_of};
+use super::message::Message;
+use crate::database::statement::statement;
+use crate::error::Error;
+use crate::ids::{ContactId, ConversationId, MessageId};
+use crate::schema::tenant::{contacts, inbox_conversations, inbox_messages};
+use crate::tenant::TenantConn;
+
+/// What happened to something, happened to this.
+#[derive(Debug, Clone)]
+pub enum Resource {
+    /// A conversation.
+    Conversation(Box<Conversation>),
+    /// A message, or what is left of it.
+    Message(Box<Message>),
+    /// A person.
+    Contact(Box<Profile>),
+}
+
+impl Resource {
+    /// Tells whether little is left of it.
+    pub fn is_deleted(&self) -> bool {
+        match self {
+            Self::Message(message) => message.deleted_at.is_some(),
+            Self::Conversation(_) | Self::Contact(_) => false,
+        }
+    }
+}
+
+/// Tells whether resources of a kind are loaded here.
+pub fn is_loaded(kind: &str) -> bool {
+    matches!(kind, "conversation" | "message" | "contact")
+}
+
+statement! {
+    /// Finds conversations.
+    Conversations<'a> -> ConversationRow {
+        ids: &'a [ConversationId] => Array<sql_types::Uuid>,
+    }
+    concat!(" SELECT ", conversation_columns!(), "
+        FROM input, LATERAL (", conversation_of!("inbox_conversations"), "
+            WHERE c.id = ANY (input.ids) AND c.deleted_at IS NULL
+        ) p")
+}
+
+/// Loads resources of some kinds, as far as they are there.
+pub async fn load(
+    conn: &mut TenantConn,
+    asked: &[(&str, Uuid)],
+) -> Result<HashMap<Uuid, Resource>, Error> {
+    let mut loaded = HashMap::new();
+    let of = |kind: &str| -> Vec<Uuid> {
+        let of_kind = asked.iter().filter(|(asked, _)| *asked == kind);
+        of_kind.map(|(_, id)| *id).collect()
+    };
+    let ids: Vec<_> = of("conversation").into_iter().map(ConversationId).collect();
+    if !ids.is_empty() {
+        let conversations = Conversations {
+            ids: &ids,
+            life: PhantomData,
+        };
+        let found: Vec<Conversation> = conversations.load(conn).await?;
+        let found = found.into_iter().map(Box::new);
+        loaded.extend(found.map(|one| (one.id.0, Resource::Conversation(one))));
+    }
+    let ids: Vec<_> = of("message").into_iter().map(MessageId).collect();
+    if !ids.is_empty() {
+        let found: Vec<Message> = inbox_messages::table
+            .inner_join(inbox_conversations::table)
+            .filter(inbox_messages::id.eq_any(&ids))
+            .filter(inbox_conversations::deleted_at.is_null())
+            .select(Message::as_select())
+            .load(conn)
+            .await?;
+        let found = found.into_iter().map(Box::new);
+        loaded.extend(found.map(|one| (one.id.0, Resource::Message(one))));
+    }
+    let ids: Vec<_> = of("contact").into_iter().map(ContactId).collect();
+    if !ids.is_empty() {
+        let found: Vec<Contact> = contacts::table
+            .filter(contacts::id.eq_any(&ids))
+            .filter(contacts::deleted_at.is_null())
+            .select(Contact::as_select())
+            .load(conn)
+            .await?;
+        let mut identities = contact_identity::of(conn, &ids).await?;
+        for contact in found {
+            let is_theirs =
+                |one: &mut contact_identity::ContactIdentity| one.contact_id == contact.id;
+            let theirs = identities.extract_if(.., is_theirs).collect();
+            let profile = Profile {
+                identities: theirs,
+                contact,
+            };
+            loaded.insert(profile.contact.id.0, Resource::Contact(Box::new(profile)));
+        }
+    }
+    Ok(loaded)
+}
