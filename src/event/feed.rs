@@ -74,6 +74,7 @@ impl Feeds {
         };
         let reader = Reader {
             tenants: tenants.clone(),
+            heard: scope.news(),
             scope: scope.on_behalf(facts),
             feed: Arc::downgrade(&feed),
             read: None,
@@ -130,6 +131,7 @@ impl Feed {
 struct Reader {
     tenants: TenantDirectory,
     scope: TenantScope,
+    heard: watch::Receiver<()>,
     feed: Weak<Feed>,
     /// How far, and in which history.
     read: Option<(Place, u64)>,
@@ -160,17 +162,18 @@ impl Reader {
                     return;
                 }
             }
-            let heard = tokio::time::timeout(LOOK_EVERY, self.scope.news()).await;
+            let heard = tokio::time::timeout(LOOK_EVERY, self.heard.changed()).await;
             if heard.is_ok() {
                 tokio::time::sleep(TOGETHER).await;
+                self.heard.mark_unchanged();
             }
         }
     }
 
     /// Reads what is new; tells whether all that was begun before is read.
     async fn read_on(&mut self, is_sure: bool) -> Result<bool, Error> {
-        self.tenants.check_open(&self.scope).await?;
-        let mut conn = self.scope.conn().await?;
+        let scope = self.tenants.enter_again(&self.scope).await?;
+        let mut conn = scope.conn().await?;
         let Some(final_id) = log::settled(&mut conn).await? else {
             return Ok(false);
         };

@@ -147,7 +147,7 @@ impl Reading {
                     continue;
                 }
                 News::Closed => {
-                    self.of.tenants.check_open(&self.of.scope).await?;
+                    self.of.tenants.enter_again(&self.of.scope).await?;
                     return Err(Error::internal("the log cannot be read"));
                 }
                 News::Read(head, history) => (head, history),
@@ -287,8 +287,12 @@ impl Reading {
     }
 
     async fn conn(&self) -> Result<Option<TenantConn>, Error> {
-        let conn = self.of.scope.conn().await;
-        self.unless_away(conn).await
+        let conn = async {
+            (self.of.tenants.enter_again(&self.of.scope).await?)
+                .conn()
+                .await
+        };
+        self.unless_away(conn.await).await
     }
 
     /// What time heals is tried again, a moment later.

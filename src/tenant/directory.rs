@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, watch};
 use tonic::{Request, Streaming};
 use uuid::Uuid;
 
@@ -85,7 +85,7 @@ pub(super) struct Known {
     pub(super) files: TenantFiles,
     pub(super) backlog: Arc<Backlog>,
     /// Told when something may have changed.
-    pub(super) news: Arc<Notify>,
+    pub(super) news: Arc<watch::Sender<()>>,
 }
 
 impl Known {
@@ -236,17 +236,17 @@ impl TenantDirectory {
         Ok(TenantScope::new(&known, facts, T::SCOPE.writes()))
     }
 
-    /// Checks that the tenant of some work is still open.
+    /// Lets work that lasts into its tenant again, as that is by now.
     ///
     /// # Errors
-    /// It is not, or what is known of it is too old and cannot be read again.
-    pub async fn check_open(&self, scope: &TenantScope) -> Result<(), Error> {
+    /// The tenant is closed, or what is known of it is too old and cannot be read again.
+    pub async fn enter_again(&self, scope: &TenantScope) -> Result<TenantScope, Error> {
         let known = self.known(scope.slug()).await?;
         // The slug may be somebody else's by now.
         if known.tenant.id != scope.tenant_id() {
             return Err(Error::not_found("tenant", scope.slug()));
         }
-        Ok(())
+        Ok(scope.renewed(&known))
     }
 
     /// Lets an item into the tenant whose account it is for. The provider acts.

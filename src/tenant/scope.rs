@@ -4,7 +4,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::conn::PooledConn;
 use super::directory::Known;
@@ -22,17 +22,17 @@ pub struct TenantScope {
     pool: Arc<TenantPool>,
     facts: Arc<Facts>,
     files: TenantFiles,
-    news: Arc<Notify>,
+    news: Arc<watch::Sender<()>>,
     writes: bool,
 }
 
 impl TenantScope {
     /// Work by somebody who may write, or only reads.
-    pub(super) fn new(known: &Known, facts: Facts, writes: bool) -> Self {
+    pub(super) fn new(known: &Known, facts: impl Into<Arc<Facts>>, writes: bool) -> Self {
         Self {
             tenant: known.tenant.clone(),
             pool: known.pool.clone(),
-            facts: Arc::new(facts),
+            facts: facts.into(),
             files: known.files.clone(),
             news: known.news.clone(),
             writes,
@@ -60,10 +60,14 @@ impl TenantScope {
         }
     }
 
-    /// Waits until somebody on this server may have changed something since the last wait ended. One
-    /// waits at a time.
-    pub async fn news(&self) {
-        self.news.notified().await;
+    /// The same work, in the tenant as it is known by now.
+    pub(super) fn renewed(&self, known: &Known) -> Self {
+        Self::new(known, self.facts.clone(), self.writes)
+    }
+
+    /// Is told when somebody on this server may have changed something.
+    pub fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
     }
 
     /// Who does what is done here.
@@ -114,7 +118,7 @@ impl Drop for TenantConn {
     fn drop(&mut self) {
         // Whatever was done is committed by now, or never.
         if self.scope.writes {
-            self.scope.news.notify_one();
+            self.scope.news.send_replace(());
         }
     }
 }
