@@ -20,6 +20,7 @@ mod contacts;
 mod conversation_life;
 mod cors;
 mod durability;
+mod event_flood;
 mod event_order;
 mod events;
 mod faults;

@@ -2,6 +2,7 @@
 
 use crate::connections::use_at_random;
 use crate::durability::{kill_and_count, lose_replies};
+use crate::event_flood::{Flood as Events, flood};
 use crate::import::import_file;
 use crate::model::{compare, meet};
 use crate::outage::{Flood, outlast};
@@ -63,4 +64,15 @@ async fn a_hundred_thousand_lines_are_imported_once() {
     let rate = import_file(100_000, 2_000).await;
     println!("{rate} messages a second");
     assert!(rate >= 1_000, "{rate} messages a second");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_events_are_heard_once_by_fifty_readers_that_come_and_go() {
+    let load = Events {
+        events: 1_000_000,
+        writers: 24,
+        readers: 50,
+        kills: 20,
+    };
+    flood(load).await;
 }

@@ -1,0 +1,222 @@
+//! Readers of the event log that come and go, beside writers that roll back, dawdle and overtake each
+//! other, while the servers are killed: each reader has heard everything, once, in the log's order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use communication_service::pb::event_service_client::EventServiceClient;
+use communication_service::pb::subscribe_request::Start;
+use communication_service::pb::subscribe_response::Frame;
+use communication_service::pb::{GetHeadRequest, SubscribeRequest};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+
+use crate::harness::{Folder, Service, connect, durable, within};
+
+/// How much happens.
+pub struct Flood {
+    /// So many events at least.
+    pub events: usize,
+    /// By so many writers.
+    pub writers: usize,
+    /// For so many readers.
+    pub readers: usize,
+    /// And a server is killed so often meanwhile.
+    pub kills: usize,
+}
+
+/// Events in their order, of which no more is kept than tells one order from another.
+struct Heard {
+    count: usize,
+    order: Context,
+}
+
+impl Heard {
+    fn new() -> Self {
+        Self {
+            count: 0,
+            order: Context::new(&SHA256),
+        }
+    }
+
+    fn add(&mut self, id: &str) {
+        self.count += 1;
+        self.order.update(id.as_bytes());
+    }
+
+    fn end(self) -> (usize, Vec<u8>) {
+        (self.count, self.order.finish().as_ref().to_vec())
+    }
+}
+
+/// One transaction of a writer: it draws under the lock, as every writer does, and each tenth takes it
+/// back, each twentieth takes its time.
+fn transaction(schema: &str, tenant: i32, writer: usize, turn: usize) -> (String, bool) {
+    let rolls_back = turn % 10 == 7;
+    let sleep = if turn % 20 == 3 {
+        "SELECT pg_sleep(0.02);"
+    } else {
+        ""
+    };
+    let end = if rolls_back { "ROLLBACK" } else { "COMMIT" };
+    let sql = format!(
+        "BEGIN;
+        SELECT pg_advisory_xact_lock_shared(1129270605, {tenant});
+        INSERT INTO {schema}.events (id, event_id, kind, resource_kind, resource_id, sequence,
+            version, changed, actor_kind, actor_id, caller, correlation_id, at)
+        VALUES (nextval('{schema}.events_id_seq'), gen_random_uuid(), 'test.written', 'test',
+            gen_random_uuid(), {turn}, 1, '{{}}', 'service', 'writer-{writer}', 'test', 'flood',
+            now());
+        {sleep}
+        {end}"
+    );
+    (sql, rolls_back)
+}
+
+/// Reads from whichever server is there, a few frames at a time, until it has heard as much as was
+/// written in the end.
+async fn read(
+    mut servers: watch::Receiver<[Channel; 2]>,
+    mut token: String,
+    reader: usize,
+    expected: watch::Receiver<Option<usize>>,
+) -> (usize, Vec<u8>) {
+    let mut heard = Heard::new();
+    for visit in reader.. {
+        if expected.borrow().is_some_and(|count| heard.count >= count) {
+            break;
+        }
+        let channel = servers.borrow_and_update()[visit % 2].clone();
+        let request = SubscribeRequest {
+            tenant: "acme".to_owned(),
+            start: Some(Start::Token(token.clone())),
+            types: vec!["test.written".to_owned()],
+            ..Default::default()
+        };
+        let Ok(stream) = EventServiceClient::new(channel).subscribe(request).await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let mut stream = stream.into_inner();
+        for _ in 0..1 + visit % 7 {
+            let next = tokio::time::timeout(Duration::from_millis(500), stream.message()).await;
+            let Ok(Ok(Some(frame))) = next else { break };
+            match frame.frame {
+                // Its token is kept together with what it brought.
+                Some(Frame::Batch(batch)) => {
+                    batch.events.iter().for_each(|event| heard.add(&event.id));
+                    token = batch.token;
+                }
+                Some(Frame::Checkpoint(checkpoint)) => token = checkpoint.token,
+                Some(Frame::Hello(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    heard.end()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_that_come_back_hear_everything_once_whatever_writers_and_kills_do() {
+    flood(Flood {
+        events: 4_000,
+        writers: 24,
+        readers: 6,
+        kills: 3,
+    })
+    .await;
+}
+
+/// Floods the log, and compares what each reader has heard with what is there in the end.
+pub async fn flood(load: Flood) {
+    let folder = Folder::new();
+    let database = durable(&folder).await;
+    let start = async || Service::start(&folder, database.url()).await;
+    let mut services = [start().await, start().await];
+    let tenant = services[0].tenant("acme").await.tenant;
+    let (announce, servers) =
+        watch::channel([services[0].channel.clone(), services[1].channel.clone()]);
+    let head = GetHeadRequest {
+        tenant: "acme".to_owned(),
+    };
+    let mut events = EventServiceClient::new(services[0].channel.clone());
+    let head = events.get_head(head).await.unwrap().into_inner().token;
+    let admin = connect(database.url()).await;
+    let sql = "SELECT number FROM directory.tenants WHERE slug = 'acme'";
+    let number: i32 = admin.query_one(sql, &[]).await.unwrap().get(0);
+
+    let (tell, expected) = watch::channel(None);
+    let mut readers = JoinSet::new();
+    for reader in 0..load.readers {
+        readers.spawn(read(
+            servers.clone(),
+            head.clone(),
+            reader,
+            expected.clone(),
+        ));
+    }
+    let written = Arc::new(AtomicUsize::new(0));
+    let is_enough = Arc::new(AtomicBool::new(false));
+    let mut writers = JoinSet::new();
+    for writer in 0..load.writers {
+        let client = connect(database.url()).await;
+        let (written, is_enough) = (written.clone(), is_enough.clone());
+        let schema = tenant.schema_name.clone();
+        writers.spawn(async move {
+            for turn in 0.. {
+                if is_enough.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (sql, rolls_back) = transaction(&schema, number, writer, turn);
+                client.batch_execute(&sql).await.unwrap();
+                written.fetch_add(usize::from(!rolls_back), Ordering::Relaxed);
+            }
+        });
+    }
+    for kill in 1..=load.kills {
+        let part = load.events * kill / (load.kills + 1);
+        within(Duration::from_secs(600), "much is written", async || {
+            written.load(Ordering::Relaxed) >= part
+        })
+        .await;
+        let killed = std::mem::replace(&mut services[kill % 2], start().await);
+        killed.kill().await;
+        announce.send_modify(|servers| servers[kill % 2] = services[kill % 2].channel.clone());
+    }
+    within(Duration::from_secs(600), "all is written", async || {
+        written.load(Ordering::Relaxed) >= load.events
+    })
+    .await;
+    is_enough.store(true, Ordering::Relaxed);
+    while writers.join_next().await.transpose().unwrap().is_some() {}
+
+    let sql = format!(
+        "SELECT event_id::text FROM {}.events WHERE kind = 'test.written' ORDER BY id",
+        tenant.schema_name
+    );
+    let mut log = Heard::new();
+    for row in admin.query(&sql, &[]).await.unwrap() {
+        log.add(row.get(0));
+    }
+    assert_eq!(log.count, written.load(Ordering::Relaxed));
+    tell.send_replace(Some(log.count));
+    let log = log.end();
+    let reading = async {
+        while let Some(heard) = readers.join_next().await {
+            assert_eq!(heard.unwrap(), log);
+        }
+    };
+    let read = tokio::time::timeout(Duration::from_secs(600), reading).await;
+    read.expect("everything is heard");
+    println!(
+        "{} events, each heard once by {} readers",
+        log.0, load.readers
+    );
+    for service in services {
+        service.kill().await;
+    }
+    database.stop().await.unwrap();
+}
