@@ -14,7 +14,7 @@ use crate::ids::TenantId;
 use crate::tenant::{TenantDirectory, TenantScope};
 
 /// How many entries are kept in memory for each tenant that somebody listens to.
-const KEPT: usize = 2048;
+const KEPT: usize = 1024;
 /// How many are read at a time.
 const PAGE: i64 = 500;
 /// How often the log is looked into when nothing is heard of.
