@@ -1,20 +1,27 @@
-//! The newest part of each tenant's log, which one reader of this server reads for all streams.
+//! The newest part of each tenant's log, with what it tells of, which one reader of this server reads
+//! for all streams.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use prost::Message as _;
 use tokio::sync::watch;
 
 use super::entry::{self, Entry, Place};
 use super::log;
+use super::wire;
 use crate::access::{Actor, Caller, Facts};
 use crate::error::{Chain, Error};
 use crate::ids::TenantId;
-use crate::tenant::{TenantDirectory, TenantScope};
+use crate::inbox::resource;
+use crate::pb;
+use crate::tenant::{TenantConn, TenantDirectory, TenantScope};
 
 /// How many entries are kept in memory for each tenant that somebody listens to.
 const KEPT: usize = 1024;
+/// How many bytes they have together.
+const KEPT_BYTES: usize = 4 * 1024 * 1024;
 /// How many are read at a time.
 const PAGE: i64 = 500;
 /// How often the log is looked into when nothing is heard of.
@@ -37,7 +44,71 @@ pub struct Feed {
 struct Kept {
     /// The place before the first of them.
     begin: Place,
-    entries: VecDeque<Arc<Entry>>,
+    told: VecDeque<Arc<Told>>,
+    bytes: usize,
+}
+
+impl Kept {
+    /// Adds what follows, and lets the oldest go.
+    fn add(&mut self, new: Vec<Told>) {
+        for told in new {
+            self.renew(&told);
+            self.bytes += told.event.encoded_len();
+            self.told.push_back(Arc::new(told));
+        }
+        while (self.told.len() > KEPT || self.bytes > KEPT_BYTES)
+            && let Some(gone) = self.told.pop_front()
+        {
+            self.begin = gone.entry.place();
+            self.bytes = self.bytes.saturating_sub(gone.event.encoded_len());
+        }
+    }
+
+    /// What was told before of the same message or person is told as it is now: what was taken back
+    /// or deleted is not kept. A conversation has too many events for that, and is only ended.
+    fn renew(&mut self, by: &Told) {
+        let is_end = by.event.deleted;
+        if by.entry.resource_kind == "conversation" && !is_end {
+            return;
+        }
+        for told in &mut self.told {
+            let is_same = told.entry.resource_id == by.entry.resource_id;
+            let is_within = is_end && told.entry.parent_id == Some(by.entry.resource_id);
+            if !is_same && !is_within {
+                continue;
+            }
+            let told = Arc::make_mut(told);
+            let before = told.event.encoded_len();
+            told.event.deleted = is_end;
+            told.event.resource = by.event.resource.clone().filter(|_| is_same);
+            self.bytes = self.bytes + told.event.encoded_len() - before;
+        }
+    }
+}
+
+/// An entry, and the event that it makes.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// The entry.
+    pub entry: Entry,
+    /// The event.
+    pub event: pb::Event,
+}
+
+/// Adds to entries what they tell of, as it is now.
+pub async fn tell(conn: &mut TenantConn, entries: Vec<Entry>) -> Result<Vec<Told>, Error> {
+    let asked: HashSet<_> = entries
+        .iter()
+        .map(|entry| (entry.resource_kind.as_str(), entry.resource_id))
+        .filter(|(kind, _)| resource::is_loaded(kind))
+        .collect();
+    let asked: Vec<_> = asked.into_iter().collect();
+    let resources = resource::load(conn, &asked).await?;
+    let told = entries.into_iter().map(|entry| Told {
+        event: wire::event(&entry, resources.get(&entry.resource_id).cloned()),
+        entry,
+    });
+    Ok(told.collect())
 }
 
 /// How far the log has been read.
@@ -90,14 +161,14 @@ impl Feed {
         self.news.subscribe()
     }
 
-    /// Some entries behind a place; `None` if they are not in memory any more.
-    pub fn after(&self, place: Place, most: usize) -> Option<Vec<Arc<Entry>>> {
+    /// What some entries behind a place tell; `None` if they are not in memory any more.
+    pub fn after(&self, place: Place, most: usize) -> Option<Vec<Arc<Told>>> {
         let kept = self.kept();
         if place.id < kept.begin.id {
             return None;
         }
-        let from = kept.entries.partition_point(|entry| entry.id <= place.id);
-        Some(kept.entries.iter().skip(from).take(most).cloned().collect())
+        let from = kept.told.partition_point(|told| told.entry.id <= place.id);
+        Some(kept.told.iter().skip(from).take(most).cloned().collect())
     }
 
     fn is_closed(&self) -> bool {
@@ -112,18 +183,8 @@ impl Feed {
     fn begin(&self, place: Place) {
         *self.kept() = Kept {
             begin: place,
-            entries: VecDeque::new(),
+            ..Kept::default()
         };
-    }
-
-    fn add(&self, entries: Vec<Entry>) {
-        let mut kept = self.kept();
-        kept.entries.extend(entries.into_iter().map(Arc::new));
-        while kept.entries.len() > KEPT
-            && let Some(gone) = kept.entries.pop_front()
-        {
-            kept.begin = gone.place();
-        }
     }
 }
 
@@ -200,7 +261,8 @@ impl Reader {
             if let Some(entry) = entries.last() {
                 place = entry.place();
             }
-            feed.add(entries);
+            let told = tell(&mut conn, entries).await?;
+            feed.kept().add(told);
             let news = (place, history);
             if self.read.replace(news) != Some(news) {
                 feed.news.send_replace(News::Read(place, history));

@@ -1,6 +1,6 @@
 //! A stream of what happens in a tenant, at its reader's pace.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +11,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::entry::{self, Entry, Place};
-use super::feed::{Feed, News};
-use super::wire;
+use super::feed::{self, Feed, News};
 use crate::clock;
 use crate::error::Error;
 use crate::ids::ConversationId;
-use crate::inbox::resource::{self, Resource};
 use crate::pb;
 use crate::tenant::{TenantConn, TenantDirectory, TenantScope};
 
@@ -201,72 +199,47 @@ impl Reading {
 
     /// Sends what is behind its place.
     async fn read(&mut self, head: Place) -> Result<Option<Frame>, Error> {
-        let entries = match self.of.feed.after(self.place, MOST) {
-            Some(entries) => entries,
+        let told = match self.of.feed.after(self.place, MOST) {
+            Some(told) => told,
             // It reads what is not in memory any more by itself.
             None => {
                 let Some(mut conn) = self.conn().await? else {
                     return Ok(None);
                 };
-                let rows = i64::try_from(MOST).unwrap_or(i64::MAX);
-                let page = entry::page(&mut conn, self.place, head.id, rows).await;
-                let Some(page) = self.unless_away(page).await? else {
+                let (place, rows) = (self.place, i64::try_from(MOST).unwrap_or(i64::MAX));
+                let reading = async {
+                    let entries = entry::page(&mut conn, place, head.id, rows).await?;
+                    feed::tell(&mut conn, entries).await
+                };
+                let Some(told) = self.unless_away(reading.await).await? else {
                     return Ok(None);
                 };
-                page.into_iter().map(Arc::new).collect()
+                told.into_iter().map(Arc::new).collect()
             }
         };
-        let Some(last) = entries.last() else {
+        let Some(last) = told.last() else {
             // The reader of the log has begun anew in between.
             self.wait().await?;
             return Ok(None);
         };
-        let last = last.place();
-        let wanted: Vec<_> = entries
-            .iter()
-            .filter(|entry| self.of.filter.wants(entry))
-            .cloned()
-            .collect();
-        if wanted.is_empty() {
-            self.place = last;
-            self.quiet.1 += entries.len();
+        let last = last.entry.place();
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        for one in &told {
+            if self.of.filter.wants(&one.entry) {
+                bytes += one.event.encoded_len();
+                if bytes > MOST_BYTES && !events.is_empty() {
+                    return Ok(Some(Frame::Batch(events, self.place)));
+                }
+                events.push(one.event.clone());
+            }
+            self.place = one.entry.place();
+        }
+        if events.is_empty() {
+            self.quiet.1 += told.len();
             let is_long = self.quiet.1 >= UNWANTED || self.quiet.0.elapsed() >= QUIET;
             return Ok(is_long.then_some(Frame::Checkpoint(last)));
         }
-        let Some(resources) = self.load(&wanted).await? else {
-            return Ok(None);
-        };
-        let (mut events, mut bytes, mut place) = (Vec::new(), 0, self.place);
-        for entry in &wanted {
-            let event = wire::event(entry, resources.get(&entry.resource_id).cloned());
-            bytes += event.encoded_len();
-            if bytes > MOST_BYTES && !events.is_empty() {
-                self.place = place;
-                return Ok(Some(Frame::Batch(events, place)));
-            }
-            place = entry.place();
-            events.push(event);
-        }
-        self.place = last;
         Ok(Some(Frame::Batch(events, last)))
-    }
-
-    /// Loads what entries tell of; nothing while the database is away.
-    async fn load(&self, entries: &[Arc<Entry>]) -> Result<Option<HashMap<Uuid, Resource>>, Error> {
-        let asked: HashSet<(&str, Uuid)> = entries
-            .iter()
-            .map(|entry| (entry.resource_kind.as_str(), entry.resource_id))
-            .filter(|(kind, _)| resource::is_loaded(kind))
-            .collect();
-        if asked.is_empty() {
-            return Ok(Some(HashMap::new()));
-        }
-        let asked: Vec<_> = asked.into_iter().collect();
-        let Some(mut conn) = self.conn().await? else {
-            return Ok(None);
-        };
-        let loaded = resource::load(&mut conn, &asked).await;
-        self.unless_away(loaded).await
     }
 
     /// Tells whether its place is in the log.
