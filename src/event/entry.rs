@@ -66,7 +66,7 @@ impl Entry {
 }
 
 statement! {
-    /// Reads entries upwards from a place.
+    /// Reads entries upwards from a place, the one that it is behind first.
     Page<'a> -> (BigInt, sql_types::Uuid, Text, Text, sql_types::Uuid, Nullable<sql_types::Uuid>, Nullable<BigInt>, BigInt, Array<Text>, Text, Text, Text, Text, Timestamptz) {
         after: i64 => BigInt,
         up_to: i64 => BigInt,
@@ -77,26 +77,36 @@ statement! {
             e.version, e.changed, e.actor_kind, e.actor_id, e.caller, e.correlation_id, e.at
         FROM input
         CROSS JOIN LATERAL (
-            SELECT * FROM events WHERE id > input.after AND id <= input.up_to
+            SELECT * FROM events WHERE id >= input.after AND id <= input.up_to
             ORDER BY id LIMIT input.rows
         ) e
         ORDER BY e.id"
 }
 
-/// Reads entries behind a place, up to a number that is known to be final.
+/// Reads entries behind a place, up to a number that is known to be final; `None` if the place is not
+/// in the log, whose history has been replaced then.
 pub async fn page(
     conn: &mut TenantConn,
     after: Place,
     up_to: i64,
-    rows: i64,
-) -> Result<Vec<Entry>, Error> {
+    most: usize,
+) -> Result<Option<Vec<Entry>>, Error> {
     let page = Page {
         after: after.id,
         up_to,
-        rows,
+        rows: i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1),
         life: PhantomData,
     };
-    Ok(page.load(conn).await?)
+    let mut entries: Vec<Entry> = page.load(conn).await?;
+    if after == Place::default() {
+        entries.truncate(most);
+        return Ok(Some(entries));
+    }
+    if entries.first().map(Entry::place) != Some(after) {
+        return Ok(None);
+    }
+    entries.remove(0);
+    Ok(Some(entries))
 }
 
 statement! {

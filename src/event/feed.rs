@@ -23,7 +23,7 @@ const KEPT: usize = 1024;
 /// How many bytes they have together.
 const KEPT_BYTES: usize = 4 * 1024 * 1024;
 /// How many are read at a time.
-const PAGE: i64 = 500;
+const PAGE: usize = 500;
 /// How often the log is looked into when nothing is heard of.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long after news it is looked into: what is committed at about the same time is read together.
@@ -44,6 +44,8 @@ pub struct Feed {
 struct Kept {
     /// The place before the first of them.
     begin: Place,
+    /// In which history they are.
+    history: u64,
     told: VecDeque<Arc<Told>>,
     bytes: usize,
 }
@@ -161,9 +163,12 @@ impl Feed {
         self.news.subscribe()
     }
 
-    /// What some entries behind a place tell; `None` if they are not in memory any more.
-    pub fn after(&self, place: Place, most: usize) -> Option<Vec<Arc<Told>>> {
+    /// What some entries behind a place in a history tell; `None` if they are not in memory any more.
+    pub fn after(&self, place: Place, history: u64, most: usize) -> Option<Vec<Arc<Told>>> {
         let kept = self.kept();
+        if history != kept.history {
+            return Some(Vec::new());
+        }
         if place.id < kept.begin.id {
             return None;
         }
@@ -179,10 +184,11 @@ impl Feed {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets what was read, and begins anew at a place.
-    fn begin(&self, place: Place) {
+    /// Forgets what was read, and begins anew at a place, in another history.
+    fn begin(&self, place: Place, history: u64) {
         *self.kept() = Kept {
             begin: place,
+            history,
             ..Kept::default()
         };
     }
@@ -200,20 +206,15 @@ struct Reader {
 
 impl Reader {
     async fn read(mut self) {
-        let mut is_sure = true;
         while self.feed.strong_count() > 0 {
-            match self.read_on(is_sure).await {
-                Ok(is_final) => {
-                    is_sure = true;
-                    if !is_final {
-                        tokio::time::sleep(TOGETHER).await;
-                        continue;
-                    }
+            match self.read_on().await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tokio::time::sleep(TOGETHER).await;
+                    continue;
                 }
                 Err(error) if error.may_pass() => {
                     tracing::debug!(error = %Chain(&error), "the log cannot be read for now");
-                    // Another history may be there afterwards.
-                    is_sure = false;
                 }
                 Err(error) => {
                     if let Some(feed) = self.feed.upgrade() {
@@ -232,7 +233,7 @@ impl Reader {
     }
 
     /// Reads what is new; tells whether all that was begun before is read.
-    async fn read_on(&mut self, is_sure: bool) -> Result<bool, Error> {
+    async fn read_on(&mut self) -> Result<bool, Error> {
         let scope = self.tenants.enter_again(&self.scope).await?;
         let mut conn = scope.conn().await?;
         let Some(final_id) = log::settled(&mut conn).await? else {
@@ -241,32 +242,29 @@ impl Reader {
         let Some(feed) = self.feed.upgrade() else {
             return Ok(true);
         };
-        let known = match self.read {
-            Some((place, history)) if is_sure || entry::is_there(&mut conn, place).await? => {
-                Some((place, history))
-            }
-            _ => None,
-        };
-        let (mut place, history) = match known {
-            Some(known) => known,
-            None => {
-                let place = entry::last(&mut conn, final_id).await?;
-                feed.begin(place);
-                (place, self.read.map_or(0, |(_, history)| history + 1))
-            }
-        };
         loop {
-            let entries = entry::page(&mut conn, place, final_id, PAGE).await?;
-            let is_last = i64::try_from(entries.len()).unwrap_or(0) < PAGE;
-            if let Some(entry) = entries.last() {
-                place = entry.place();
-            }
+            let page = match self.read {
+                Some((place, _)) => entry::page(&mut conn, place, final_id, PAGE).await?,
+                None => None,
+            };
+            let (Some(entries), Some((mut place, history))) = (page, self.read) else {
+                // It has not been read yet, or its history was replaced: it begins with the present.
+                let place = entry::last(&mut conn, final_id).await?;
+                let history = self.read.map_or(0, |(_, history)| history + 1);
+                feed.begin(place, history);
+                self.read = Some((place, history));
+                feed.news.send_replace(News::Read(place, history));
+                return Ok(true);
+            };
+            let is_last = entries.len() < PAGE;
+            let Some(entry) = entries.last() else {
+                return Ok(true);
+            };
+            place = entry.place();
             let told = tell(&mut conn, entries).await?;
             feed.kept().add(told);
-            let news = (place, history);
-            if self.read.replace(news) != Some(news) {
-                feed.news.send_replace(News::Read(place, history));
-            }
+            self.read = Some((place, history));
+            feed.news.send_replace(News::Read(place, history));
             if is_last {
                 return Ok(true);
             }

@@ -134,6 +134,9 @@ impl Reading {
     async fn next(&mut self) -> Result<Frame, Error> {
         loop {
             if *self.of.stopping.borrow() {
+                if self.state == State::New {
+                    return Err(Error::Draining);
+                }
                 self.state = State::Over;
                 return Ok(Frame::Goodbye(self.place));
             }
@@ -199,17 +202,18 @@ impl Reading {
 
     /// Sends what is behind its place.
     async fn read(&mut self, head: Place) -> Result<Option<Frame>, Error> {
-        let told = match self.of.feed.after(self.place, MOST) {
+        let told = match self.of.feed.after(self.place, self.history, MOST) {
             Some(told) => told,
             // It reads what is not in memory any more by itself.
             None => {
                 let Some(mut conn) = self.conn().await? else {
                     return Ok(None);
                 };
-                let (place, rows) = (self.place, i64::try_from(MOST).unwrap_or(i64::MAX));
+                let place = self.place;
                 let reading = async {
-                    let entries = entry::page(&mut conn, place, head.id, rows).await?;
-                    feed::tell(&mut conn, entries).await
+                    let entries = entry::page(&mut conn, place, head.id, MOST).await?;
+                    // Where the history was replaced, the reader of the log notices, too.
+                    feed::tell(&mut conn, entries.unwrap_or_default()).await
                 };
                 let Some(told) = self.unless_away(reading.await).await? else {
                     return Ok(None);
