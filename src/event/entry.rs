@@ -102,7 +102,7 @@ pub async fn page(
         entries.truncate(most);
         return Ok(Some(entries));
     }
-    if entries.first().map(Entry::place) != Some(after) {
+    if entries.as_slice().first().map(Entry::place) != Some(after) {
         return Ok(None);
     }
     entries.remove(0);

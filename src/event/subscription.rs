@@ -211,12 +211,17 @@ impl Reading {
                 };
                 let place = self.place;
                 let reading = async {
-                    let entries = entry::page(&mut conn, place, head.id, MOST).await?;
-                    // Where the history was replaced, the reader of the log notices, too.
-                    feed::tell(&mut conn, entries.unwrap_or_default()).await
+                    match entry::page(&mut conn, place, head.id, MOST).await? {
+                        Some(entries) => feed::tell(&mut conn, entries).await.map(Some),
+                        None => Ok(None),
+                    }
                 };
                 let Some(told) = self.unless_away(reading.await).await? else {
                     return Ok(None);
+                };
+                let Some(told) = told else {
+                    self.place = head;
+                    return Ok(Some(Frame::Reset(head)));
                 };
                 told.into_iter().map(Arc::new).collect()
             }
