@@ -247,7 +247,7 @@ impl Reader {
                 Some((place, _)) => entry::page(&mut conn, place, final_id, PAGE).await?,
                 None => None,
             };
-            let (Some(entries), Some((mut place, history))) = (page, self.read) else {
+            let (Some(entries), Some((_, history))) = (page, self.read) else {
                 // It has not been read yet, or its history was replaced: it begins with the present.
                 let place = entry::last(&mut conn, final_id).await?;
                 let history = self.read.map_or(0, |(_, history)| history + 1);
@@ -260,7 +260,7 @@ impl Reader {
             let Some(entry) = entries.last() else {
                 return Ok(true);
             };
-            place = entry.place();
+            let place = entry.place();
             let told = tell(&mut conn, entries).await?;
             feed.kept().add(told);
             self.read = Some((place, history));

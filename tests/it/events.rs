@@ -431,6 +431,7 @@ async fn a_token_of_a_history_that_was_replaced_begins_anew() {
         tenant: tenant.slug(),
     };
     let head = server.events().get_head(head).await.unwrap().into_inner();
+    let mut open = Reader::open(&server, from(&tenant, None)).await;
     // As if the database had been restored from before it, and gone on.
     let tables = Tables::of(&tenant).await;
     let restore = format!(
@@ -443,6 +444,9 @@ async fn a_token_of_a_history_that_was_replaced_begins_anew() {
     let Frame::Reset(reset) = reader.frame().await else {
         panic!("the history is another one");
     };
+    // Whoever listens hears of it, too.
+    let frame = open.frame().await;
+    assert!(matches!(frame, Frame::Reset(_)), "{frame:?}");
     let next = tenant.conversation().await;
     let mut events = reader.batch().await;
     while events
