@@ -173,20 +173,17 @@ impl Reading {
                 return Ok(Some(Frame::Hello(head)));
             }
             State::Greeted => {
-                if !self.is_there().await? {
-                    self.place = head;
-                    self.state = State::Going;
-                    return Ok(Some(Frame::Reset(head)));
-                }
                 self.state = State::Going;
+                if !self.is_there().await? {
+                    return self.reset(head).await;
+                }
             }
             State::Going | State::Over => {}
         }
         if history != self.history {
             self.history = history;
             if !self.is_there().await? {
-                self.place = head;
-                return Ok(Some(Frame::Reset(head)));
+                return self.reset(head).await;
             }
         }
         if self.place.id < head.id {
@@ -195,6 +192,17 @@ impl Reading {
         let is_quiet = self.quiet.0.elapsed() >= QUIET;
         if is_quiet {
             return Ok(Some(Frame::Checkpoint(self.place)));
+        }
+        self.wait().await?;
+        Ok(None)
+    }
+
+    /// Goes on from the present, and tells of it, unless that is of a history that was replaced, too:
+    /// then the reader of the log is about to notice.
+    async fn reset(&mut self, head: Place) -> Result<Option<Frame>, Error> {
+        self.place = head;
+        if self.is_there().await? {
+            return Ok(Some(Frame::Reset(head)));
         }
         self.wait().await?;
         Ok(None)
@@ -220,8 +228,7 @@ impl Reading {
                     return Ok(None);
                 };
                 let Some(told) = told else {
-                    self.place = head;
-                    return Ok(Some(Frame::Reset(head)));
+                    return self.reset(head).await;
                 };
                 told.into_iter().map(Arc::new).collect()
             }
