@@ -7,6 +7,8 @@ use tokio_postgres::Client;
 use crate::harness::{Tables, TestServer, Whatsapp, admin, eventually, sign};
 
 const SECRET: &str = "a-secret-of-the-tenants-own";
+/// How long it may take until a delivery waits, of the two seconds that it waits at most.
+const SOON: std::time::Duration = std::time::Duration::from_millis(800);
 
 /// Posts a person's message by the account's own app; returns the status.
 async fn post(
@@ -35,14 +37,24 @@ async fn blocked_by(watcher: &Client, session: i32) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_that_cannot_be_kept_leaves_those_that_came_with_it() {
     let server = TestServer::start().await;
+    for _ in 0..5 {
+        if keep_beside_one_that_cannot_be(&server).await {
+            return;
+        }
+    }
+    panic!("the machine is too slow to wait for less than two seconds");
+}
+
+/// Tells whether it was done before those that have to wait gave up.
+async fn keep_beside_one_that_cannot_be(server: &TestServer) -> bool {
     let (slow, gone, well) = (
         Whatsapp::new(server.tenant().await),
         Whatsapp::new(server.tenant().await),
         Whatsapp::new(server.tenant().await),
     );
-    let of_slow = slow.connect_own(&server, SECRET).await;
-    let of_gone = gone.connect_own(&server, SECRET).await;
-    let of_well = well.connect_own(&server, SECRET).await;
+    let of_slow = slow.connect_own(server, SECRET).await;
+    let of_gone = gone.connect_own(server, SECRET).await;
+    let of_well = well.connect_own(server, SECRET).await;
 
     // Whoever keeps a delivery of the first waits for its app; the others wait for them.
     let (locker, watcher) = (admin().await, admin().await);
@@ -60,10 +72,12 @@ async fn a_delivery_that_cannot_be_kept_leaves_those_that_came_with_it() {
     for person in 0..2 {
         let (address, slow, of_slow) = (server.http, slow.clone(), of_slow.clone());
         first.spawn(async move { post(address, &slow, &of_slow, person).await });
-        eventually("it waits", async || {
-            blocked_by(&watcher, session).await == i64::try_from(first.len()).unwrap()
-        })
-        .await;
+        let begun = std::time::Instant::now();
+        while blocked_by(&watcher, session).await < i64::try_from(first.len()).unwrap() {
+            if begun.elapsed() > SOON {
+                return false;
+            }
+        }
     }
     let mut behind = JoinSet::new();
     for person in 0..10 {
@@ -82,8 +96,11 @@ async fn a_delivery_that_cannot_be_kept_leaves_those_that_came_with_it() {
         of_gone.id
     );
     watcher.batch_execute(&forget).await.unwrap();
-    assert_eq!(blocked_by(&watcher, session).await, 2);
+    let in_time = blocked_by(&watcher, session).await == 2;
     locker.batch_execute("ROLLBACK").await.unwrap();
+    if !in_time {
+        return false;
+    }
 
     while let Some(status) = first.join_next().await {
         assert_eq!(status.unwrap(), 200);
@@ -91,7 +108,12 @@ async fn a_delivery_that_cannot_be_kept_leaves_those_that_came_with_it() {
     while let Some(status) = behind.join_next().await {
         assert_eq!(status.unwrap(), 200);
     }
-    assert_eq!(none.await.unwrap(), 503);
+    match none.await.unwrap() {
+        503 => {}
+        // It came when the app was gone already.
+        403 => return false,
+        other => panic!("{other}"),
+    }
     let tables = Tables::of(&well.tenant).await;
     let kept = format!(
         "SELECT count(*) FROM directory.deliveries WHERE correlation_id = '{}'",
@@ -105,4 +127,5 @@ async fn a_delivery_that_cannot_be_kept_leaves_those_that_came_with_it() {
         ) == (2, 10)
     })
     .await;
+    true
 }
