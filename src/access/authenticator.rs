@@ -104,7 +104,6 @@ pub struct Authenticator {
 #[derive(Clone)]
 struct Verified {
     caller: Arc<Caller>,
-    expires: u64,
     changes: u64,
 }
 
@@ -174,7 +173,7 @@ impl Authenticator {
         // Before the keys are looked at, so that a change meanwhile is noticed.
         let changes = self.changes();
         if let Some(verified) = self.verified.get(&key)
-            && now < verified.expires
+            && !verified.caller.has_expired(now)
             && verified.changes == changes
         {
             return Ok(verified.caller);
@@ -230,7 +229,6 @@ impl Authenticator {
             expires: Some(claims.exp.saturating_add(LEEWAY)),
         };
         Some(Verified {
-            expires: claims.exp.saturating_add(LEEWAY),
             caller: Arc::new(caller),
             changes,
         })

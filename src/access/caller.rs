@@ -177,6 +177,11 @@ impl Caller {
         }
     }
 
+    /// Tells whether the credential has ended at a time, in seconds since 1970.
+    pub fn has_expired(&self, now: u64) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
     /// Checks that the credential is for a tenant.
     ///
     /// # Errors

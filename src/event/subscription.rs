@@ -233,12 +233,11 @@ impl Reading {
                 told.into_iter().map(Arc::new).collect()
             }
         };
-        let Some(last) = told.last() else {
+        if told.is_empty() {
             // The reader of the log has begun anew in between.
             self.wait().await?;
             return Ok(None);
-        };
-        let last = last.entry.place();
+        }
         let (mut events, mut bytes) = (Vec::new(), 0);
         for one in &told {
             if self.of.filter.wants(&one.entry) {
@@ -253,9 +252,9 @@ impl Reading {
         if events.is_empty() {
             self.quiet.1 += told.len();
             let is_long = self.quiet.1 >= UNWANTED || self.quiet.0.elapsed() >= QUIET;
-            return Ok(is_long.then_some(Frame::Checkpoint(last)));
+            return Ok(is_long.then_some(Frame::Checkpoint(self.place)));
         }
-        Ok(Some(Frame::Batch(events, last)))
+        Ok(Some(Frame::Batch(events, self.place)))
     }
 
     /// Tells whether its place is in the log.
@@ -307,9 +306,8 @@ impl Reading {
     }
 
     fn check_credential(&self) -> Result<(), Error> {
-        let expires = self.of.scope.facts().caller.expires;
-        let now = u64::try_from(clock::now().timestamp()).unwrap_or(0);
-        if expires.is_some_and(|expires| expires < now) {
+        let now = clock::since_epoch().as_secs();
+        if self.of.scope.facts().caller.has_expired(now) {
             return Err(Error::Unauthenticated);
         }
         Ok(())

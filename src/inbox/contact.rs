@@ -416,6 +416,14 @@ pub async fn list(
         }
     };
     let found: Vec<Contact> = query.load(conn).await?;
+    with_identities(conn, found).await
+}
+
+/// Adds to people how channel accounts know them.
+pub async fn with_identities(
+    conn: &mut TenantConn,
+    found: Vec<Contact>,
+) -> Result<Vec<Profile>, Error> {
     let ids: Vec<_> = found.iter().map(|contact| contact.id).collect();
     let mut identities = contact_identity::of(conn, &ids).await?;
     let mut profiles = Vec::with_capacity(found.len());

@@ -8,8 +8,7 @@ use diesel::sql_types::{self, Array};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::contact::{Contact, Profile};
-use super::contact_identity;
+use super::contact::{self, Contact, Profile};
 use super::conversation::{Conversation, ConversationRow, conversation_columns, conversation_of};
 use super::message::Message;
 use crate::database::statement::statement;
@@ -95,17 +94,9 @@ pub async fn load(
             .select(Contact::as_select())
             .load(conn)
             .await?;
-        let mut identities = contact_identity::of(conn, &ids).await?;
-        for contact in found {
-            let is_theirs =
-                |one: &mut contact_identity::ContactIdentity| one.contact_id == contact.id;
-            let theirs = identities.extract_if(.., is_theirs).collect();
-            let profile = Profile {
-                identities: theirs,
-                contact,
-            };
-            loaded.insert(profile.contact.id.0, Resource::Contact(Box::new(profile)));
-        }
+        let found = contact::with_identities(conn, found).await?;
+        let found = found.into_iter().map(Box::new);
+        loaded.extend(found.map(|one| (one.contact.id.0, Resource::Contact(one))));
     }
     Ok(loaded)
 }

@@ -61,7 +61,7 @@ impl Keeper {
             && together.len() < most
         {
             bytes += next.row.sealed.len();
-            if bytes > most_bytes && !together.is_empty() {
+            if bytes > most_bytes {
                 break;
             }
             together.extend(line.waiting.pop_front());

@@ -182,6 +182,11 @@ impl Webhooks {
         only: Option<&Quarantined>,
     ) -> Result<Outcome, Error> {
         let channel = delivery.channel;
+        let origin = |route: &Route| Origin {
+            account: route.account,
+            channel,
+            delivery: delivery.id,
+        };
         let mut outcome = Outcome::default();
         let items = match items {
             Ok(items) => items,
@@ -270,13 +275,7 @@ impl Webhooks {
                 (Content::StoredMail(_), Some(_)) if outcome.known => continue,
                 (Content::StoredMail(place), Some(route)) => {
                     let brought = self.bring_stored(delivery, place, route).await;
-                    let (account, delivery) = (route.account, delivery.id);
-                    let origin = Origin {
-                        account,
-                        channel,
-                        delivery,
-                    };
-                    match outcome.note(origin, brought) {
+                    match outcome.note(origin(route), brought) {
                         None => continue,
                         Some(words) => (Reason::Failed, words),
                     }
@@ -309,11 +308,7 @@ impl Webhooks {
                             entry.insert(self.0.tenants.enter_account(route, channel, id).await)
                         }
                     };
-                    let origin = Origin {
-                        account: route.account,
-                        channel,
-                        delivery: delivery.id,
-                    };
+                    let origin = origin(route);
                     let applied = apply_one(self, scope, origin, inbound).await;
                     match outcome.note(origin, applied) {
                         None => continue,

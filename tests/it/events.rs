@@ -74,6 +74,15 @@ impl Reader {
         }
     }
 
+    /// The events of the next batches, to the end of the one with the event that is waited for.
+    async fn until(&mut self, is_it: impl Fn(&Event) -> bool) -> Vec<Event> {
+        let mut events = Vec::new();
+        while !events.iter().any(&is_it) {
+            events.extend(self.batch().await);
+        }
+        events
+    }
+
     /// So many events.
     async fn events(&mut self, count: usize) -> Vec<Event> {
         let mut events = Vec::new();
@@ -117,13 +126,9 @@ async fn a_change_is_heard_with_who_made_it_and_what_it_is_now() {
     let mut inbox = tenant.inbox.clone();
     let message = inbox.create_message(request).await.unwrap().into_inner();
     let message = message.message.unwrap();
-    let mut events = Vec::new();
-    while events
-        .iter()
-        .all(|event: &Event| event.r#type != "message.created")
-    {
-        events.extend(reader.batch().await);
-    }
+    let events = reader
+        .until(|event| event.r#type == "message.created")
+        .await;
     assert!(events.iter().all(|event| event.resource_id != before.id));
     let created = &events[0];
     let types: Vec<_> = events.iter().map(|event| event.r#type.as_str()).collect();
@@ -168,19 +173,13 @@ async fn a_change_is_heard_with_who_made_it_and_what_it_is_now() {
         ..Default::default()
     };
     inbox.delete_message(delete).await.unwrap();
-    while events.iter().all(|event| event.r#type != "message.deleted") {
-        events.extend(reader.batch().await);
-    }
+    reader
+        .until(|event| event.r#type == "message.deleted")
+        .await;
     // From the log, and from what the server has in memory.
     for start in [Some(Start::Earliest(true)), token(&greeted)] {
         let mut again = Reader::open(&server, from(&tenant, start)).await;
-        let mut history = again.batch().await;
-        while history
-            .iter()
-            .all(|event| event.r#type != "message.deleted")
-        {
-            history.extend(again.batch().await);
-        }
+        let history = again.until(|event| event.r#type == "message.deleted").await;
         assert!(logged(&tenant).await.ends_with(&ids(&history)));
         let said = history
             .iter()
@@ -323,13 +322,9 @@ async fn who_hears_nothing_for_long_is_told_where_it_is() {
     assert_ne!(checkpoint.token, greeted);
     let mut reader = Reader::open(&server, from(&tenant, token(&checkpoint.token))).await;
     let next = tenant.conversation().await;
-    let mut events = reader.batch().await;
-    while events
-        .iter()
-        .all(|event| event.r#type != "conversation.created")
-    {
-        events.extend(reader.batch().await);
-    }
+    let events = reader
+        .until(|event| event.r#type == "conversation.created")
+        .await;
     let opened = events
         .iter()
         .filter(|event| event.r#type == "conversation.created");
@@ -448,13 +443,9 @@ async fn a_token_of_a_history_that_was_replaced_begins_anew() {
     let frame = open.frame().await;
     assert!(matches!(frame, Frame::Reset(_)), "{frame:?}");
     let next = tenant.conversation().await;
-    let mut events = reader.batch().await;
-    while events
-        .iter()
-        .all(|event| event.r#type != "conversation.created")
-    {
-        events.extend(reader.batch().await);
-    }
+    let events = reader
+        .until(|event| event.r#type == "conversation.created")
+        .await;
     assert!(events.iter().any(|event| event.resource_id == next.id));
     // From the token of the reset on it is the same.
     let mut again = Reader::open(&server, from(&tenant, token(&reset.token))).await;
@@ -468,10 +459,7 @@ async fn a_server_that_stops_says_goodbye_and_another_goes_on_from_there() {
     let conversation = tenant.conversation().await;
     let mut reader = Reader::open(&server, from(&tenant, None)).await;
     let first = tenant.reply(&conversation, "first").await;
-    let mut events = reader.batch().await;
-    while events.iter().all(|event| event.resource_id != first.id) {
-        events.extend(reader.batch().await);
-    }
+    reader.until(|event| event.resource_id == first.id).await;
     let stopping = tokio::spawn(server.stop());
     let goodbye = loop {
         match reader.frame().await {
@@ -488,10 +476,7 @@ async fn a_server_that_stops_says_goodbye_and_another_goes_on_from_there() {
         .unwrap();
     let second = tenant.reply(&conversation, "second").await;
     let mut reader = Reader::open(&other, from(&tenant, token(&goodbye.token))).await;
-    let mut events = reader.batch().await;
-    while events.iter().all(|event| event.resource_id != second.id) {
-        events.extend(reader.batch().await);
-    }
+    let events = reader.until(|event| event.resource_id == second.id).await;
     assert!(events.iter().all(|event| event.resource_id != first.id));
 }
 
