@@ -1,29 +1,28 @@
 //! Entries of the log, and places in it.
 
-use std::marker::PhantomData;
-
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{self, Array, BigInt, Nullable, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::database::statement::statement;
 use crate::error::Error;
+use crate::schema::tenant::events;
 use crate::tenant::TenantConn;
 
-/// A place in the log: behind an entry, or before all of them.
+/// A place in the log: behind an entry. The oldest entry that is kept tells of nothing, and is the place
+/// before all others; as long as nothing was removed, that is the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    /// The entry's number; 0 before all.
+    /// The entry's number.
     pub id: i64,
     /// Its own random id, which tells a history from one that was restored.
     pub event_id: Uuid,
 }
 
 /// What happened, without content.
-#[derive(Debug, Clone, Queryable)]
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = events, check_for_backend(diesel::pg::Pg))]
 pub struct Entry {
     /// Its number.
     pub id: i64,
@@ -42,7 +41,7 @@ pub struct Entry {
     /// Its version after the change.
     pub version: i64,
     /// The fields that changed.
-    pub changed: Vec<String>,
+    pub changed: Vec<Option<String>>,
     /// The kind of who acted.
     pub actor_kind: String,
     /// Who acted.
@@ -65,43 +64,21 @@ impl Entry {
     }
 }
 
-statement! {
-    /// Reads entries upwards from a place, the one that it is behind first.
-    Page<'a> -> (BigInt, sql_types::Uuid, Text, Text, sql_types::Uuid, Nullable<sql_types::Uuid>, Nullable<BigInt>, BigInt, Array<Text>, Text, Text, Text, Text, Timestamptz) {
-        after: i64 => BigInt,
-        up_to: i64 => BigInt,
-        rows: i64 => BigInt,
-    }
-    "
-        SELECT e.id, e.event_id, e.kind, e.resource_kind, e.resource_id, e.parent_id, e.sequence,
-            e.version, e.changed, e.actor_kind, e.actor_id, e.caller, e.correlation_id, e.at
-        FROM input
-        CROSS JOIN LATERAL (
-            SELECT * FROM events WHERE id >= input.after AND id <= input.up_to
-            ORDER BY id LIMIT input.rows
-        ) e
-        ORDER BY e.id"
-}
-
 /// Reads entries behind a place, up to a number that is known to be final; `None` if the place is not
-/// in the log, whose history has been replaced then.
+/// in the log: what was there was removed, or its history has been replaced.
 pub async fn page(
     conn: &mut TenantConn,
     after: Place,
     up_to: i64,
     most: usize,
 ) -> Result<Option<Vec<Entry>>, Error> {
-    let page = Page {
-        after: after.id,
-        up_to,
-        rows: i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1),
-        life: PhantomData,
-    };
+    // The place itself is read with what is behind it.
+    let page = events::table
+        .filter(events::id.ge(after.id).and(events::id.le(up_to)))
+        .order(events::id)
+        .limit(i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1))
+        .select(Entry::as_select());
     let mut entries: Vec<Entry> = page.load(conn).await?;
-    if after == Place::default() {
-        entries.truncate(most);
-        return Ok(Some(entries));
-    }
     if entries.as_slice().first().map(Entry::place) != Some(after) {
         return Ok(None);
     }
@@ -109,30 +86,47 @@ pub async fn page(
     Ok(Some(entries))
 }
 
-statement! {
-    /// Finds the last entry up to a number.
-    Last<'a> -> (BigInt, sql_types::Uuid) {
-        up_to: i64 => BigInt,
+/// Reads some of the entries up to a place, upwards, and the place before them; `None` if the place is
+/// not in the log.
+pub async fn before(
+    conn: &mut TenantConn,
+    place: Place,
+    most: usize,
+) -> Result<Option<(Place, Vec<Entry>)>, Error> {
+    let before = events::table
+        .filter(events::id.le(place.id))
+        .order(events::id.desc())
+        .limit(i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1))
+        .select(Entry::as_select());
+    let mut entries: Vec<Entry> = before.load(conn).await?;
+    if entries.as_slice().first().map(Entry::place) != Some(place) {
+        return Ok(None);
     }
-    "
-        SELECT e.id, e.event_id
-        FROM input
-        CROSS JOIN LATERAL (
-            SELECT id, event_id FROM events WHERE id <= input.up_to ORDER BY id DESC LIMIT 1
-        ) e"
+    entries.reverse();
+    let begin = entries.remove(0).place();
+    Ok(Some((begin, entries)))
 }
 
-/// Returns the place behind the last entry up to a number.
-pub async fn last(conn: &mut TenantConn, up_to: i64) -> Result<Place, Error> {
-    let last = Last {
-        up_to,
-        life: PhantomData,
-    };
-    let found: Option<(i64, Uuid)> = last.get_result(conn).await.optional()?;
-    Ok(found.map_or_else(Place::default, |(id, event_id)| Place { id, event_id }))
+/// Returns the place behind the last entry up to a number, if there is one.
+pub async fn last(conn: &mut TenantConn, up_to: i64) -> Result<Option<Place>, Error> {
+    let last = events::table
+        .filter(events::id.le(up_to))
+        .order(events::id.desc())
+        .select((events::id, events::event_id));
+    let found: Option<(i64, Uuid)> = last.first(conn).await.optional()?;
+    Ok(found.map(|(id, event_id)| Place { id, event_id }))
 }
 
 /// Tells whether a place is in the log as it is now.
 pub async fn is_there(conn: &mut TenantConn, place: Place) -> Result<bool, Error> {
-    Ok(place == Place::default() || last(conn, place.id).await? == place)
+    Ok(last(conn, place.id).await? == Some(place))
+}
+
+/// Returns the place before all that is kept, and since when that is.
+pub async fn first(conn: &mut TenantConn) -> Result<(Place, DateTime<Utc>), Error> {
+    let oldest = events::table
+        .order(events::id)
+        .select((events::id, events::event_id, events::at));
+    let (id, event_id, at) = oldest.first(conn).await?;
+    Ok((Place { id, event_id }, at))
 }

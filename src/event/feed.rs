@@ -5,8 +5,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use prost::Message as _;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::entry::{self, Entry, Place};
 use super::log;
@@ -26,6 +28,8 @@ const KEPT_BYTES: usize = 4 * 1024 * 1024;
 const PAGE: usize = 500;
 /// How often the log is looked into when nothing is heard of.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often is looked since when the log has everything.
+const EARLIEST_EVERY: Duration = Duration::from_secs(600);
 /// How long after news it is looked into: what is committed at about the same time is read together.
 const TOGETHER: Duration = Duration::from_millis(2);
 
@@ -37,6 +41,8 @@ pub struct Feeds(Mutex<HashMap<TenantId, Weak<Feed>>>);
 pub struct Feed {
     kept: Mutex<Kept>,
     news: watch::Sender<News>,
+    /// Held by who reads what comes before that.
+    reaching_back: tokio::sync::Mutex<()>,
 }
 
 /// Entries without a gap.
@@ -48,6 +54,10 @@ struct Kept {
     history: u64,
     told: VecDeque<Arc<Told>>,
     bytes: usize,
+    /// Whether what comes before them was read, too, as far as there was room.
+    reaches_back: bool,
+    /// Since when the log has everything.
+    earliest: DateTime<Utc>,
 }
 
 impl Kept {
@@ -64,6 +74,40 @@ impl Kept {
             self.begin = gone.entry.place();
             self.bytes = self.bytes.saturating_sub(gone.event.encoded_len());
         }
+    }
+
+    /// Adds what comes before, as far as there is room for it. It was read when the last entry was the
+    /// one with the number `by`: what was told since renews it.
+    fn add_before(&mut self, begin: Place, before: Vec<Told>, by: i64) {
+        for told in before.into_iter().rev() {
+            let bytes = self.bytes + told.event.encoded_len();
+            if self.told.len() >= KEPT || bytes > KEPT_BYTES {
+                self.begin = told.entry.place();
+                break;
+            }
+            self.bytes = bytes;
+            self.begin = begin;
+            self.told.push_front(Arc::new(told));
+        }
+        let from = self.told.partition_point(|told| told.entry.id <= by);
+        let since: Vec<_> = self.told.iter().skip(from).cloned().collect();
+        for told in since {
+            self.renew(&told);
+        }
+    }
+
+    /// Whether a place is in the log, where that is known without asking.
+    fn has(&self, place: Place) -> Option<bool> {
+        let last = self
+            .told
+            .back()
+            .map_or(self.begin, |told| told.entry.place());
+        if place.id < self.begin.id || place.id > last.id {
+            return None;
+        }
+        let at = self.told.partition_point(|told| told.entry.id <= place.id);
+        let entry = at.checked_sub(1).and_then(|at| self.told.get(at));
+        Some(entry.map_or(self.begin, |told| told.entry.place()) == place)
     }
 
     /// What was told before of the same message or person is told as it is now: what was taken back
@@ -137,6 +181,7 @@ impl Feeds {
         let feed = Arc::new(Feed {
             kept: Mutex::default(),
             news: watch::channel(News::None).0,
+            reaching_back: tokio::sync::Mutex::default(),
         });
         all.insert(tenant, Arc::downgrade(&feed));
         let facts = Facts {
@@ -151,6 +196,7 @@ impl Feeds {
             scope: scope.on_behalf(facts),
             feed: Arc::downgrade(&feed),
             read: None,
+            earliest_at: Instant::now(),
         };
         tokio::spawn(reader.read());
         feed
@@ -176,6 +222,53 @@ impl Feed {
         Some(kept.told.iter().skip(from).take(most).cloned().collect())
     }
 
+    /// Since when the log has everything.
+    pub fn earliest(&self) -> DateTime<Utc> {
+        self.kept().earliest
+    }
+
+    /// Whether a place is in the log of a history, where that is known without asking.
+    pub fn has(&self, place: Place, history: u64) -> Option<bool> {
+        let kept = self.kept();
+        (kept.history == history).then(|| kept.has(place)).flatten()
+    }
+
+    /// Reads what comes before what is in memory, once for all who are behind that.
+    pub async fn reach_back(
+        &self,
+        conn: impl AsyncFnOnce() -> Result<TenantConn, Error>,
+    ) -> Result<(), Error> {
+        let _one_at_a_time = self.reaching_back.lock().await;
+        let (begin, history, last, room) = {
+            let kept = self.kept();
+            if kept.reaches_back {
+                return Ok(());
+            }
+            let last = kept
+                .told
+                .back()
+                .map_or(kept.begin, |told| told.entry.place());
+            (
+                kept.begin,
+                kept.history,
+                last.id,
+                KEPT.saturating_sub(kept.told.len()),
+            )
+        };
+        let mut conn = conn().await?;
+        let before = entry::before(&mut conn, begin, room).await?;
+        let (before_all, told) = match before {
+            Some((place, entries)) => (place, tell(&mut conn, entries).await?),
+            None => (begin, Vec::new()),
+        };
+        let mut kept = self.kept();
+        if kept.history == history && kept.begin == begin {
+            kept.add_before(before_all, told, last);
+            kept.reaches_back = true;
+        }
+        Ok(())
+    }
+
     fn is_closed(&self) -> bool {
         matches!(*self.news.borrow(), News::Closed)
     }
@@ -185,10 +278,11 @@ impl Feed {
     }
 
     /// Forgets what was read, and begins anew at a place, in another history.
-    fn begin(&self, place: Place, history: u64) {
+    fn begin(&self, place: Place, history: u64, earliest: DateTime<Utc>) {
         *self.kept() = Kept {
             begin: place,
             history,
+            earliest,
             ..Kept::default()
         };
     }
@@ -202,6 +296,8 @@ struct Reader {
     feed: Weak<Feed>,
     /// How far, and in which history.
     read: Option<(Place, u64)>,
+    /// When it was looked since when the log has everything.
+    earliest_at: Instant,
 }
 
 impl Reader {
@@ -242,6 +338,10 @@ impl Reader {
         let Some(feed) = self.feed.upgrade() else {
             return Ok(true);
         };
+        if self.earliest_at.elapsed() > EARLIEST_EVERY {
+            feed.kept().earliest = entry::first(&mut conn).await?.1;
+            self.earliest_at = Instant::now();
+        }
         loop {
             let page = match self.read {
                 Some((place, _)) => entry::page(&mut conn, place, final_id, PAGE).await?,
@@ -249,9 +349,11 @@ impl Reader {
             };
             let (Some(entries), Some((_, history))) = (page, self.read) else {
                 // It has not been read yet, or its history was replaced: it begins with the present.
-                let place = entry::last(&mut conn, final_id).await?;
+                let place = entry::last(&mut conn, final_id).await?.unwrap_or_default();
+                let (_, earliest) = entry::first(&mut conn).await?;
+                self.earliest_at = Instant::now();
                 let history = self.read.map_or(0, |(_, history)| history + 1);
-                feed.begin(place, history);
+                feed.begin(place, history, earliest);
                 self.read = Some((place, history));
                 feed.news.send_replace(News::Read(place, history));
                 return Ok(true);

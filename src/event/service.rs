@@ -44,7 +44,7 @@ impl EventService for Events {
         let settled = log::settled(&mut conn).await?;
         // Somebody has been writing for seconds, and will end or be ended.
         let settled = settled.ok_or(Error::Aborted(Conflict::Transaction))?;
-        let head = entry::last(&mut conn, settled).await?;
+        let head = entry::last(&mut conn, settled).await?.unwrap_or_default();
         let token = Tokens::of(&tenant, self.tenants.page_sealer()).token(head)?;
         Ok(Response::new(pb::GetHeadResponse { token }))
     }

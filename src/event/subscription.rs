@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures_util::{Stream, stream};
 use prost::Message as _;
 use tokio::sync::watch;
@@ -61,8 +62,8 @@ impl Filter {
 
 /// What a reader is sent.
 pub enum Frame {
-    /// The stream has begun; the present is there.
-    Hello(Place),
+    /// The stream has begun; the present is there, and everything since then is kept.
+    Hello(Place, DateTime<Utc>),
     /// Events, and the place behind the last of them.
     Batch(Vec<pb::Event>, Place),
     /// Nothing else was wanted up to there.
@@ -109,6 +110,10 @@ enum State {
 }
 
 impl Subscription {
+    async fn enter_again(&self) -> Result<TenantScope, Error> {
+        self.tenants.enter_again(&self.scope).await
+    }
+
     /// Sends frames until the server stops, the credential expires, or the tenant is closed.
     pub fn frames(self) -> impl Stream<Item = Result<Frame, Error>> + Send {
         let reading = Reading {
@@ -148,7 +153,7 @@ impl Reading {
                     continue;
                 }
                 News::Closed => {
-                    self.of.tenants.enter_again(&self.of.scope).await?;
+                    self.of.enter_again().await?;
                     return Err(Error::internal("the log cannot be read"));
                 }
                 News::Read(head, history) => (head, history),
@@ -167,14 +172,17 @@ impl Reading {
                 self.place = match self.of.start {
                     Start::Now => head,
                     Start::After(place) => place,
-                    Start::Earliest => Place::default(),
+                    Start::Earliest => match self.first().await? {
+                        Some(place) => place,
+                        None => return Ok(None),
+                    },
                 };
                 self.state = State::Greeted;
-                return Ok(Some(Frame::Hello(head)));
+                return Ok(Some(Frame::Hello(head, self.of.feed.earliest())));
             }
             State::Greeted => {
                 self.state = State::Going;
-                if !self.is_there().await? {
+                if !self.is_known().await? {
                     return self.reset(head).await;
                 }
             }
@@ -182,7 +190,7 @@ impl Reading {
         }
         if history != self.history {
             self.history = history;
-            if !self.is_there().await? {
+            if !self.is_known().await? {
                 return self.reset(head).await;
             }
         }
@@ -257,6 +265,28 @@ impl Reading {
         Ok(Some(Frame::Batch(events, self.place)))
     }
 
+    /// The place before all that is kept.
+    async fn first(&self) -> Result<Option<Place>, Error> {
+        let Some(mut conn) = self.conn().await? else {
+            return Ok(None);
+        };
+        let first = entry::first(&mut conn).await;
+        Ok(self.unless_away(first).await?.map(|(place, _)| place))
+    }
+
+    /// Tells whether its place is in the log, from memory if it is new enough to be there.
+    async fn is_known(&self) -> Result<bool, Error> {
+        let feed = &self.of.feed;
+        if feed.has(self.place, self.history).is_none() {
+            let conn = async || self.of.enter_again().await?.conn().await;
+            self.unless_away(feed.reach_back(conn).await).await?;
+        }
+        match feed.has(self.place, self.history) {
+            Some(there) => Ok(there),
+            None => self.is_there().await,
+        }
+    }
+
     /// Tells whether its place is in the log.
     async fn is_there(&self) -> Result<bool, Error> {
         loop {
@@ -275,11 +305,7 @@ impl Reading {
     }
 
     async fn conn(&self) -> Result<Option<TenantConn>, Error> {
-        let conn = async {
-            (self.of.tenants.enter_again(&self.of.scope).await?)
-                .conn()
-                .await
-        };
+        let conn = async { self.of.enter_again().await?.conn().await };
         self.unless_away(conn.await).await
     }
 

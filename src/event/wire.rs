@@ -50,8 +50,9 @@ impl<'a> Tokens<'a> {
     /// A frame with its tokens.
     pub fn frame(&self, frame: Frame) -> Result<pb::SubscribeResponse, Error> {
         let frame = match frame {
-            Frame::Hello(head) => WiredFrame::Hello(pb::Hello {
+            Frame::Hello(head, earliest) => WiredFrame::Hello(pb::Hello {
                 head_token: self.token(head)?,
+                earliest_time: Some(to_timestamp(earliest)),
             }),
             Frame::Batch(events, place) => WiredFrame::Batch(pb::Batch {
                 events,
@@ -157,7 +158,7 @@ pub fn event(entry: &Entry, resource: Option<Resource>) -> pb::Event {
         conversation_id: entry.parent_id.map(|id| id.to_string()).unwrap_or_default(),
         sequence: entry.sequence.unwrap_or(0),
         version: entry.version,
-        changed_fields: entry.changed.clone(),
+        changed_fields: entry.changed.iter().flatten().cloned().collect(),
         deleted,
         resource,
     }

@@ -398,7 +398,7 @@ struct Kept {
     condition: &'static str,
 }
 
-const KEPT: [Kept; 4] = [
+const KEPT: [Kept; 5] = [
     Kept {
         table: "requests",
         key: "caller, method, request_id",
@@ -420,6 +420,21 @@ const KEPT: [Kept; 4] = [
         key: "channel_account_id, provider_id, kind, occurrence",
         condition: "created_at < directory.now() - interval '30 days'",
     },
+    // From the oldest on, so that what is left has no gap: one that is old has to stay as the place
+    // behind which the others come. What was not counted yet stays, too.
+    Kept {
+        table: "events",
+        key: "id",
+        condition: "id <= (SELECT min(position) FROM statistics_folds) AND id IN (
+            SELECT id FROM (
+                SELECT id, lead(at) OVER by_id IS NOT NULL AS is_followed,
+                    max(at) OVER (by_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 FOLLOWING) AS latest
+                FROM (SELECT id, at FROM events ORDER BY id LIMIT 1001) oldest
+                WINDOW by_id AS (ORDER BY id)
+            ) e
+            WHERE is_followed AND latest < directory.now() - interval '7 days'
+        ) ORDER BY id",
+    },
 ];
 
 async fn forget_one(
@@ -433,11 +448,12 @@ async fn forget_one(
         condition,
     } = kept;
     let forget = format!(
-        "DELETE FROM {schema}.{table} WHERE ({key}) IN (
-             SELECT {key} FROM {schema}.{table} WHERE {condition} LIMIT {STEP})"
+        "DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE {condition} LIMIT {STEP})"
     );
     loop {
         begin(conn, LOCK_TIMEOUT).await?;
+        conn.batch_execute(&format!("SET LOCAL search_path = {schema}"))
+            .await?;
         let forgotten = diesel::sql_query(&forget).execute(conn).await?;
         Transactions::commit_transaction(conn).await?;
         if forgotten < STEP {

@@ -14,7 +14,11 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Streaming};
 use uuid::Uuid;
 
-use crate::harness::{Keys, Refusal, Tables, TestServer, TestTenant, bearer, now, refusal, user};
+use crate::harness::{
+    Folder, Keys, Refusal, Tables, TestServer, TestTenant, bearer, connect, durable, eventually,
+    now, refusal, user,
+};
+use crate::janitor::{cleaned, later};
 
 /// How long a frame may take in a test.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -98,7 +102,7 @@ impl Reader {
 async fn logged(tenant: &TestTenant) -> Vec<String> {
     let tables = Tables::of(tenant).await;
     let sql = format!(
-        "SELECT event_id::text FROM {}.events ORDER BY id",
+        "SELECT event_id::text FROM {}.events WHERE id > 0 ORDER BY id",
         tables.schema
     );
     let rows = tables.admin.query(&sql, &[]).await.unwrap();
@@ -450,6 +454,89 @@ async fn a_token_of_a_history_that_was_replaced_begins_anew() {
     // From the token of the reset on it is the same.
     let mut again = Reader::open(&server, from(&tenant, token(&reset.token))).await;
     assert_eq!(ids(&again.events(events.len()).await), ids(&events));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_kept_for_seven_days_and_the_newest_for_longer() {
+    let folder = Folder::new();
+    let postgres = durable(&folder).await;
+    let database = connect(postgres.url()).await;
+    let server = later(postgres.url(), "0s").await;
+    let tenant = TestTenant::new(&server, server.initialize("acme").await);
+    let (schema, request) = (&tenant.tenant.schema_name, from(&tenant, None));
+    let empty = Reader::open(&server, request.clone()).await.token;
+    let mut reader = Reader::open(&server, request.clone()).await;
+    let first = tenant.conversation().await;
+    reader.until(|event| event.resource_id == first.id).await;
+    let middle = reader.token.clone();
+    // More than are removed at a time.
+    let many = format!(
+        "INSERT INTO \"{schema}\".events
+        SELECT nextval('\"{schema}\".events_id_seq'), gen_random_uuid(), 'test.noted', 'test',
+            gen_random_uuid(), NULL, NULL, 1, '{{}}', 'service', 'test', 'test', 'test', directory.now()
+        FROM generate_series(1, 2500)"
+    );
+    database.execute(&many, &[]).await.unwrap();
+    let second = tenant.conversation().await;
+    let is_second = |event: &Event| event.resource_id == second.id;
+    reader.until(is_second).await;
+    let end = reader.token.clone();
+    server.stop().await;
+
+    // How many are kept, and whether all were counted.
+    let kept = async || {
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM \"{schema}\".events), position >= last_value
+            FROM \"{schema}\".statistics_folds, \"{schema}\".events_id_seq WHERE is_current"
+        );
+        let row = database.query_one(&sql, &[]).await.unwrap();
+        (row.get::<_, i64>(0), row.get::<_, bool>(1))
+    };
+    let (before, _) = kept().await;
+    // An hour before it is time, then an hour after.
+    let server = later(postgres.url(), "167hours").await;
+    cleaned(&database, 167).await;
+    eventually("all is counted", async || kept().await == (before, true)).await;
+    let start = |start: Option<Start>| SubscribeRequest {
+        start,
+        ..request.clone()
+    };
+    for place in [Some(Start::Earliest(true)), token(&empty), token(&middle)] {
+        let mut reader = Reader::open(&server, start(place.clone())).await;
+        let events = reader.until(is_second).await;
+        let is_whole = events.iter().any(|event| event.resource_id == first.id);
+        assert_eq!(is_whole, place != token(&middle));
+    }
+    server.stop().await;
+    let server = later(postgres.url(), "169hours").await;
+    eventually("they go", async || kept().await.0 == 1).await;
+    for old in [&empty, &middle] {
+        let mut reader = Reader::open(&server, start(token(old))).await;
+        let frame = reader.frame().await;
+        assert!(matches!(frame, Frame::Reset(_)), "{frame:?}");
+    }
+    // Who has heard all that there was has missed nothing.
+    let tenant = TestTenant::new(&server, tenant.tenant.clone());
+    let third = tenant.conversation().await;
+    for place in [Some(Start::Earliest(true)), token(&end)] {
+        let mut reader = Reader::open(&server, start(place)).await;
+        let events = reader.until(|event| event.resource_id == third.id).await;
+        assert!(!events.iter().any(is_second));
+    }
+    let mut hello = (server.events().subscribe(request).await.unwrap()).into_inner();
+    let hello = hello.message().await.unwrap().unwrap().frame;
+    let Some(Frame::Hello(hello)) = hello else {
+        panic!("{hello:?} is no greeting");
+    };
+    let oldest =
+        format!("SELECT floor(extract(epoch FROM min(at)))::bigint FROM \"{schema}\".events");
+    let oldest = database.query_one(&oldest, &[]).await.unwrap();
+    assert_eq!(
+        hello.earliest_time.unwrap().seconds,
+        oldest.get::<_, i64>(0)
+    );
+    server.stop().await;
+    postgres.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
