@@ -81,6 +81,19 @@ impl Binding {
         Ok(all)
     }
 
+    /// Binds a call that streams its answer to a path at which it is read by WebSocket.
+    ///
+    /// # Errors
+    /// There is no such call, or the path is wrong.
+    pub fn socket(pool: &DescriptorPool, name: &str, path: &str) -> Result<Self, BindingError> {
+        let call = name.rsplit_once('.').and_then(|(service, call)| {
+            let service = pool.get_service_by_name(service)?;
+            service.methods().find(|method| method.name() == call)
+        });
+        let call = call.ok_or_else(|| wrong(name, "there is no such call"))?;
+        Self::at(&call, Method::GET, path.to_owned(), Body::None)
+    }
+
     fn read(call: &MethodDescriptor, rule: &DynamicMessage) -> Result<Self, BindingError> {
         let wrong = |why: &str| wrong(call.full_name(), why);
         if call.is_client_streaming() || call.is_server_streaming() {
@@ -96,6 +109,25 @@ impl Binding {
         if text(rule, "response_body").is_some() {
             return Err(wrong("it picks a field of the answer"));
         }
+        let body = match text(rule, "body").as_deref() {
+            None => Body::None,
+            Some("*") => Body::Whole,
+            Some(name) => Body::Field(
+                call.input()
+                    .get_field_by_name(name)
+                    .ok_or_else(|| wrong("its body is no field"))?,
+            ),
+        };
+        Self::at(call, verb, template, body)
+    }
+
+    fn at(
+        call: &MethodDescriptor,
+        verb: Method,
+        template: String,
+        body: Body,
+    ) -> Result<Self, BindingError> {
+        let wrong = |why: &str| wrong(call.full_name(), why);
         let input = call.input();
         let mut segments = Vec::new();
         for segment in template.split('/') {
@@ -109,15 +141,6 @@ impl Binding {
                 return Err(wrong("its path has more than fields and words"));
             }
         }
-        let body = match text(rule, "body").as_deref() {
-            None => Body::None,
-            Some("*") => Body::Whole,
-            Some(name) => Body::Field(
-                input
-                    .get_field_by_name(name)
-                    .ok_or_else(|| wrong("its body is no field"))?,
-            ),
-        };
         let path = format!("/{}/{}", call.parent_service().full_name(), call.name());
         let grpc = PathAndQuery::try_from(path).map_err(|error| wrong(&error.to_string()))?;
         Ok(Self {

@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::rejection::{QueryRejection, RawPathParamsRejection};
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Query, RawPathParams, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
@@ -19,6 +21,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use prost_reflect::DescriptorPool;
+use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::{Code, Status};
@@ -26,6 +29,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceExt as _};
 
 use super::binding::{Binding, BindingError, wrong};
+use super::live::{self, Frames};
 use super::openapi::document;
 use super::refusal::{JSON, refusal};
 use super::request::Asked;
@@ -34,9 +38,15 @@ use super::write::Written;
 use crate::access::{Authenticator, sole_credential};
 use crate::call::{CLOCK_OFFSET, CORRELATION, correlation_id};
 use crate::error::{Error, InvalidRequest};
+use crate::server::Connection;
 
 /// Where the API begins.
 pub const PREFIX: &str = "/api/v1";
+/// The call that is read by WebSocket, and where.
+const SOCKET: (&str, &str) = (
+    "communication.v1.EventService.Subscribe",
+    "/api/v1/tenants/{tenant}/events",
+);
 /// The headers that a request takes along to its call.
 const PASSED: [HeaderName; 8] = [
     AUTHORIZATION,
@@ -62,6 +72,8 @@ pub struct Gateway {
     pub readers: Option<Arc<Authenticator>>,
     /// Whether any name may lead here without a credential.
     pub any_host: bool,
+    /// How many streams are read by WebSocket at once.
+    pub sockets: usize,
 }
 
 /// What is offered at one path.
@@ -69,6 +81,13 @@ struct Offer {
     bindings: Vec<Arc<Binding>>,
     calls: Calls,
     any_host: bool,
+}
+
+/// What is offered by WebSocket.
+struct Socket {
+    binding: Arc<Binding>,
+    offer: Offer,
+    room: Arc<Semaphore>,
 }
 
 /// The description of the API, which is written when it is first read: it takes some megabytes.
@@ -140,6 +159,18 @@ impl Gateway {
             });
             router = router.route(&pattern, any(call).with_state(offer));
         }
+        let binding = Arc::new(Binding::socket(&pool, SOCKET.0, SOCKET.1)?);
+        let pattern = pattern(&binding.template);
+        let socket = Socket {
+            binding,
+            offer: Offer {
+                bindings: Vec::new(),
+                calls,
+                any_host: self.any_host,
+            },
+            room: Arc::new(Semaphore::new(self.sockets.min(Semaphore::MAX_PERMITS))),
+        };
+        router = router.route(&pattern, any(listen).with_state(Arc::new(socket)));
         Ok(Router::new().nest(PREFIX, router.fallback(nowhere)))
     }
 }
@@ -158,10 +189,13 @@ fn pattern(template: &str) -> String {
     pattern
 }
 
+type Segments = Result<RawPathParams, RawPathParamsRejection>;
+type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
+
 async fn call(
     State(offer): State<Arc<Offer>>,
-    segments: Result<RawPathParams, RawPathParamsRejection>,
-    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
+    segments: Segments,
+    query: Parameters,
     request: Request,
 ) -> Response {
     let wanted = match request.method() {
@@ -173,28 +207,76 @@ async fn call(
         let verbs = offer.bindings.iter().map(|binding| binding.verb.as_str());
         return not_offered(verbs.collect(), &request);
     };
-    let segments = match segments {
-        Ok(segments) => Ok(segments.iter().map(|(_, text)| text.to_owned()).collect()),
-        Err(RawPathParamsRejection::InvalidUtf8InPathParam(_)) => Err("the path is no UTF-8"),
-        // A path without fields.
-        Err(_) => Ok(Vec::new()),
-    };
-    let query = query.map_err(|_| "the query is none");
-    let (segments, Query(query)) = match segments.and_then(|it| Ok((it, query?))) {
-        Ok(read) => read,
-        Err(why) => {
-            let error = Error::InvalidRequest(InvalidRequest::Undecodable(why.to_owned()));
-            return labelled(refusal(&error.into()), request.headers());
-        }
-    };
-    let asked = Asked {
-        binding: binding.clone(),
-        segments,
-        query,
+    let asked = match asked(binding, segments, query) {
+        Ok(asked) => asked,
+        Err(error) => return labelled(refusal(&error.into()), request.headers()),
     };
     let request = to_call(&offer, &asked, request);
     let Ok(answer) = offer.calls.clone().oneshot(request).await;
     to_response(&asked, answer).await
+}
+
+/// What path and query ask for.
+fn asked(binding: &Arc<Binding>, segments: Segments, query: Parameters) -> Result<Asked, Error> {
+    let undecodable =
+        |why: &str| Error::InvalidRequest(InvalidRequest::Undecodable(why.to_owned()));
+    let segments = match segments {
+        Ok(segments) => segments.iter().map(|(_, text)| text.to_owned()).collect(),
+        Err(RawPathParamsRejection::InvalidUtf8InPathParam(_)) => {
+            return Err(undecodable("the path is no UTF-8"));
+        }
+        // A path without fields.
+        Err(_) => Vec::new(),
+    };
+    let Query(query) = query.map_err(|_| undecodable("the query is none"))?;
+    Ok(Asked {
+        binding: binding.clone(),
+        segments,
+        query,
+    })
+}
+
+/// Answers with the stream of a call, by WebSocket; refuses as all calls do.
+async fn listen(
+    State(socket): State<Arc<Socket>>,
+    segments: Segments,
+    query: Parameters,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    request: Request,
+) -> Response {
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        return not_offered(vec!["GET"], &request);
+    }
+    let asked = asked(&socket.binding, segments, query);
+    let upgrade = upgrade.map_err(|_| {
+        let why = "this path is read by WebSocket, version 13: there is no such upgrade";
+        Error::InvalidRequest(InvalidRequest::Undecodable(why.to_owned()))
+    });
+    let ready = asked.and_then(|asked| Ok((asked, upgrade?)));
+    let (asked, upgrade) = match ready {
+        Ok(ready) => ready,
+        Err(error) => return labelled(refusal(&error.into()), request.headers()),
+    };
+    let connection = request.extensions().get::<Arc<Connection>>().cloned();
+    let credentials = live::credentials(request.headers());
+    let mut request = to_call(&socket.offer, &asked, request);
+    for credential in credentials {
+        request.headers_mut().append(AUTHORIZATION, credential);
+    }
+    let Ok(answer) = socket.offer.calls.clone().oneshot(request).await;
+    if refused(answer.headers()).is_some() {
+        return to_response(&asked, answer).await;
+    }
+    let (parts, body) = answer.into_parts();
+    let room = socket.room.clone().try_acquire_owned();
+    let (Ok(place), Some(connection)) = (room, connection) else {
+        return labelled(refusal(&Error::TooManyCalls.into()), &parts.headers);
+    };
+    let frames = Frames::new(asked.binding.call.output(), body);
+    let lasting = connection.last();
+    let response =
+        live::bounded(upgrade).on_upgrade(move |socket| live::talk(socket, frames, lasting, place));
+    labelled(response, &parts.headers)
 }
 
 /// Addresses the call that a request is bound to. Its body is read behind the checks.
@@ -230,11 +312,13 @@ fn is_here(host: &HeaderValue) -> bool {
     })
 }
 
+/// The refusal in the headers of an answer, or behind it.
+fn refused(headers: &HeaderMap) -> Option<Status> {
+    Status::from_header_map(headers).filter(|status| status.code() != Code::Ok)
+}
+
 async fn to_response(asked: &Asked, answer: http::Response<Body>) -> Response {
     let (parts, body) = answer.into_parts();
-    let refused = |headers: &HeaderMap| {
-        Status::from_header_map(headers).filter(|status| status.code() != Code::Ok)
-    };
     let mut response = if let Some(status) = refused(&parts.headers) {
         refusal(&status)
     } else {

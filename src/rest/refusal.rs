@@ -26,11 +26,17 @@ struct Refused<'a> {
     details: Vec<Json>,
 }
 
+/// The HTTP status of a refusal, and its reason.
+pub fn code_and_reason(status: &Status) -> (u16, String) {
+    let info = status.get_details_error_info();
+    let reason = info.map(|info| info.reason).unwrap_or_default();
+    (http_status(status.code(), &reason), reason)
+}
+
 /// Writes a refusal.
 pub fn refusal(status: &Status) -> Response {
     let details = status.get_error_details();
-    let reason = details.error_info().map(|info| info.reason.as_str());
-    let code = http_status(status.code(), reason.unwrap_or_default());
+    let (code, _) = code_and_reason(status);
     let body = Body {
         error: Refused {
             code,

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::limits::{HEAD, IDLE, LEAVE};
+use super::limits::{HEAD, IDLE, LEAVE, SILENCE};
 
 /// The connections of one port.
 pub struct Connections {
@@ -36,6 +37,16 @@ pub struct Connection {
     /// When it was asked to leave.
     asked: AtomicU64,
     served: AtomicBool,
+    /// When the peer was last seen to be there: it sent something, or took what had waited for it.
+    seen: AtomicU64,
+    /// Whether something waits for it to take more.
+    waits: AtomicBool,
+    /// Whether it is sent a stream, which it has to take.
+    streams: AtomicBool,
+    /// Whether it is asked again and again for a sign of life.
+    lasts: AtomicBool,
+    /// Ends with what the connection became after its last answer.
+    lasting: Mutex<Option<oneshot::Receiver<()>>>,
     /// Asks it to leave, after what is under way.
     pub leave: CancellationToken,
     /// Ends it at once.
@@ -44,6 +55,20 @@ pub struct Connection {
 
 /// A request under way.
 pub struct Request(Arc<Connection>);
+
+/// What a connection became after its last answer: as long as this is there it is open, and under
+/// way. The peer has to show a sign of life at times.
+pub struct Lasting {
+    _under_way: Request,
+    ended: oneshot::Sender<()>,
+}
+
+impl Lasting {
+    /// Waits until the connection has to end at once.
+    pub async fn ended(&mut self) {
+        self.ended.closed().await;
+    }
+}
 
 impl Connections {
     /// Keeps `most` connections at once.
@@ -77,6 +102,11 @@ impl Connections {
             rested: AtomicU64::new(0),
             asked: AtomicU64::new(0),
             served: AtomicBool::new(false),
+            seen: AtomicU64::new(0),
+            waits: AtomicBool::new(false),
+            streams: AtomicBool::new(false),
+            lasts: AtomicBool::new(false),
+            lasting: Mutex::default(),
             leave: self.leave.child_token(),
             end: self.end.child_token(),
         });
@@ -137,11 +167,48 @@ fn least_needed(open: &HashMap<u64, Arc<Connection>>) -> Option<Arc<Connection>>
 impl Connection {
     /// Notes that bytes have come; `http2` if they begin as HTTP/2 does.
     pub fn read(&self, http2: bool) {
+        self.seen.store(self.port.now(), Ordering::Relaxed);
         if http2 {
             self.http2.store(true, Ordering::Relaxed);
         }
         if self.requests.load(Ordering::Relaxed) == 0 && self.reading.load(Ordering::Relaxed) == 0 {
             self.reading.store(self.port.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that bytes begin or go on to wait for the peer, or that it has taken some that did.
+    pub fn wrote(&self, waits: bool) {
+        if !self.waits.swap(waits, Ordering::Relaxed) || !waits {
+            self.seen.store(self.port.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that the answer is a stream, of which the peer has to take something at times.
+    pub fn stream(&self) {
+        self.streams.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets it go on after its answer.
+    pub fn last(self: &Arc<Self>) -> Lasting {
+        let (ended, lasting) = oneshot::channel();
+        let mut slot = self.lasting.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = Some(lasting);
+        self.lasts.store(true, Ordering::Relaxed);
+        Lasting {
+            _under_way: self.begin(),
+            ended,
+        }
+    }
+
+    /// Waits for the end of what it became.
+    pub async fn lasted(&self) {
+        let lasting = {
+            let mut slot = self.lasting.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.take()
+        };
+        if let Some(lasting) = lasting {
+            // It sends nothing: it is dropped.
+            let _ = lasting.await;
         }
     }
 
@@ -164,12 +231,17 @@ impl Connection {
     }
 
     fn judge(&self, now: u64) {
-        if self.requests.load(Ordering::Relaxed) > 0 {
-            return;
-        }
         let longer = |since: u64, limit: Duration| {
             since != 0 && u128::from(now.saturating_sub(since)) > limit.as_millis()
         };
+        if self.requests.load(Ordering::Relaxed) > 0 {
+            let is_expected = self.lasts.load(Ordering::Relaxed)
+                || (self.streams.load(Ordering::Relaxed) && self.waits.load(Ordering::Relaxed));
+            if is_expected && longer(self.seen.load(Ordering::Relaxed), SILENCE) {
+                self.end.cancel();
+            }
+            return;
+        }
         let http2 = self.http2.load(Ordering::Relaxed);
         let served = self.served.load(Ordering::Relaxed);
         let reading = self.reading.load(Ordering::Relaxed);
@@ -260,5 +332,49 @@ mod tests {
         let at = working.reading.load(Ordering::Relaxed);
         working.judge(at + head);
         assert!(working.end.is_cancelled());
+    }
+
+    #[test]
+    fn who_is_streamed_to_has_to_take_it_and_who_is_asked_has_to_answer() {
+        let port = Connections::new(9);
+        let silence = u64::try_from(SILENCE.as_millis()).unwrap() + 2;
+        let seen = |connection: &Connection| connection.seen.load(Ordering::Relaxed);
+
+        let streamed = port.open().unwrap();
+        let _request = streamed.begin();
+        streamed.stream();
+        streamed.read(false);
+        streamed.judge(seen(&streamed) + silence);
+        assert!(!streamed.end.is_cancelled());
+        streamed.wrote(true);
+        let stuck = seen(&streamed);
+        streamed.wrote(true);
+        assert_eq!(seen(&streamed), stuck);
+        streamed.judge(stuck + silence);
+        assert!(streamed.end.is_cancelled());
+
+        let asked = port.open().unwrap();
+        let _lasting = asked.last();
+        asked.read(false);
+        asked.judge(seen(&asked) + silence - 5);
+        assert!(!asked.end.is_cancelled());
+        asked.judge(seen(&asked) + silence);
+        assert!(asked.end.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn what_lasts_is_waited_for_and_hears_of_the_end() {
+        let port = Connections::new(9);
+        let connection = port.open().unwrap();
+        let mut lasting = connection.last();
+        let waiting = tokio::time::timeout(Duration::from_millis(20), connection.lasted());
+        // Who waits no longer has ended it.
+        assert!(waiting.await.is_err());
+        lasting.ended().await;
+        drop(lasting);
+
+        drop(connection.last());
+        connection.lasted().await;
+        assert_eq!(connection.requests.load(Ordering::Relaxed), 0);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use hyper::server::conn::http1;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
 
@@ -35,11 +36,22 @@ pub const HEAD: Duration = Duration::from_secs(10);
 pub const IDLE: Duration = Duration::from_secs(300);
 /// How long a peer that was asked to leave may take, when nothing of it is under way.
 pub const LEAVE: Duration = Duration::from_secs(5);
+/// How long a peer may show no sign that it is there, where it is asked for one, or take nothing of
+/// a stream that waits for it to.
+pub const SILENCE: Duration = Duration::from_secs(60);
 /// How often connections are looked through for those whose time is over.
 pub const SWEEP: Duration = Duration::from_secs(1);
 /// How long one request to the sidecar may take, its body included; webhooks have limits of their
 /// own within it.
 pub const HTTP_REQUEST: Duration = Duration::from_secs(30);
+
+/// How many of so many connections may be streams by WebSocket, which stay busy for long: the others
+/// are for calls, webhooks and health.
+pub fn sockets(connections: u32) -> usize {
+    usize::try_from(connections / 4)
+        .unwrap_or(usize::MAX)
+        .max(1)
+}
 
 /// Which protocols a port speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,30 +72,52 @@ impl Protocols {
     }
 
     /// Serves connections within the limits.
-    pub fn builder(self) -> auto::Builder<TokioExecutor> {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            // The sweep does this without closing connections that only rest.
-            .header_read_timeout(None)
-            .max_headers(HEADERS)
-            .max_buf_size(HEADER_BYTES as usize);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS)
-            .max_header_list_size(HEADER_BYTES)
-            .max_pending_accept_reset_streams(PENDING_RESETS)
-            .max_local_error_reset_streams(ERROR_RESETS)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buf_size(SEND_BUFFER)
-            .keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE);
+    pub fn builder(self) -> Builder {
         match self {
-            Self::Grpc => builder,
-            Self::Http => builder.http1_only(),
+            Self::Grpc => Builder::Both(both()),
+            Self::Http => Builder::Http1(only_http1()),
         }
     }
+}
+
+/// Serves connections.
+pub enum Builder {
+    /// Of HTTP/1 and HTTP/2.
+    Both(auto::Builder<TokioExecutor>),
+    /// Of HTTP/1, which may become something else: the builder of both would take HTTP/2 then, too.
+    Http1(http1::Builder),
+}
+
+fn only_http1() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // The sweep does this without closing connections that only rest.
+        .header_read_timeout(None)
+        .max_headers(HEADERS)
+        .max_buf_size(HEADER_BYTES as usize);
+    builder
+}
+
+fn both() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_headers(HEADERS)
+        .max_buf_size(HEADER_BYTES as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_BYTES)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(ERROR_RESETS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE);
+    builder
 }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use tower::Service;
 use tower::util::{Oneshot, ServiceExt as _};
 
 use super::connection::{Connection, Connections, Request as UnderWay};
-use super::limits::{Protocols, SWEEP};
+use super::limits::{Builder, Protocols, SWEEP};
 use super::tls::Tls;
 use crate::call::is_health;
 use crate::socket::Gathering;
@@ -120,7 +120,11 @@ impl Listener {
                 let talked = tokio::select! {
                     biased;
                     () = connection.end.cancelled() => Ok(()),
-                    talked = working => talked,
+                    talked = async {
+                        let talked = working.await;
+                        connection.lasted().await;
+                        talked
+                    } => talked,
                 };
                 connection.close();
                 if let Err(error) = talked {
@@ -171,7 +175,7 @@ async fn refused(port: &str, error: &io::Error, connections: &Connections) {
 type Failure = Box<dyn StdError + Send + Sync>;
 
 async fn talk<I, S, B>(
-    builder: &hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>,
+    builder: &Builder,
     stream: I,
     service: Counted<S>,
     connection: &Arc<Connection>,
@@ -187,20 +191,46 @@ where
     B::Error: Into<Failure>,
 {
     let stream = Heard {
-        stream: Gathering::new(stream),
+        stream,
         connection: connection.clone(),
         start: 0,
         http2: true,
+        waits: false,
     };
-    let mut talking = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    tokio::select! {
-        talked = &mut talking => return talked,
-        () = connection.leave.cancelled() => talking.as_mut().graceful_shutdown(),
+    match builder {
+        Builder::Both(builder) => {
+            let stream = TokioIo::new(Gathering::new(stream));
+            let talking = builder.serve_connection(stream, service);
+            talk_on(talking, connection, |it| it.graceful_shutdown()).await
+        }
+        Builder::Http1(builder) => {
+            // HTTP/1 leaves in one piece by itself, and what comes after it need not flush its last.
+            let stream = TokioIo::new(stream);
+            let talking = builder.serve_connection(stream, service).with_upgrades();
+            talk_on(talking, connection, |it| it.graceful_shutdown()).await
+        }
     }
-    talking.await
 }
 
-/// A stream whose connection knows when bytes come.
+/// Talks to the end, which comes sooner when the connection is asked to leave.
+async fn talk_on<C, E>(
+    talking: C,
+    connection: &Connection,
+    leave: fn(Pin<&mut C>),
+) -> Result<(), Failure>
+where
+    C: Future<Output = Result<(), E>>,
+    E: Into<Failure>,
+{
+    let mut talking = pin!(talking);
+    tokio::select! {
+        talked = &mut talking => return talked.map_err(Into::into),
+        () = connection.leave.cancelled() => leave(talking.as_mut()),
+    }
+    talking.await.map_err(Into::into)
+}
+
+/// A stream whose connection knows when bytes come, and go.
 struct Heard<I> {
     stream: I,
     connection: Arc<Connection>,
@@ -208,6 +238,8 @@ struct Heard<I> {
     start: usize,
     /// Whether they are those of HTTP/2.
     http2: bool,
+    /// Whether bytes wait for the peer to take some.
+    waits: bool,
 }
 
 impl<I> Heard<I> {
@@ -224,6 +256,14 @@ impl<I> Heard<I> {
             begun = self.http2 && self.start == HTTP2.len();
         }
         self.connection.read(begun);
+    }
+
+    fn wrote(&mut self, written: &Poll<io::Result<usize>>) {
+        let waits = written.is_pending();
+        if waits || self.waits {
+            self.connection.wrote(waits);
+        }
+        self.waits = waits;
     }
 }
 
@@ -246,7 +286,19 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Heard<I> {
         context: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, buffer)
+        let written = Pin::new(&mut self.stream).poll_write(context, buffer);
+        self.wrote(&written);
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
+        self.wrote(&written);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -280,6 +332,7 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(ConnectInfo(self.peer));
+        request.extensions_mut().insert(self.connection.clone());
         Answer {
             // Whoever only asks how we are makes room for others when there is none.
             under_way: (!is_health(&request)).then(|| self.connection.begin()),

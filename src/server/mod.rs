@@ -18,6 +18,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+pub use self::connection::{Connection, Lasting};
 pub use self::error::ServerError;
 pub use self::exposure::{Exposure, Metrics, Rest};
 pub use self::limits::HTTP_REQUEST;
@@ -269,6 +270,7 @@ impl Server {
                 routes: public.clone(),
                 readers: self.config.reflection.then(|| self.authenticator.clone()),
                 any_host: self.config.insecure,
+                sockets: limits::sockets(self.config.connections),
             },
             &calls,
             &capacity,

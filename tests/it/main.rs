@@ -36,6 +36,7 @@ mod janitor;
 mod keeper;
 mod key_server;
 mod limits;
+mod live;
 mod mail;
 mod media;
 mod migration;

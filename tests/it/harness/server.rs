@@ -190,9 +190,12 @@ pub async fn exchange(
 ) -> Option<Answer> {
     let mut socket = TcpStream::connect(address).await.ok()?;
     let mut request = format!(
-        "{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n",
+        "{method} {path} HTTP/1.1\r\ncontent-length: {}\r\n",
         body.len()
     );
+    if !headers.iter().any(|(name, _)| *name == "connection") {
+        request.push_str("connection: close\r\n");
+    }
     if !headers.iter().any(|(name, _)| *name == "host") {
         request.push_str("host: localhost\r\n");
     }
