@@ -2,9 +2,15 @@
 
 mod entry;
 mod feed;
+mod filter;
 pub mod log;
 mod service;
 mod subscription;
 mod wire;
 
+pub use entry::Place;
+pub use feed::Told;
+pub use filter::Customer;
 pub use service::Events;
+pub use subscription::{Frame, Start};
+pub use wire::Tokens;

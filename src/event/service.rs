@@ -1,5 +1,7 @@
 //! The calls of `EventService`.
 
+use std::sync::Arc;
+
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
@@ -7,18 +9,20 @@ use tonic::{Request, Response, Status};
 
 use super::entry;
 use super::feed::Feeds;
+use super::filter::{Customer, Filter};
 use super::log;
-use super::subscription::Subscription;
+use super::subscription::{Frame, Start, Subscription};
 use super::wire::Tokens;
 use crate::error::{Conflict, Error};
 use crate::pb;
 use crate::pb::event_service_server::EventService;
-use crate::tenant::TenantDirectory;
+use crate::tenant::{TenantDirectory, TenantScope};
 
 /// Serves the events of tenants.
+#[derive(Clone)]
 pub struct Events {
     tenants: TenantDirectory,
-    feeds: Feeds,
+    feeds: Arc<Feeds>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -27,8 +31,30 @@ impl Events {
     pub fn new(tenants: TenantDirectory, stopping: watch::Receiver<bool>) -> Self {
         Self {
             tenants,
-            feeds: Feeds::default(),
+            feeds: Arc::default(),
             stopping,
+        }
+    }
+
+    /// Streams what concerns a customer.
+    pub fn of_customer(
+        &self,
+        scope: &TenantScope,
+        start: Start,
+        customer: Customer,
+    ) -> BoxStream<'static, Result<Frame, Error>> {
+        let filter = Filter::Customer(customer);
+        self.subscription(scope, start, filter).frames().boxed()
+    }
+
+    fn subscription(&self, scope: &TenantScope, start: Start, filter: Filter) -> Subscription {
+        Subscription {
+            tenants: self.tenants.clone(),
+            scope: scope.clone(),
+            feed: self.feeds.of(&self.tenants, scope),
+            start,
+            filter,
+            stopping: self.stopping.clone(),
         }
     }
 }
@@ -58,15 +84,7 @@ impl EventService for Events {
         let (scope, request) = self.tenants.enter(request).await?;
         let sealer = self.tenants.page_sealer().clone();
         let (start, filter) = Tokens::of(&scope, &sealer).asked(request)?;
-        let subscription = Subscription {
-            tenants: self.tenants.clone(),
-            scope: scope.clone(),
-            feed: self.feeds.of(&self.tenants, &scope),
-            start,
-            filter,
-            stopping: self.stopping.clone(),
-        };
-        let frames = subscription.frames();
+        let frames = self.subscription(&scope, start, filter).frames();
         let frames = frames
             .and_then(move |frame| std::future::ready(Tokens::of(&scope, &sealer).frame(frame)));
         Ok(Response::new(frames.map_err(Status::from).boxed()))

@@ -1,6 +1,5 @@
 //! A stream of what happens in a tenant, at its reader's pace.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +8,12 @@ use futures_util::{Stream, stream};
 use prost::Message as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use super::entry::{self, Entry, Place};
-use super::feed::{self, Feed, News};
+use super::entry::{self, Place};
+use super::feed::{self, Feed, News, Told};
+use super::filter::Filter;
 use crate::clock;
 use crate::error::Error;
-use crate::ids::ConversationId;
-use crate::pb;
 use crate::tenant::{TenantConn, TenantDirectory, TenantScope};
 
 /// How many events a frame has at most.
@@ -41,31 +38,12 @@ pub enum Start {
     Earliest,
 }
 
-/// Which events are wanted; of what is empty, all.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// The types.
-    pub types: HashSet<String>,
-    /// The conversations.
-    pub conversations: HashSet<ConversationId>,
-}
-
-impl Filter {
-    fn wants(&self, entry: &Entry) -> bool {
-        let is_of = |id: Uuid| self.conversations.contains(&ConversationId(id));
-        (self.types.is_empty() || self.types.contains(&entry.kind))
-            && (self.conversations.is_empty()
-                || is_of(entry.resource_id)
-                || entry.parent_id.is_some_and(is_of))
-    }
-}
-
 /// What a reader is sent.
 pub enum Frame {
     /// The stream has begun; the present is there, and everything since then is kept.
     Hello(Place, DateTime<Utc>),
     /// Events, and the place behind the last of them.
-    Batch(Vec<pb::Event>, Place),
+    Batch(Vec<Arc<Told>>, Place),
     /// Nothing else was wanted up to there.
     Checkpoint(Place),
     /// The reader's place is not in the log; it goes on from there.
@@ -248,12 +226,12 @@ impl Reading {
         }
         let (mut events, mut bytes) = (Vec::new(), 0);
         for one in &told {
-            if self.of.filter.wants(&one.entry) {
+            if self.of.filter.wants(one) {
                 bytes += one.event.encoded_len();
                 if bytes > MOST_BYTES && !events.is_empty() {
                     return Ok(Some(Frame::Batch(events, self.place)));
                 }
-                events.push(one.event.clone());
+                events.push(one.clone());
             }
             self.place = one.entry.place();
         }

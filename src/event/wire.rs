@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::entry::{Entry, Place};
-use super::subscription::{Filter, Frame, Start};
+use super::filter::{Filter, Named};
+use super::subscription::{Frame, Start};
 use crate::access::Actor;
 use crate::error::Error;
 use crate::field::Fields;
@@ -43,7 +44,8 @@ impl<'a> Tokens<'a> {
         self.list.token(self.sealer, &place)
     }
 
-    fn place(&self, token: &str) -> Option<Place> {
+    /// The place of a token, if it is one of this tenant's.
+    pub fn place(&self, token: &str) -> Option<Place> {
         self.list.position(self.sealer, token).ok().flatten()
     }
 
@@ -54,8 +56,8 @@ impl<'a> Tokens<'a> {
                 head_token: self.token(head)?,
                 earliest_time: Some(to_timestamp(earliest)),
             }),
-            Frame::Batch(events, place) => WiredFrame::Batch(pb::Batch {
-                events,
+            Frame::Batch(told, place) => WiredFrame::Batch(pb::Batch {
+                events: told.iter().map(|one| one.event.clone()).collect(),
                 token: self.token(place)?,
             }),
             Frame::Checkpoint(place) => WiredFrame::Checkpoint(pb::Checkpoint {
@@ -107,17 +109,17 @@ impl<'a> Tokens<'a> {
                 fields.refuse(format!("types[{place}]"), words);
             }
         }
-        let mut filter = Filter {
+        let mut named = Named {
             types: request.types.into_iter().collect(),
-            ..Filter::default()
+            ..Named::default()
         };
         for (place, id) in conversations.iter().enumerate().take(MOST.1) {
             let field = format!("conversation_ids[{place}]");
             let id = fields.required_id(&field, id, ConversationId);
-            filter.conversations.insert(id);
+            named.conversations.insert(id);
         }
         fields.finish()?;
-        Ok((start, filter))
+        Ok((start, Filter::Named(named)))
     }
 }
 

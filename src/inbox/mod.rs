@@ -65,7 +65,7 @@ pub use inbound::{
     record,
 };
 pub use known::{is_source, known};
-pub use message::{Direction, Location, Message, MessageType};
+pub use message::{Direction, Location, MessageType};
 pub use message_status::MessageStatus;
 pub use receipt::Receipt;
 pub use referral::Referral;

@@ -7,7 +7,7 @@
 use std::marker::PhantomData;
 
 use diesel::prelude::*;
-use diesel::sql_types::{self, BigInt, Bool, Nullable, Text};
+use diesel::sql_types::{self, Array, BigInt, Bool, Nullable, Text};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use serde_json::{Map, Value};
 
@@ -275,6 +275,43 @@ pub async fn talk(
         (false, None, None) => Ok(Seen::There(None)),
         (false, None, Some(id)) => Err(Error::not_found("conversation", id)),
     }
+}
+
+statement! {
+    /// Finds the contact and the conversations of a visitor.
+    FindTalks<'a> -> (Bool, Nullable<sql_types::Uuid>, Array<sql_types::Uuid>) {
+        account: ChannelAccountId => sql_types::Uuid,
+        identifier: &'a str => Text,
+    }
+    concat!(person!(), "
+        SELECT coalesce((SELECT is_over FROM person), false), (SELECT contact_id FROM person),
+            ARRAY(SELECT id FROM own)")
+}
+
+/// Who a visitor is by now, and all their conversations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Talks {
+    /// Their contact; none until they have said something.
+    pub contact: Option<ContactId>,
+    /// Their conversations.
+    pub conversations: Vec<ConversationId>,
+}
+
+/// Finds the contact and the conversations of a visitor.
+pub async fn talks(conn: &mut TenantConn, visitor: &Visitor) -> Result<Seen<Talks>, Error> {
+    let find = FindTalks {
+        account: visitor.account,
+        identifier: &visitor.identifier(),
+        life: PhantomData,
+    };
+    let (is_over, contact, conversations) = find.get_result(conn).await?;
+    Ok(match is_over {
+        true => Seen::Over,
+        false => Seen::There(Talks {
+            contact,
+            conversations,
+        }),
+    })
 }
 
 statement! {

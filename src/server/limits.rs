@@ -53,6 +53,13 @@ pub fn sockets(connections: u32) -> usize {
         .max(1)
 }
 
+/// How many of them may be streams of visitors.
+pub fn visitor_streams(connections: u32) -> usize {
+    usize::try_from(connections / 2)
+        .unwrap_or(usize::MAX)
+        .max(1)
+}
+
 /// Which protocols a port speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocols {

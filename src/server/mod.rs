@@ -37,6 +37,7 @@ use crate::call::CallLayer;
 use crate::config::{Config, Environment};
 use crate::database::dial::Dialer;
 use crate::database::private::{PrivateOptions, PrivateServer};
+use crate::event::Events;
 use crate::file_store::FileStore;
 use crate::guarded_client::{self, GuardedClient};
 use crate::inbox;
@@ -159,6 +160,7 @@ impl Server {
             config: &config.widget,
             attachment_bytes: config.attachment_bytes,
             proxies: config.trusted_proxies,
+            streams: limits::visitor_streams(config.connections),
         })?;
         Ok(Self {
             config,
@@ -248,7 +250,8 @@ impl Server {
             services::about(health.clone(), described)
         };
         let (stopping, stopped) = watch::channel(false);
-        let public = |routes| services::public(routes, &self.tenants, &self.webhooks, &stopped);
+        let events = Events::new(self.tenants.clone(), stopped.clone());
+        let public = |routes| services::public(routes, &self.tenants, &self.webhooks, &events);
         let (offered, public, admin) = match self.ports.admin {
             None => {
                 let both = [services::PUBLIC, services::ADMIN].concat();
@@ -315,7 +318,8 @@ impl Server {
             let http = sidecar::routes(
                 sidecar.clone(),
                 self.exposure.metrics,
-                webhook::routes(self.webhooks.clone()).merge(widget::routes(self.widgets.clone())),
+                webhook::routes(self.webhooks.clone())
+                    .merge(widget::routes(self.widgets.clone(), events)),
             );
             // Its calls have the limits of calls.
             let http = http.merge(rest_here);

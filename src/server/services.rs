@@ -6,7 +6,6 @@ use std::time::Duration;
 use axum::Router;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -71,15 +70,15 @@ pub const PUBLIC: &[&str] = &[
 /// The administration of tenants.
 pub const ADMIN: &[&str] = &["communication.v1.TenantAdminService"];
 
-/// Offers the services of tenants; streams end when the server stops.
+/// Offers the services of tenants.
 pub fn public(
     routes: Routes,
     tenants: &TenantDirectory,
     webhooks: &Webhooks,
-    stopping: &watch::Receiver<bool>,
+    events: &Events,
 ) -> Routes {
-    let events = EventServiceServer::new(Events::new(tenants.clone(), stopping.clone()))
-        .max_decoding_message_size(MAX_REQUEST_BYTES);
+    let events =
+        EventServiceServer::new(events.clone()).max_decoding_message_size(MAX_REQUEST_BYTES);
     let inbox = InboxServiceServer::new(Inbox::new(tenants.clone(), webhooks.clone()))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
     let quick_replies = QuickReplyServiceServer::new(QuickReplies::new(tenants.clone()))

@@ -4,17 +4,24 @@
 //! period has passed (the generic cell rate algorithm). What is remembered of each caller is one
 //! time; of the callers, those that were heard of last.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
 
+use super::refusal::Refusal;
 use crate::config::WidgetConfig;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 /// How many pages without a widget an address may name in a minute.
 const STRANGERS: u32 = 60;
+/// How many streams a visitor has at once, one for each page that is open, and an address.
+const VISITOR_STREAMS: usize = 5;
+const ADDRESS_STREAMS: usize = 50;
+/// When a place may be free, where there is none.
+const FREE_AFTER: Duration = Duration::from_secs(1);
 /// How many callers are remembered.
 const CALLERS: usize = 16_384;
 
@@ -74,6 +81,60 @@ impl Limit {
     }
 }
 
+/// Places that callers have for as long as they need them, so many each.
+pub struct Places {
+    taken: Arc<Mutex<HashMap<u128, usize>>>,
+    most: usize,
+}
+
+/// One that is taken.
+pub struct Place {
+    taken: Arc<Mutex<HashMap<u128, usize>>>,
+    caller: u128,
+}
+
+impl Places {
+    fn new(most: usize) -> Self {
+        Self {
+            taken: Arc::default(),
+            most,
+        }
+    }
+
+    /// Takes one of a caller's.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn take(&self, caller: u128) -> Result<Place, Refusal> {
+        let mut taken = lock(&self.taken);
+        let by_caller = taken.entry(caller).or_default();
+        if *by_caller >= self.most {
+            return Err(Refusal::TooOften(FREE_AFTER));
+        }
+        *by_caller += 1;
+        Ok(Place {
+            taken: self.taken.clone(),
+            caller,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.taken);
+        if let Some(by_caller) = taken.get_mut(&self.caller) {
+            *by_caller -= 1;
+            if *by_caller == 0 {
+                taken.remove(&self.caller);
+            }
+        }
+    }
+}
+
+fn lock(taken: &Mutex<HashMap<u128, usize>>) -> MutexGuard<'_, HashMap<u128, usize>> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// All limits of visitors.
 pub struct Limits {
     /// Of an address that opens sessions.
@@ -92,11 +153,17 @@ pub struct Limits {
     pub reads: Limit,
     /// Of an address that names pages which have no widget.
     pub strangers: Limit,
+    /// Of all visitors who listen.
+    pub streams: Places,
+    /// Of a visitor who listens.
+    pub visitor_streams: Places,
+    /// Of an address where somebody listens.
+    pub address_streams: Places,
 }
 
 impl Limits {
-    /// The limits that are configured.
-    pub fn new(config: &WidgetConfig) -> Self {
+    /// The limits that are configured, with so many streams at once.
+    pub fn new(config: &WidgetConfig, streams: usize) -> Self {
         Self {
             sessions: Limit::new(config.sessions, MINUTE),
             identifications: Limit::new(config.identifications, MINUTE),
@@ -106,6 +173,9 @@ impl Limits {
             address_uploads: Limit::new(config.address_uploads, HOUR),
             reads: Limit::new(config.reads, MINUTE),
             strangers: Limit::new(STRANGERS, MINUTE),
+            streams: Places::new(streams),
+            visitor_streams: Places::new(VISITOR_STREAMS),
+            address_streams: Places::new(ADDRESS_STREAMS),
         }
     }
 }
@@ -143,6 +213,18 @@ mod tests {
         assert!(limit.is_used_up(1));
         assert!(limit.take(1).is_err());
         assert!(!limit.is_used_up(2));
+    }
+
+    #[test]
+    fn a_place_is_free_when_it_is_left() {
+        let places = Places::new(2);
+        let (one, _two) = (places.take(1).unwrap(), places.take(1).unwrap());
+        assert!(places.take(1).is_err());
+        let _other = places.take(2).unwrap();
+        drop(one);
+        drop(places.take(1).unwrap());
+        let _again = places.take(1).unwrap();
+        assert!(places.take(1).is_err());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Messages of visitors, and messages as they see them.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat};
+use prost_types::Timestamp;
+use prost_types::value::Kind;
 use serde_json::{Map, Value, json};
 
 use super::body::Object;
@@ -9,9 +11,9 @@ use crate::error::Error;
 use crate::field::Most;
 use crate::ids::AttachmentId;
 use crate::inbox::{
-    Direction, FileSource, InboundFile, InboundMessage, Location, Message, MessageType, Person,
-    Thread,
+    Direction, FileSource, InboundFile, InboundMessage, Location, MessageType, Person, Thread,
 };
+use crate::pb;
 
 /// The most characters that a text has.
 pub const MOST_CHARACTERS: usize = 4000;
@@ -167,53 +169,66 @@ fn location(object: &mut Object) -> Option<Location> {
 }
 
 /// A time as visitors' browsers read it.
-fn time(at: DateTime<Utc>) -> Value {
+fn time(at: &Timestamp) -> Value {
+    let nanos = u32::try_from(at.nanos).unwrap_or_default();
+    let at = DateTime::from_timestamp(at.seconds, nanos).unwrap_or_default();
     at.to_rfc3339_opts(SecondsFormat::Millis, true).into()
 }
 
+/// The word for a value of an enum, without what all its names begin with.
+fn word(name: &str, prefix: &str) -> Value {
+    let name = name.strip_prefix(prefix).unwrap_or(name);
+    name.to_ascii_lowercase().into()
+}
+
 /// A message as its customer sees it: of what the house knows of it, only what was said.
-pub fn shown(message: &Message) -> Value {
+pub fn shown(message: &pb::Message) -> Value {
     let mut shown = Map::new();
     let mut put = |field: &str, value: Value| shown.insert(field.to_owned(), value);
-    put("id", message.id.to_string().into());
-    put(
-        "conversation_id",
-        message.conversation_id.to_string().into(),
-    );
+    put("id", message.id.as_str().into());
+    put("conversation_id", message.conversation_id.as_str().into());
     put("sequence", message.sequence.into());
-    put("direction", message.direction.as_str().into());
-    put("type", message.message_type.as_str().into());
+    let direction = message.direction();
+    let direction_word = word(direction.as_str_name(), "MESSAGE_DIRECTION_");
+    put("direction", direction_word);
+    put(
+        "type",
+        word(message.r#type().as_str_name(), "MESSAGE_TYPE_"),
+    );
     put("body", message.text.as_str().into());
-    put("created_at", time(message.created_at));
-    if let Some(at) = message.deleted_at {
+    let created = message.create_time.unwrap_or_default();
+    put("created_at", time(&created));
+    if let Some(at) = &message.delete_time {
         put("deleted_at", time(at));
         put("body", "".into());
         return Value::Object(shown);
     }
-    if let Some(at) = message.edited_at {
+    if let Some(at) = &message.edit_time {
         put("edited_at", time(at));
     }
-    if message.direction == Direction::Inbound
-        && let Some(id) = message.metadata.get("client_message_id")
+    if direction == pb::MessageDirection::Inbound
+        && let Some(metadata) = &message.metadata
+        && let Some(id) = metadata.fields.get("client_message_id")
+        && let Some(Kind::StringValue(id)) = &id.kind
     {
-        put("client_message_id", id.clone());
+        put("client_message_id", id.as_str().into());
     }
-    if let (Some(latitude), Some(longitude)) = (message.latitude, message.longitude) {
+    if let Some(place) = &message.location {
         let place = json!({
-            "latitude": latitude,
-            "longitude": longitude,
-            "name": message.location_name.as_deref().unwrap_or_default(),
-            "address": message.location_address.as_deref().unwrap_or_default(),
+            "latitude": place.latitude,
+            "longitude": place.longitude,
+            "name": place.name,
+            "address": place.address,
         });
         put("location", place);
     }
-    if let Some(attachments) = &message.attachments {
-        let files = attachments.0.iter().map(|attachment| {
+    if !message.attachments.is_empty() {
+        let files = message.attachments.iter().map(|attachment| {
             json!({
                 "id": attachment.id,
                 "file_name": attachment.file_name,
                 "content_type": attachment.content_type,
-                "size_bytes": attachment.size_bytes,
+                "size_bytes": Some(attachment.size_bytes).filter(|size| *size > 0),
             })
         });
         put("attachments", files.collect());

@@ -8,6 +8,7 @@ mod message;
 mod refusal;
 mod service;
 mod session;
+mod stream;
 mod widgets;
 
 pub use service::routes;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -14,6 +13,7 @@ use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, options, post};
+use axum::{Extension, Router};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Instrument as _;
@@ -25,9 +25,10 @@ use super::message::{MOST_CHARACTERS, Posting, shown};
 use super::refusal::{Refusal, Unheard};
 use super::session::Session;
 use super::widgets::{Visit, Widgets, bearer, origin};
-use super::{address, file};
+use super::{address, file, stream};
 use crate::access::{Actor, Facts};
 use crate::call::{CORRELATION, correlation_id};
+use crate::event::Events;
 use crate::field::{Fields, Most};
 use crate::ids::{AttachmentId, ConversationId};
 use crate::inbox::visitor::{self, Seen, UserProfile, Visitor};
@@ -39,7 +40,7 @@ use crate::tenant::{TenantScope, Widget};
 /// How long a browser may remember that a page may call, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 /// The headers that a page sends.
-const HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type");
+const HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type, last-event-id");
 /// The headers that a page may read beside those that every page may.
 const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, x-request-id");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -54,16 +55,21 @@ const PHONE: Most = Most::Characters(64);
 /// The most messages of one page.
 const MOST_MESSAGES: i32 = 100;
 
+/// Where a visitor listens.
+const STREAM: &str = "/widget/v1/stream";
+
 /// The routes, `/widget/v1/…`.
-pub fn routes(widgets: Widgets) -> Router {
+pub fn routes(widgets: Widgets, events: Events) -> Router {
     let messages = get(list_messages).post(post_message);
     Router::new()
         .route("/widget/v1/sessions", called_by(post(open_session), "POST"))
         .route("/widget/v1/identify", called_by(post(identify), "POST"))
         .route("/widget/v1/messages", called_by(messages, "GET, POST"))
+        .route(STREAM, called_by(get(stream::open), "GET"))
         .route("/widget/v1/read", called_by(post(read), "POST"))
         .route("/widget/v1/uploads", called_by(post(store), "POST"))
         .route("/widget/v1/attachments/{id}", called_by(get(load), "GET"))
+        .layer(Extension(events))
         .layer(from_fn_with_state(widgets.clone(), around))
         .with_state(widgets)
 }
@@ -131,6 +137,7 @@ fn name(uri: &Uri) -> &'static str {
         "sessions",
         "identify",
         "messages",
+        "stream",
         "read",
         "uploads",
         "attachments",
@@ -141,11 +148,11 @@ fn name(uri: &Uri) -> &'static str {
         .unwrap_or("none")
 }
 
-fn address(widgets: &Widgets, request: &Request) -> u128 {
+pub(super) fn address(widgets: &Widgets, request: &Request) -> u128 {
     address::caller(request.extensions(), request.headers(), widgets.0.proxies)
 }
 
-fn call_id(request: &Request) -> String {
+pub(super) fn call_id(request: &Request) -> String {
     let id = request.extensions().get::<CallId>();
     id.map(|CallId(id)| id.to_string()).unwrap_or_default()
 }
@@ -154,7 +161,7 @@ fn json(value: &Value) -> Response {
     ([(CONTENT_TYPE, JSON)], value.to_string()).into_response()
 }
 
-fn within(limit: Result<(), Duration>) -> Result<(), Refusal> {
+pub(super) fn within(limit: Result<(), Duration>) -> Result<(), Refusal> {
     limit.map_err(Refusal::TooOften)
 }
 
@@ -295,6 +302,7 @@ fn opened(widgets: &Widgets, widget: &Widget, mut session: Session) -> Result<Re
         "expires_at": session.expires_at(),
         "refresh_after": refresh_after,
         "identified": session.user_id.is_some(),
+        "stream_url": STREAM,
         "settings": {
             "greeting": widget.settings.greeting,
             "identity_required": widget.settings.identity_required,
@@ -342,7 +350,7 @@ async fn post_message(
     let mut conn = scope.conn().await?;
     let posted = visitor::posted(&mut conn, &visitor, &provider_id).await?;
     if let Some(message) = there(posted)? {
-        return Ok(json(&shown(&message)));
+        return Ok(json(&shown(&message.into())));
     }
     if let Some(upload) = posting.upload {
         let file = upload::find(&mut conn, &uploader(session), upload).await?;
@@ -355,11 +363,11 @@ async fn post_message(
     let message = there(posted)?.ok_or(Refusal::NotFound {
         field: "client_message_id",
     })?;
-    Ok(json(&shown(&message)))
+    Ok(json(&shown(&message.into())))
 }
 
 /// Reads one parameter behind the path.
-fn parameter(uri: &Uri, name: &str) -> Option<String> {
+pub(super) fn parameter(uri: &Uri, name: &str) -> Option<String> {
     let query = uri.query().unwrap_or_default();
     let mut all = form_urlencoded::parse(query.as_bytes());
     let found = all.find(|(key, value)| key == name && !value.is_empty());
@@ -412,11 +420,13 @@ async fn list_messages(
     let goes_on = messages.len() > most;
     messages.truncate(most);
     let last = messages.last().filter(|_| goes_on);
+    let next_after = last.map(|message| message.sequence);
+    let messages = messages.into_iter().map(|message| shown(&message.into()));
     Ok(json(&json!({
         "conversation_id": talk.id,
         "previous_conversation_id": talk.previous,
-        "messages": messages.iter().map(shown).collect::<Vec<_>>(),
-        "next_after": last.map(|message| message.sequence),
+        "messages": messages.collect::<Vec<_>>(),
+        "next_after": next_after,
     })))
 }
 

@@ -58,6 +58,11 @@ impl Session {
         clock::since_epoch().as_secs() < self.expires_at
     }
 
+    /// When it ends, in seconds since 1970.
+    pub fn ends(&self) -> u64 {
+        self.expires_at
+    }
+
     /// When it ends, as RFC 3339 says.
     pub fn expires_at(&self) -> String {
         rfc3339(self.expires_at)

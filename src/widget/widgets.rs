@@ -59,6 +59,8 @@ pub struct WidgetsOptions<'a> {
     pub attachment_bytes: u64,
     /// How many proxies stand in front of us.
     pub proxies: u8,
+    /// How many visitors may listen at once.
+    pub streams: usize,
 }
 
 /// A visitor who may call.
@@ -90,7 +92,7 @@ impl Widgets {
         Ok(Self(Arc::new(Inner {
             tenants: options.tenants,
             sessions: Sessions::new(options.key, lifetime)?,
-            limits: Limits::new(config),
+            limits: Limits::new(config, options.streams),
             most_bytes: config.upload_bytes.min(options.attachment_bytes),
             proxies: options.proxies,
             uploads: Arc::new(Semaphore::new(UPLOADS)),
@@ -156,12 +158,37 @@ impl Widgets {
 
     /// Lets in who has a session, from where it was opened.
     pub(super) async fn enter(&self, headers: &HeaderMap) -> Result<Visit, Refusal> {
+        self.enter_with(bearer(headers), headers).await
+    }
+
+    /// Lets in who has the token of a session, from where it was opened.
+    pub(super) async fn enter_with(
+        &self,
+        token: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<Visit, Refusal> {
         let origin = origin(headers)?;
-        let token = bearer(headers).ok_or(Refusal::NoSession)?;
+        let token = token.ok_or(Refusal::NoSession)?;
         let session = self.0.sessions.open(token).ok_or(Refusal::NoSession)?;
         if session.origin.as_deref() != origin {
             return Err(Refusal::Origin);
         }
+        let widget = self.widget_of(&session).await?;
+        Ok(Visit { widget, session })
+    }
+
+    /// Tells whether a session is none any more, or its widget is closed.
+    pub(super) async fn has_ended(&self, session: &Session) -> bool {
+        match self.widget_of(session).await {
+            // Whoever is let in stays while nothing can be looked up.
+            Ok(_) | Err(Refusal::Unavailable | Refusal::Internal) => false,
+            Err(_) => true,
+        }
+    }
+
+    /// The open widget of a session that lasts.
+    async fn widget_of(&self, session: &Session) -> Result<Arc<Widget>, Refusal> {
+        let origin = session.origin.as_deref();
         let widget = self.find(&session.widget_token, origin).await?;
         let route = &widget.route;
         if (route.tenant_id, route.account) != (session.tenant_id, session.account) {
@@ -170,7 +197,7 @@ impl Widgets {
         if !session.lasts() {
             return Err(Refusal::SessionOver);
         }
-        Ok(Visit { widget, session })
+        Ok(widget)
     }
 
     /// Work inside the tenant of a widget.

@@ -62,5 +62,6 @@ mod tickets;
 mod tls;
 mod traces;
 mod twilio_log;
+mod visitor_stream;
 mod web;
 mod webhook;

@@ -33,7 +33,8 @@ pub use tables::{MAILBOX_IS_FREE, Tables};
 pub use tenant::TestTenant;
 pub use whatsapp::{ACCESS_TOKEN, APP_SECRET, Whatsapp, sample, sign, unsupported};
 pub use widget::{
-    IDENTITY_SECRET, ORIGIN, Widget, parsed, patient_server, refused, text, user_hash, web_sample,
+    Browser, IDENTITY_SECRET, ORIGIN, Widget, parsed, patient_server, refused, text, user_hash,
+    web_sample,
 };
 
 use std::time::{Duration, Instant};
