@@ -1,5 +1,15 @@
 //! Pages that call by gRPC-Web and by REST.
 
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use communication_service::pb::subscribe_response::Frame;
+use communication_service::pb::{SubscribeRequest, SubscribeResponse};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper_util::rt::TokioIo;
+use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -72,6 +82,110 @@ async fn a_page_of_a_named_origin_may_call_and_no_other() {
     );
     // What a browser would keep from the page is not even done.
     assert!(answered.contains("grpc-status: 16"), "{answered}");
+}
+
+/// A stream as a page reads it.
+struct Page {
+    body: Incoming,
+    is_text: bool,
+    text: Vec<u8>,
+    bytes: Vec<u8>,
+}
+
+impl Page {
+    /// Calls by gRPC-Web, in its form of bytes or of text.
+    async fn subscribe(server: &TestServer, tenant: &str, kind: &str) -> Self {
+        let request = SubscribeRequest {
+            tenant: tenant.to_owned(),
+            ..Default::default()
+        };
+        let message = request.encode_to_vec();
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        let mut body = [&[0], length.as_slice(), &message].concat();
+        let is_text = kind.contains("text");
+        if is_text {
+            body = STANDARD.encode(body).into_bytes();
+        }
+        let request = hyper::Request::post("/communication.v1.EventService/Subscribe")
+            .header("host", "localhost")
+            .header("origin", "https://app.example.com")
+            .header("content-type", kind)
+            .header("accept", kind)
+            .header("x-grpc-web", "1")
+            .body(Full::new(Bytes::from(body)))
+            .unwrap();
+        let socket = TcpStream::connect(server.grpc).await.unwrap();
+        let connecting = hyper::client::conn::http1::handshake(TokioIo::new(socket));
+        let (mut sender, connection) = connecting.await.unwrap();
+        tokio::spawn(connection);
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let headers = answer.headers();
+        assert_eq!(headers["content-type"], kind);
+        let allowed = &headers["access-control-allow-origin"];
+        assert_eq!(allowed, "https://app.example.com");
+        Self {
+            body: answer.into_body(),
+            is_text,
+            text: Vec::new(),
+            bytes: Vec::new(),
+        }
+    }
+
+    async fn frame(&mut self) -> Frame {
+        loop {
+            if let Some((head, rest)) = self.bytes.split_at_checked(5) {
+                let length = u32::from_be_bytes(head[1..].try_into().unwrap());
+                if let Some(message) = rest.get(..usize::try_from(length).unwrap()) {
+                    assert_eq!(head[0], 0, "the stream goes on");
+                    let response = SubscribeResponse::decode(message).unwrap();
+                    self.bytes = rest[message.len()..].to_vec();
+                    return response.frame.unwrap();
+                }
+            }
+            let next = tokio::time::timeout(Duration::from_secs(30), self.body.frame()).await;
+            let piece = next.expect("a frame in time").unwrap().unwrap();
+            let piece = piece.into_data().unwrap();
+            if self.is_text {
+                // Each piece is padded by itself.
+                self.text.extend_from_slice(&piece);
+                let whole = self.text.len() / 4 * 4;
+                for four in self.text.drain(..whole).collect::<Vec<_>>().chunks(4) {
+                    self.bytes.extend(STANDARD.decode(four).unwrap());
+                }
+            } else {
+                self.bytes.extend_from_slice(&piece);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_reads_the_stream_of_events_by_grpc_web() {
+    let server = TestServer::start_with(|config| {
+        config.cors_origins = vec!["https://app.example.com".parse().unwrap()];
+    })
+    .await;
+    let tenant = server.tenant().await;
+    let preflight = "origin: https://app.example.com\r\naccess-control-request-method: POST\r\naccess-control-request-headers: x-grpc-web,content-type,authorization\r\n";
+    let allowed = ask(&server, "OPTIONS", preflight, b"").await;
+    assert!(allowed.contains("access-control-allow-origin: https://app.example.com"));
+    for kind in [
+        "application/grpc-web+proto",
+        "application/grpc-web-text+proto",
+    ] {
+        let mut page = Page::subscribe(&server, &tenant.slug(), kind).await;
+        let frame = page.frame().await;
+        assert!(matches!(frame, Frame::Hello(_)), "{frame:?}");
+        let conversation = tenant.conversation().await;
+        let mut heard = Vec::new();
+        while !heard.contains(&conversation.id) {
+            let Frame::Batch(batch) = page.frame().await else {
+                panic!("no batch");
+            };
+            heard.extend(batch.events.into_iter().map(|event| event.resource_id));
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
