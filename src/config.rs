@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use async_nats::ServerAddr;
 use clap::{Args, ValueEnum};
 use http::{HeaderValue, Uri};
 
@@ -35,6 +36,10 @@ pub struct Config {
     /// The PostgreSQL to use, 14 or newer; without it a private one is started in the data folder
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
+
+    /// The servers of NATS by which servers of one database tell each other what has changed, such as `nats://user:password@host:4222`, several with commas between them; without it they do by PostgreSQL
+    #[arg(long, env = "NATS_URL", hide_env_values = true, value_parser = nats_servers, value_name = "URL")]
+    pub nats_url: Option<NatsServers>,
 
     /// `development`: faults are answered with their cause, on loopback no credential is needed, and a call with the header `x-clock-offset: -86400` happens a day ago, so that a demonstration has a past; without it `development` on loopback without a proxy, else `production`
     #[arg(long, env = "COMM_ENV", value_enum, value_name = "ENVIRONMENT")]
@@ -391,6 +396,18 @@ fn public_url(text: &str) -> Result<String, String> {
         return Err(wrong());
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// Servers of NATS.
+#[derive(Debug, Clone, Default)]
+pub struct NatsServers(pub Vec<ServerAddr>);
+
+/// Reads the addresses of servers of NATS.
+fn nats_servers(text: &str) -> Result<NatsServers, String> {
+    let servers = text.split(',').map(str::trim).map(str::parse);
+    let servers: Result<_, _> = servers.collect();
+    let servers = servers.map_err(|_| "is no address such as `nats://nats.example.com:4222`");
+    Ok(NatsServers(servers?))
 }
 
 /// Reads an origin as browsers send it.

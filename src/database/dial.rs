@@ -8,13 +8,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use diesel_async::AsyncPgConnection;
+use futures_util::stream::poll_fn;
+use futures_util::{Stream, StreamExt as _};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{CancelToken, Config};
+use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, Connection};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::either::Either;
 
 /// How long a server may take to accept a connection.
@@ -41,6 +45,9 @@ pub enum DialError {
     #[error("the database session could not be set up")]
     Session(#[from] diesel::ConnectionError),
 }
+
+/// What drives a connection.
+type Driven = Connection<Lingering, <MakeRustlsConnect as MakeTlsConnect<Lingering>>::Stream>;
 
 /// Opens connections to one server.
 #[derive(Clone)]
@@ -103,6 +110,14 @@ impl Dialer {
         dialer
     }
 
+    /// The same server, by connections whose name says what they are for.
+    pub fn aside(&self, purpose: &str) -> Self {
+        let mut dialer = self.clone();
+        let name = self.config.get_application_name().unwrap_or_default();
+        dialer.config.application_name(format!("{name} {purpose}"));
+        dialer
+    }
+
     /// Names the server for people, without a password.
     pub fn server(&self) -> String {
         let host = match self.config.get_hosts().first() {
@@ -121,12 +136,7 @@ impl Dialer {
     /// # Errors
     /// The server cannot be reached or refuses.
     pub async fn dial<K: Send + 'static>(&self, kept: K) -> Result<Session, DialError> {
-        let (socket, host) = self.socket().await?;
-        let tls = self.tls::<Lingering>(&host);
-        let connecting = self.config.connect_raw(Lingering(socket), tls);
-        let (client, connection) = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
-            .await
-            .map_err(|_| DialError::Timeout)??;
+        let (client, connection) = self.connect().await?;
         let alive = Arc::new(AtomicBool::new(true));
         let flag = alive.clone();
         tokio::spawn(async move {
@@ -145,6 +155,44 @@ impl Dialer {
             clock_offset: 0,
             alive,
         })
+    }
+
+    /// Opens a connection that hears notifications; their words come until it ends.
+    ///
+    /// # Errors
+    /// The server cannot be reached or refuses.
+    pub async fn listen(&self) -> Result<(Client, impl Stream<Item = String> + use<>), DialError> {
+        let (client, mut connection) = self.connect().await?;
+        let (sender, heard) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut messages =
+                std::pin::pin!(poll_fn(move |context| connection.poll_message(context)));
+            while let Some(message) = messages.next().await {
+                match message {
+                    Ok(AsyncMessage::Notification(told)) => {
+                        if sender.send(told.payload().to_owned()).is_err() {
+                            return;
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::debug!(%error, "database connection ended");
+                        return;
+                    }
+                }
+            }
+        });
+        Ok((client, UnboundedReceiverStream::new(heard)))
+    }
+
+    /// Opens a connection that nobody drives yet.
+    async fn connect(&self) -> Result<(Client, Driven), DialError> {
+        let (socket, host) = self.socket().await?;
+        let tls = self.tls::<Lingering>(&host);
+        let connecting = self.config.connect_raw(Lingering(socket), tls);
+        Ok(tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+            .await
+            .map_err(|_| DialError::Timeout)??)
     }
 
     /// Closes a connection and stops the statement that it runs: the server is asked until it has

@@ -26,8 +26,10 @@ const KEPT: usize = 1024;
 const KEPT_BYTES: usize = 4 * 1024 * 1024;
 /// How many are read at a time.
 const PAGE: usize = 500;
-/// How often the log is looked into when nothing is heard of.
+/// How often the log is looked into when nothing is heard of, while other servers are not heard.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often, while they are: a hint may be lost.
+const HEAL_EVERY: Duration = Duration::from_secs(5);
 /// How often is looked since when the log has everything.
 const EARLIEST_EVERY: Duration = Duration::from_secs(600);
 /// How long after news it is looked into: what is committed at about the same time is read together.
@@ -320,10 +322,26 @@ impl Reader {
                     return;
                 }
             }
+            self.wait().await;
+        }
+    }
+
+    /// Waits until there may be something to read, or something to look up in what is known of the
+    /// tenant.
+    async fn wait(&mut self) {
+        let since = Instant::now();
+        loop {
             let heard = tokio::time::timeout(LOOK_EVERY, self.heard.changed()).await;
             if heard.is_ok() {
                 tokio::time::sleep(TOGETHER).await;
                 self.heard.mark_unchanged();
+                return;
+            }
+            let is_open = self.tenants.enter_again(&self.scope).await.is_ok();
+            let is_needed = self.feed.strong_count() > 0;
+            let is_heard = self.tenants.hears_others() && since.elapsed() < HEAL_EVERY;
+            if !(is_open && is_needed && is_heard) {
+                return;
             }
         }
     }

@@ -129,6 +129,7 @@ impl Server {
                 accounts: key.tenant_sealers("channel accounts"),
             },
             files,
+            nats_servers: config.nats_url.clone().unwrap_or_default().0,
             connections: usize::from(config.db_connections),
             idle: config.idle(),
             echo: config.sql_echo,

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, watch};
+use async_nats::ServerAddr;
+use tokio::sync::Mutex;
 use tonic::{Request, Streaming};
 use uuid::Uuid;
 
@@ -14,6 +15,7 @@ use super::backlog::Backlog;
 use super::budget::Budget;
 use super::channel_account::AccountSealers;
 use super::conn::PooledConn;
+use super::hint::{self, Hints, News};
 use super::installation::{Installation, session_options};
 use super::janitor;
 use super::migration;
@@ -36,6 +38,8 @@ use crate::pb;
 /// How many connections read and write the directory, at least and at most: a fifth of all, because
 /// every webhook is committed through one before it is answered.
 const DIRECTORY_CONNECTIONS: (usize, usize) = (4, 16);
+/// How many connections tell other servers what has changed, and hear it.
+const HINT_CONNECTIONS: usize = 1;
 /// From this age on, what is known of the tenants is read again behind the next call.
 const STALE: Duration = Duration::from_millis(200);
 /// Older than this, nothing that is known of the tenants is used.
@@ -44,7 +48,7 @@ const TOO_OLD: Duration = Duration::from_millis(500);
 const REAP_EVERY: Duration = Duration::from_secs(1);
 
 /// The fewest connections that a service can do with.
-pub const FEWEST_CONNECTIONS: usize = DIRECTORY_CONNECTIONS.0 + CONNECTIONS + 1;
+pub const FEWEST_CONNECTIONS: usize = DIRECTORY_CONNECTIONS.0 + CONNECTIONS + HINT_CONNECTIONS + 1;
 
 /// A request that is about one tenant.
 pub trait InTenant {
@@ -67,6 +71,7 @@ struct Inner {
     files: FileStore,
     directory: Arc<TenantPool>,
     budget: Arc<Budget>,
+    hints: Arc<Hints>,
     echo: bool,
     known: RwLock<HashMap<String, Known>>,
     started: Instant,
@@ -85,7 +90,7 @@ pub(super) struct Known {
     pub(super) files: TenantFiles,
     pub(super) backlog: Arc<Backlog>,
     /// Told when something may have changed.
-    pub(super) news: Arc<watch::Sender<()>>,
+    pub(super) news: Arc<News>,
 }
 
 impl Known {
@@ -114,6 +119,8 @@ pub struct DirectoryOptions {
     pub account_sealers: AccountSealers,
     /// Where the tenants' files are.
     pub files: FileStore,
+    /// By which servers of NATS others are told what has changed; if there are none, by PostgreSQL.
+    pub nats_servers: Vec<ServerAddr>,
     /// The most connections of all kinds together.
     pub connections: usize,
     /// How long a connection may be idle.
@@ -132,7 +139,8 @@ impl TenantDirectory {
     pub fn new(options: DirectoryOptions) -> Result<Self, Error> {
         let (fewest, most) = DIRECTORY_CONNECTIONS;
         let directory = (options.connections / 5).clamp(fewest, most);
-        let tenants = options.connections.saturating_sub(directory + CONNECTIONS);
+        let others = directory + CONNECTIONS + HINT_CONNECTIONS;
+        let tenants = options.connections.saturating_sub(others);
         let budget = Budget::new(tenants.max(1));
         let directory = TenantPool::new(
             0,
@@ -156,6 +164,14 @@ impl TenantDirectory {
                 budget.reap(idle);
             }
         });
+        let hints = Hints::new()?;
+        let weak = Arc::downgrade(&hints);
+        if options.nats_servers.is_empty() {
+            tokio::spawn(hint::by_postgres(options.service.clone(), weak));
+        } else {
+            let subject = format!("communication.{}.hints", options.installation.id);
+            tokio::spawn(hint::by_nats(options.nats_servers, subject, weak));
+        }
         let directory = Self(Arc::new(Inner {
             service: options.service,
             provisioner,
@@ -164,6 +180,7 @@ impl TenantDirectory {
             files: options.files,
             directory,
             budget,
+            hints,
             echo: options.echo,
             known: RwLock::default(),
             started: Instant::now(),
@@ -322,6 +339,11 @@ impl TenantDirectory {
         &self.0.sealer
     }
 
+    /// Whether it is known at once what other servers change, as far as anybody can tell.
+    pub fn hears_others(&self) -> bool {
+        self.0.hints.are_heard()
+    }
+
     /// The connections of all tenants.
     pub fn budget(&self) -> &Arc<Budget> {
         &self.0.budget
@@ -410,9 +432,8 @@ impl TenantDirectory {
     pub(super) fn remember(&self, tenant: Tenant) -> Result<Known, Error> {
         let mut all = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
         let before = all.get(&tenant.slug);
-        let (backlog, news) = before
-            .map(|known| (known.backlog.clone(), known.news.clone()))
-            .unwrap_or_default();
+        let backlog = before.map(|known| known.backlog.clone());
+        let news = self.0.hints.of(tenant.number);
         let pool = match all.get(&tenant.slug) {
             Some(known) if known.tenant.epoch > tenant.epoch => return Ok(known.clone()),
             Some(known) if same_login(&known.tenant, &tenant) => known.pool.clone(),
@@ -431,7 +452,7 @@ impl TenantDirectory {
             tenant: Arc::new(tenant),
             pool,
             files,
-            backlog,
+            backlog: backlog.unwrap_or_default(),
             news,
         };
         all.insert(known.tenant.slug.clone(), known.clone());

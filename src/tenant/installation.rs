@@ -51,6 +51,8 @@ pub enum InstallationError {
 
 /// A database that is ready for tenants.
 pub struct Installation {
+    /// Tells it from other databases.
+    pub id: Uuid,
     /// What keeps tenants apart here.
     pub isolation: Isolation,
     /// Logs in as who may read and write the directory.
@@ -119,7 +121,7 @@ pub async fn prepare(
     } else {
         Isolation::SearchPath
     };
-    let (role, password) = installation_row(&mut conn, sealer).await?;
+    let (id, role, password) = installation_row(&mut conn, sealer).await?;
     let directory = match isolation {
         Isolation::SearchPath => service.clone(),
         Isolation::Role => {
@@ -128,17 +130,18 @@ pub async fn prepare(
         }
     };
     Ok(Installation {
+        id,
         isolation,
         directory,
         server_version: server.version_text,
     })
 }
 
-/// Reads the installation's role and password, and makes both if this database is new.
+/// Reads the installation's id, role and password, and makes both if this database is new.
 async fn installation_row(
     conn: &mut AsyncPgConnection,
     sealer: &Sealer,
-) -> Result<(String, String), InstallationError> {
+) -> Result<(Uuid, String, String), InstallationError> {
     let columns = (
         installation::id,
         installation::key_check,
@@ -159,7 +162,7 @@ async fn installation_row(
             .open(place(id, "role_password"), &sealed)
             .and_then(|password| String::from_utf8(password).ok())
             .ok_or(InstallationError::WrongKey)?;
-        return Ok((role, password));
+        return Ok((id, role, password));
     }
     let id = Uuid::now_v7();
     let role = format!("communication_directory_{}", id.simple());
@@ -178,7 +181,7 @@ async fn installation_row(
         ))
         .execute(conn)
         .await?;
-    Ok((role, password))
+    Ok((id, role, password))
 }
 
 async fn ensure_directory_role(

@@ -13,6 +13,7 @@ mod channel_settings;
 mod conn;
 mod directory;
 mod files;
+mod hint;
 mod installation;
 mod janitor;
 mod life;

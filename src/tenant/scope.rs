@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::conn::PooledConn;
 use super::directory::Known;
+use super::hint::News;
 use super::pool::TenantPool;
 use super::tenant::Tenant;
 use crate::access::Facts;
@@ -22,7 +23,7 @@ pub struct TenantScope {
     pool: Arc<TenantPool>,
     facts: Arc<Facts>,
     files: TenantFiles,
-    news: Arc<watch::Sender<()>>,
+    news: Arc<News>,
     writes: bool,
 }
 
@@ -65,9 +66,9 @@ impl TenantScope {
         Self::new(known, self.facts.clone(), self.writes)
     }
 
-    /// Is told when somebody on this server may have changed something.
+    /// Is told when somebody may have changed something, here or, if hints are heard, on another server.
     pub fn news(&self) -> watch::Receiver<()> {
-        self.news.subscribe()
+        self.news.listen()
     }
 
     /// Who does what is done here.
@@ -118,7 +119,7 @@ impl Drop for TenantConn {
     fn drop(&mut self) {
         // Whatever was done is committed by now, or never.
         if self.scope.writes {
-            self.scope.news.send_replace(());
+            self.scope.news.tell();
         }
     }
 }

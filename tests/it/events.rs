@@ -1,8 +1,9 @@
 //! The stream of events: everything in order, nothing lost, nothing twice for who keeps its token.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use communication_service::config::NatsServers;
 use communication_service::pb::subscribe_request::Start;
 use communication_service::pb::subscribe_response::Frame;
 use communication_service::pb::{
@@ -15,8 +16,8 @@ use tonic::{Code, Request, Streaming};
 use uuid::Uuid;
 
 use crate::harness::{
-    Folder, Keys, Refusal, Tables, TestServer, TestTenant, bearer, connect, durable, eventually,
-    now, refusal, user,
+    Folder, Keys, Nats, Refusal, Tables, TestServer, TestTenant, bearer, connect, durable,
+    eventually, now, refusal, user,
 };
 use crate::janitor::{cleaned, later};
 
@@ -565,6 +566,78 @@ async fn a_server_that_stops_says_goodbye_and_another_goes_on_from_there() {
     let mut reader = Reader::open(&other, from(&tenant, token(&goodbye.token))).await;
     let events = reader.until(|event| event.resource_id == second.id).await;
     assert!(events.iter().all(|event| event.resource_id != first.id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_server_changes_is_heard_without_looking_for_it() {
+    let (here, there) = (TestServer::start().await, TestServer::start().await);
+    let tenant = there.tenant().await;
+    let mut reader = Reader::open(&here, from(&tenant, None)).await;
+    let hear = async |reader: &mut Reader| {
+        let conversation = tenant.conversation().await;
+        reader
+            .until(|event| event.resource_id == conversation.id)
+            .await;
+    };
+    // Each has a line after a while; without one it would look every half a second.
+    eventually(
+        "thirty changes are heard within three seconds",
+        async || {
+            let begun = Instant::now();
+            for _ in 0..30 {
+                hear(&mut reader).await;
+            }
+            begun.elapsed() < Duration::from_secs(3)
+        },
+    )
+    .await;
+    // Without the line one looks, and there is another line soon.
+    let tables = Tables::of(&tenant).await;
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE application_name = 'communication-service hints'";
+    for _ in 0..3 {
+        tables.admin.execute(cut, &[]).await.unwrap();
+        hear(&mut reader).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_tell_each_other_by_nats_what_has_changed_and_do_without() {
+    let folder = Folder::new();
+    let nats = Nats::start(&folder, None).await;
+    let port = nats.port.clone();
+    let server = async || {
+        TestServer::start_with(|config| {
+            let servers = vec![format!("nats://127.0.0.1:{port}").parse().unwrap()];
+            config.nats_url = Some(NatsServers(servers));
+        })
+        .await
+    };
+    let (here, there) = (server().await, server().await);
+    let tenant = there.tenant().await;
+    let mut reader = Reader::open(&here, from(&tenant, None)).await;
+    let mut hear = async |changes: u32| {
+        let begun = Instant::now();
+        for _ in 0..changes {
+            let conversation = tenant.conversation().await;
+            reader
+                .until(|event| event.resource_id == conversation.id)
+                .await;
+        }
+        begun.elapsed() < Duration::from_secs(3)
+    };
+    eventually("they tell each other", async || hear(30).await).await;
+    nats.stop().await;
+    hear(2).await;
+    let nats = Nats::start(&folder, Some(&port)).await;
+    eventually("they tell each other again", async || hear(30).await).await;
+    nats.stop().await;
+    // One that starts meanwhile serves, too.
+    let third = server().await;
+    let mut late = Reader::open(&third, from(&tenant, None)).await;
+    let conversation = tenant.conversation().await;
+    late.until(|event| event.resource_id == conversation.id)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
