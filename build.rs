@@ -34,6 +34,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         // A request is hashed by its encoding, which must not depend on the order in a hash map.
         .btree_map(".")
         .codec_path("crate::codec::Codec")
+        // With events that are encoded already: one that many hear is encoded once.
+        .extern_path(".communication.v1.Batch", "crate::event::Batch")
         .compile_fds(prost_types::FileDescriptorSet::decode(bytes.as_slice())?)?;
     Ok(())
 }

@@ -68,6 +68,7 @@ impl<T: Message> Encoder for ProtobufEncoder<T> {
     type Error = Status;
 
     fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(item.encoded_len());
         item.encode(buffer)
             .map_err(|error| Error::internal(error).into())
     }

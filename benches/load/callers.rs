@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use communication_service::pb;
 use hdrhistogram::Histogram;
 use http::uri::PathAndQuery;
+use prost::Message as _;
 use prost::bytes::{Buf as _, BufMut as _, Bytes};
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, Streaming};
 use uuid::Uuid;
 
 use crate::Failure;
@@ -25,7 +27,11 @@ const WARMING: u8 = 0;
 const COUNTING: u8 = 1;
 const STOPPED: u8 = 2;
 
+/// A stream of events, undecoded.
+pub type Stream = Streaming<Bytes>;
+
 /// Callers of one server, with one credential.
+#[derive(Clone)]
 pub struct Callers {
     channels: Vec<Channel>,
     authorization: MetadataValue<Ascii>,
@@ -75,6 +81,47 @@ impl Callers {
             channels,
             authorization: format!("Bearer {token}").parse()?,
         })
+    }
+
+    /// Connects once, by a connection that takes so many bytes before they are read.
+    pub async fn connect_once(address: &str, token: &str, window: u32) -> Result<Self, Failure> {
+        let endpoint = Endpoint::from_shared(address.to_owned())?
+            .tcp_nodelay(true)
+            .initial_connection_window_size(window)
+            .initial_stream_window_size(window);
+        Ok(Self {
+            channels: vec![endpoint.connect().await?],
+            authorization: format!("Bearer {token}").parse()?,
+        })
+    }
+
+    /// Opens a stream of events.
+    pub async fn subscribe(&self, request: &pb::SubscribeRequest) -> Result<Stream, Status> {
+        let mut client = Grpc::new(self.channels[0].clone());
+        let mut request = Request::new(Bytes::from(request.encode_to_vec()));
+        let metadata = request.metadata_mut();
+        metadata.insert("authorization", self.authorization.clone());
+        let ready = client.ready().await;
+        ready.map_err(|error| Status::unavailable(error.to_string()))?;
+        let path = PathAndQuery::from_static("/communication.v1.EventService/Subscribe");
+        let answer = client.server_streaming(request, path, Undecoded).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// Opens a stream of events, again and again while the server has too much to do, as it asks.
+    pub async fn subscribe_patiently(
+        &self,
+        request: &pb::SubscribeRequest,
+    ) -> Result<Stream, Status> {
+        loop {
+            match self.subscribe(request).await {
+                Err(status) if status.code() == Code::ResourceExhausted => {
+                    let longer = Uuid::new_v4().as_u64_pair().0 % 500;
+                    tokio::time::sleep(Duration::from_millis(1000 + longer)).await;
+                }
+                opened => return opened,
+            }
+        }
     }
 
     /// Makes one call.

@@ -14,6 +14,7 @@ mod report;
 mod search;
 mod service;
 mod statistics;
+mod streams;
 mod tenants;
 
 use std::error::Error;
@@ -120,6 +121,13 @@ async fn main() -> Result<(), Failure> {
         fs::create_dir_all(&own)?;
         let postgres = Postgres::start(&own, false, 100).await?;
         measured = statistics::measure(&postgres, &keys).await;
+        postgres.stop().await?;
+    }
+    if measured.is_ok() && is_wanted(streams::NAME) {
+        let own = folder.join("events");
+        fs::create_dir_all(&own)?;
+        let postgres = Postgres::start(&own, true, 200).await?;
+        measured = streams::measure(&postgres, &keys).await;
         postgres.stop().await?;
     }
     if given.is_none() {

@@ -103,6 +103,12 @@ impl Service {
         found.ok_or_else(|| format!("the log lacks a statement with one of {words:?}").into())
     }
 
+    /// How many statements the log has.
+    pub fn sent(&self) -> Result<usize, Failure> {
+        let log = fs::read_to_string(&self.log)?;
+        Ok(log.matches("\"target\":\"sql\"").count())
+    }
+
     /// Stops the service as a signal would.
     pub async fn stop(mut self) -> Result<(), Failure> {
         Command::new("kill")

@@ -122,6 +122,23 @@ pub async fn is_there(conn: &mut TenantConn, place: Place) -> Result<bool, Error
     Ok(last(conn, place.id).await? == Some(place))
 }
 
+/// Returns the place behind the last entry up to a number, and since when all is kept.
+pub async fn ends(conn: &mut TenantConn, up_to: i64) -> Result<(Place, DateTime<Utc>), Error> {
+    let columns = (events::id, events::event_id, events::at);
+    let last = events::table
+        .filter(events::id.le(up_to))
+        .order(events::id.desc())
+        .limit(1)
+        .select(columns);
+    let first = events::table.order(events::id).limit(1).select(columns);
+    let both: Vec<(i64, Uuid, DateTime<Utc>)> = last.union_all(first).load(conn).await?;
+    let last = both.iter().max_by_key(|entry| entry.0);
+    let first = both.iter().min_by_key(|entry| entry.0);
+    let place = last.map(|&(id, event_id, _)| Place { id, event_id });
+    let earliest = first.map(|entry| entry.2);
+    Ok((place.unwrap_or_default(), earliest.unwrap_or_default()))
+}
+
 /// Returns the place before all that is kept, and since when that is.
 pub async fn first(conn: &mut TenantConn) -> Result<(Place, DateTime<Utc>), Error> {
     let oldest = events::table

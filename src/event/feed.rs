@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use prost::Message as _;
 use tokio::sync::watch;
@@ -67,14 +68,14 @@ impl Kept {
     fn add(&mut self, new: Vec<Told>) {
         for told in new {
             self.renew(&told);
-            self.bytes += told.event.encoded_len();
+            self.bytes += told.bytes();
             self.told.push_back(Arc::new(told));
         }
         while (self.told.len() > KEPT || self.bytes > KEPT_BYTES)
             && let Some(gone) = self.told.pop_front()
         {
             self.begin = gone.entry.place();
-            self.bytes = self.bytes.saturating_sub(gone.event.encoded_len());
+            self.bytes = self.bytes.saturating_sub(gone.bytes());
         }
     }
 
@@ -82,7 +83,7 @@ impl Kept {
     /// one with the number `by`: what was told since renews it.
     fn add_before(&mut self, begin: Place, before: Vec<Told>, by: i64) {
         for told in before.into_iter().rev() {
-            let bytes = self.bytes + told.event.encoded_len();
+            let bytes = self.bytes + told.bytes();
             if self.told.len() >= KEPT || bytes > KEPT_BYTES {
                 self.begin = told.entry.place();
                 break;
@@ -126,10 +127,11 @@ impl Kept {
                 continue;
             }
             let told = Arc::make_mut(told);
-            let before = told.event.encoded_len();
+            let before = told.bytes();
             told.event.deleted = is_end;
             told.event.resource = by.event.resource.clone().filter(|_| is_same);
-            self.bytes = self.bytes + told.event.encoded_len() - before;
+            told.encoded = told.event.encode_to_vec().into();
+            self.bytes = self.bytes + told.bytes() - before;
         }
     }
 }
@@ -141,6 +143,24 @@ pub struct Told {
     pub entry: Entry,
     /// The event.
     pub event: pb::Event,
+    /// The event as it is sent.
+    pub encoded: Bytes,
+}
+
+impl Told {
+    fn new(entry: Entry, event: pb::Event) -> Self {
+        let encoded = event.encode_to_vec().into();
+        Self {
+            entry,
+            event,
+            encoded,
+        }
+    }
+
+    /// How many bytes it has in memory, about: once to be read, once to be sent.
+    fn bytes(&self) -> usize {
+        2 * self.encoded.len()
+    }
 }
 
 /// Adds to entries what they tell of, as it is now.
@@ -152,9 +172,9 @@ pub async fn tell(conn: &mut TenantConn, entries: Vec<Entry>) -> Result<Vec<Told
         .collect();
     let asked: Vec<_> = asked.into_iter().collect();
     let resources = resource::load(conn, &asked).await?;
-    let told = entries.into_iter().map(|entry| Told {
-        event: wire::event(&entry, resources.get(&entry.resource_id).cloned()),
-        entry,
+    let told = entries.into_iter().map(|entry| {
+        let event = wire::event(&entry, resources.get(&entry.resource_id).cloned());
+        Told::new(entry, event)
     });
     Ok(told.collect())
 }
@@ -367,8 +387,7 @@ impl Reader {
             };
             let (Some(entries), Some((_, history))) = (page, self.read) else {
                 // It has not been read yet, or its history was replaced: it begins with the present.
-                let place = entry::last(&mut conn, final_id).await?.unwrap_or_default();
-                let (_, earliest) = entry::first(&mut conn).await?;
+                let (place, earliest) = entry::ends(&mut conn, final_id).await?;
                 self.earliest_at = Instant::now();
                 let history = self.read.map_or(0, |(_, history)| history + 1);
                 feed.begin(place, history, earliest);

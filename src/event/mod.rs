@@ -13,4 +13,4 @@ pub use feed::Told;
 pub use filter::Customer;
 pub use service::Events;
 pub use subscription::{Frame, Start};
-pub use wire::Tokens;
+pub use wire::{Batch, Tokens};

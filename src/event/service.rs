@@ -82,11 +82,10 @@ impl EventService for Events {
         request: Request<pb::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let (scope, request) = self.tenants.enter(request).await?;
-        let sealer = self.tenants.page_sealer().clone();
-        let (start, filter) = Tokens::of(&scope, &sealer).asked(request)?;
+        let tokens = Tokens::of(&scope, self.tenants.page_sealer());
+        let (start, filter) = tokens.asked(request)?;
         let frames = self.subscription(&scope, start, filter).frames();
-        let frames = frames
-            .and_then(move |frame| std::future::ready(Tokens::of(&scope, &sealer).frame(frame)));
+        let frames = frames.and_then(move |frame| std::future::ready(tokens.frame(frame)));
         Ok(Response::new(frames.map_err(Status::from).boxed()))
     }
 }

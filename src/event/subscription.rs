@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::{Stream, stream};
-use prost::Message as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -20,6 +19,9 @@ use crate::tenant::{TenantConn, TenantDirectory, TenantScope};
 const MOST: usize = 256;
 /// How many bytes its events have together, unless one alone has more.
 const MOST_BYTES: usize = 1024 * 1024;
+/// How many they have if they come from memory: what is left over is no work lost, and a frame takes as
+/// much again for each of the many who come back at once.
+const MOST_KEPT_BYTES: usize = 64 * 1024;
 /// After how long without a frame a reader is told where it is.
 const QUIET: Duration = Duration::from_secs(15);
 /// After how many entries that nobody wanted, too.
@@ -196,7 +198,9 @@ impl Reading {
 
     /// Sends what is behind its place.
     async fn read(&mut self, head: Place) -> Result<Option<Frame>, Error> {
-        let told = match self.of.feed.after(self.place, self.history, MOST) {
+        let kept = self.of.feed.after(self.place, self.history, MOST);
+        let most_bytes = kept.as_ref().map_or(MOST_BYTES, |_| MOST_KEPT_BYTES);
+        let told = match kept {
             Some(told) => told,
             // It reads what is not in memory any more by itself.
             None => {
@@ -227,8 +231,8 @@ impl Reading {
         let (mut events, mut bytes) = (Vec::new(), 0);
         for one in &told {
             if self.of.filter.wants(one) {
-                bytes += one.event.encoded_len();
-                if bytes > MOST_BYTES && !events.is_empty() {
+                bytes += one.encoded.len();
+                if bytes > most_bytes && !events.is_empty() {
                     return Ok(Some(Frame::Batch(events, self.place)));
                 }
                 events.push(one.clone());

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::entry::{Entry, Place};
 use super::filter::{Filter, Named};
 use super::subscription::{Frame, Start};
@@ -24,29 +26,41 @@ const MOST: (usize, usize) = (50, 100);
 /// When to come back to a server that stops.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What makes and reads the tokens of a tenant.
-pub struct Tokens<'a> {
-    list: List,
-    sealer: &'a Sealer,
+/// `communication.v1.Batch` with its events as they are encoded, once for all who hear them.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Batch {
+    /// The events, each an encoded `communication.v1.Event`.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub events: Vec<Bytes>,
+    /// The token behind the last of them.
+    #[prost(string, tag = "2")]
+    pub token: String,
 }
 
-impl<'a> Tokens<'a> {
+/// What makes and reads the tokens of a tenant.
+#[derive(Clone)]
+pub struct Tokens {
+    list: List,
+    sealer: Sealer,
+}
+
+impl Tokens {
     /// Those of a tenant.
-    pub fn of(scope: &TenantScope, sealer: &'a Sealer) -> Self {
+    pub fn of(scope: &TenantScope, sealer: &Sealer) -> Self {
         Self {
             list: List::new(&[b"events", scope.binding()]),
-            sealer,
+            sealer: sealer.clone(),
         }
     }
 
     /// The token of a place.
     pub fn token(&self, place: Place) -> Result<String, Error> {
-        self.list.token(self.sealer, &place)
+        self.list.token(&self.sealer, &place)
     }
 
     /// The place of a token, if it is one of this tenant's.
     pub fn place(&self, token: &str) -> Option<Place> {
-        self.list.position(self.sealer, token).ok().flatten()
+        self.list.position(&self.sealer, token).ok().flatten()
     }
 
     /// A frame with its tokens.
@@ -56,8 +70,8 @@ impl<'a> Tokens<'a> {
                 head_token: self.token(head)?,
                 earliest_time: Some(to_timestamp(earliest)),
             }),
-            Frame::Batch(told, place) => WiredFrame::Batch(pb::Batch {
-                events: told.iter().map(|one| one.event.clone()).collect(),
+            Frame::Batch(told, place) => WiredFrame::Batch(Batch {
+                events: told.iter().map(|one| one.encoded.clone()).collect(),
                 token: self.token(place)?,
             }),
             Frame::Checkpoint(place) => WiredFrame::Checkpoint(pb::Checkpoint {

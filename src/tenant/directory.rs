@@ -1,6 +1,7 @@
 //! Knows the tenants and owns their pools: the one way to a `TenantScope`.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -44,6 +45,8 @@ const HINT_CONNECTIONS: usize = 1;
 const STALE: Duration = Duration::from_millis(200);
 /// Older than this, nothing that is known of the tenants is used.
 const TOO_OLD: Duration = Duration::from_millis(500);
+/// How many tenants are looked up at once.
+const LOOK_UPS: usize = 8;
 /// How often idle connections are looked for.
 const REAP_EVERY: Duration = Duration::from_secs(1);
 
@@ -78,6 +81,8 @@ struct Inner {
     /// When the directory was last read, in milliseconds after the start; 0 for never.
     read_at: AtomicU64,
     epoch: Mutex<i64>,
+    /// Held by who looks a tenant up: one of these for each of several tenants.
+    look_ups: [Mutex<()>; LOOK_UPS],
     /// How many purges this node has heard of.
     purges: AtomicU64,
 }
@@ -186,6 +191,7 @@ impl TenantDirectory {
             started: Instant::now(),
             read_at: AtomicU64::new(0),
             epoch: Mutex::new(0),
+            look_ups: Default::default(),
             purges: AtomicU64::new(0),
         }));
         let weak = Arc::downgrade(&directory.0);
@@ -403,6 +409,17 @@ impl TenantDirectory {
     /// Reads a tenant, and reads it again if one was purged meanwhile: it may have been this one.
     async fn look_up(&self, slug: &str) -> Result<Known, Error> {
         let parsed = Slug::parse("tenant", slug)?;
+        // Those who ask for it at the same time hear of it from the first.
+        let mut hasher = DefaultHasher::new();
+        slug.hash(&mut hasher);
+        let line = usize::try_from(hasher.finish()).unwrap_or_default() % LOOK_UPS;
+        let _in_turn = match self.0.look_ups.get(line) {
+            Some(line) => Some(line.lock().await),
+            None => None,
+        };
+        if let Some(known) = self.read_known(slug) {
+            return Ok(known);
+        }
         loop {
             let purges = self.0.purges.load(Ordering::SeqCst);
             let found = self.find(&parsed).await?;

@@ -83,6 +83,7 @@ pub async fn open(
         events,
         session,
         scope,
+        tokens,
         place: place.flatten(),
         resets: matches!(place, Some(None)),
         known: None,
@@ -127,6 +128,7 @@ struct Watch {
     events: Events,
     session: Session,
     scope: TenantScope,
+    tokens: Tokens,
     /// Behind which everything comes; none before the stream has begun, with the present.
     place: Option<Place>,
     /// Whether the visitor has to load anew what is there.
@@ -304,8 +306,7 @@ impl Watch {
         let Some(place) = self.place else {
             return Ok(event);
         };
-        let tokens = Tokens::of(&self.scope, self.widgets.0.tenants.page_sealer());
-        Ok(event.id(tokens.token(place)?))
+        Ok(event.id(self.tokens.token(place)?))
     }
 }
 

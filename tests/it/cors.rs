@@ -13,7 +13,7 @@ use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{TestServer, exchange};
+use crate::harness::{TestServer, decoded, exchange};
 
 const PATH: &str = "/communication.v1.TenantAdminService/ListTenants";
 /// An empty message, uncompressed.
@@ -183,7 +183,11 @@ async fn a_page_reads_the_stream_of_events_by_grpc_web() {
             let Frame::Batch(batch) = page.frame().await else {
                 panic!("no batch");
             };
-            heard.extend(batch.events.into_iter().map(|event| event.resource_id));
+            heard.extend(
+                decoded(&batch.events)
+                    .into_iter()
+                    .map(|event| event.resource_id),
+            );
         }
     }
 }

@@ -16,7 +16,7 @@ use tonic::{Code, Request, Streaming};
 use uuid::Uuid;
 
 use crate::harness::{
-    Folder, Keys, Nats, Refusal, Tables, TestServer, TestTenant, bearer, connect, durable,
+    Folder, Keys, Nats, Refusal, Tables, TestServer, TestTenant, bearer, connect, decoded, durable,
     eventually, now, refusal, user,
 };
 use crate::janitor::{cleaned, later};
@@ -71,7 +71,7 @@ impl Reader {
                 Frame::Batch(batch) => {
                     assert!(!batch.events.is_empty() && batch.events.len() <= 256);
                     self.token = batch.token;
-                    return batch.events;
+                    return decoded(&batch.events);
                 }
                 Frame::Checkpoint(checkpoint) => self.token = checkpoint.token,
                 other => panic!("{other:?} is no batch"),

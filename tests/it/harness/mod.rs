@@ -41,7 +41,9 @@ pub use widget::{
 
 use std::time::{Duration, Instant};
 
-use communication_service::pb::{Actor, Message, actor};
+use communication_service::pb::{Actor, Event, Message, actor};
+use prost::Message as _;
+use prost::bytes::Bytes;
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
@@ -79,6 +81,12 @@ pub fn refusal<T: std::fmt::Debug>(
         })
         .unwrap_or_default();
     (status.code(), reason, fields)
+}
+
+/// The events of a batch.
+pub fn decoded(events: &[Bytes]) -> Vec<Event> {
+    let events = events.iter().cloned();
+    events.map(|event| Event::decode(event).unwrap()).collect()
 }
 
 /// Waits until a condition holds, for ten seconds at most.
