@@ -184,6 +184,11 @@ fn decoded(events: &[Bytes]) -> Result<Vec<pb::Event>, Failure> {
     Ok(events?)
 }
 
+/// How long ago an event happened, in microseconds.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what the database's clock says is compared with this machine's, which is the same"
+)]
 fn since(event: &pb::Event) -> u64 {
     let at = event.event_time.unwrap_or_default();
     let at = Duration::new(at.seconds.unsigned_abs(), at.nanos.unsigned_abs());

@@ -2,6 +2,7 @@
 //! for all streams.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ use crate::tenant::{TenantConn, TenantDirectory, TenantScope};
 const KEPT: usize = 1024;
 /// How many bytes they have together.
 const KEPT_BYTES: usize = 4 * 1024 * 1024;
+/// How many bytes those of all tenants have, about: each may have its share.
+const ALL_KEPT_BYTES: usize = 256 * 1024 * 1024;
 /// How many are read at a time.
 const PAGE: usize = 500;
 /// How often the log is looked into when nothing is heard of, while other servers are not heard.
@@ -38,7 +41,11 @@ const TOGETHER: Duration = Duration::from_millis(2);
 
 /// The feeds of the tenants that somebody listens to.
 #[derive(Default)]
-pub struct Feeds(Mutex<HashMap<TenantId, Weak<Feed>>>);
+pub struct Feeds {
+    all: Mutex<HashMap<TenantId, Weak<Feed>>>,
+    /// How many there are.
+    count: Arc<AtomicUsize>,
+}
 
 /// What is new in a tenant.
 pub struct Feed {
@@ -46,6 +53,14 @@ pub struct Feed {
     news: watch::Sender<News>,
     /// Held by who reads what comes before that.
     reaching_back: tokio::sync::Mutex<()>,
+    /// How many feeds there are.
+    count: Arc<AtomicUsize>,
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Entries without a gap.
@@ -64,14 +79,14 @@ struct Kept {
 }
 
 impl Kept {
-    /// Adds what follows, and lets the oldest go.
-    fn add(&mut self, new: Vec<Told>) {
+    /// Adds what follows, and lets the oldest go, until no more bytes are left than there is room for.
+    fn add(&mut self, new: Vec<Told>, room: usize) {
         for told in new {
             self.renew(&told);
             self.bytes += told.bytes();
             self.told.push_back(Arc::new(told));
         }
-        while (self.told.len() > KEPT || self.bytes > KEPT_BYTES)
+        while (self.told.len() > KEPT || self.bytes > room)
             && let Some(gone) = self.told.pop_front()
         {
             self.begin = gone.entry.place();
@@ -81,10 +96,10 @@ impl Kept {
 
     /// Adds what comes before, as far as there is room for it. It was read when the last entry was the
     /// one with the number `by`: what was told since renews it.
-    fn add_before(&mut self, begin: Place, before: Vec<Told>, by: i64) {
+    fn add_before(&mut self, begin: Place, before: Vec<Told>, by: i64, room: usize) {
         for told in before.into_iter().rev() {
             let bytes = self.bytes + told.bytes();
-            if self.told.len() >= KEPT || bytes > KEPT_BYTES {
+            if self.told.len() >= KEPT || bytes > room {
                 self.begin = told.entry.place();
                 break;
             }
@@ -193,7 +208,7 @@ pub enum News {
 impl Feeds {
     /// The feed of a tenant, which is read for as long as somebody has it.
     pub fn of(&self, tenants: &TenantDirectory, scope: &TenantScope) -> Arc<Feed> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let tenant = scope.tenant_id();
         let known = all.get(&tenant).and_then(Weak::upgrade);
         if let Some(feed) = known.filter(|feed| !feed.is_closed()) {
@@ -204,7 +219,9 @@ impl Feeds {
             kept: Mutex::default(),
             news: watch::channel(News::None).0,
             reaching_back: tokio::sync::Mutex::default(),
+            count: self.count.clone(),
         });
+        self.count.fetch_add(1, Ordering::Relaxed);
         all.insert(tenant, Arc::downgrade(&feed));
         let facts = Facts {
             actor: Actor::Service(Caller::itself().service),
@@ -285,10 +302,16 @@ impl Feed {
         };
         let mut kept = self.kept();
         if kept.history == history && kept.begin == begin {
-            kept.add_before(before_all, told, last);
+            kept.add_before(before_all, told, last, self.room());
             kept.reaches_back = true;
         }
         Ok(())
+    }
+
+    /// How many bytes there is room for.
+    fn room(&self) -> usize {
+        let count = self.count.load(Ordering::Relaxed).max(1);
+        KEPT_BYTES.min(ALL_KEPT_BYTES / count)
     }
 
     fn is_closed(&self) -> bool {
@@ -401,7 +424,7 @@ impl Reader {
             };
             let place = entry.place();
             let told = tell(&mut conn, entries).await?;
-            feed.kept().add(told);
+            feed.kept().add(told, feed.room());
             self.read = Some((place, history));
             feed.news.send_replace(News::Read(place, history));
             if is_last {

@@ -16,6 +16,7 @@ mod files;
 mod hint;
 mod installation;
 mod janitor;
+mod known;
 mod life;
 mod mailbox;
 mod migration;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::conn::PooledConn;
-use super::directory::Known;
 use super::hint::News;
+use super::known::Known;
 use super::pool::TenantPool;
 use super::tenant::Tenant;
 use crate::access::Facts;
