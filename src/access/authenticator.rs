@@ -173,7 +173,7 @@ impl Authenticator {
         // Before the keys are looked at, so that a change meanwhile is noticed.
         let changes = self.changes();
         if let Some(verified) = self.verified.get(&key)
-            && !verified.caller.has_expired(now)
+            && !verified.caller.has_ended(now)
             && verified.changes == changes
         {
             return Ok(verified.caller);
@@ -201,9 +201,12 @@ impl Authenticator {
         let kid = header.kid.as_deref().unwrap_or_default();
         let keys = self.keyring.as_ref().map(Keyring::keys);
         let own = self.own.as_ref().filter(|(own, _)| own == kid);
-        let key = own
-            .map(|(_, key)| key)
-            .or_else(|| keys.as_ref()?.get(kid))?;
+        let known = keys.as_ref().and_then(|keys| keys.get(kid));
+        let key = match own {
+            Some((_, key)) => key,
+            None => &known?.key,
+        };
+        let holds = known.filter(|_| own.is_none());
         let mut validation = Validation::new(header.alg);
         validation.leeway = LEEWAY;
         validation.validate_nbf = true;
@@ -227,6 +230,7 @@ impl Authenticator {
             scopes: Scopes::from_words(&claims.scope),
             tenants,
             expires: Some(claims.exp.saturating_add(LEEWAY)),
+            key_holds: holds.map(|known| known.holds.clone()),
         };
         Some(Verified {
             caller: Arc::new(caller),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tonic::{Request, Streaming};
 
@@ -120,7 +121,7 @@ pub enum Tenants {
 }
 
 /// Who calls, as the credential proves it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Caller {
     /// The calling service.
     pub service: String,
@@ -132,6 +133,8 @@ pub struct Caller {
     pub tenants: Tenants,
     /// When it ends, in seconds since 1970, where it does.
     pub expires: Option<u64>,
+    /// Whether the key that signed it is still believed, where that may end.
+    pub key_holds: Option<Arc<AtomicBool>>,
 }
 
 impl Caller {
@@ -144,6 +147,7 @@ impl Caller {
             scopes: Scopes::all(),
             tenants: Tenants::All,
             expires: None,
+            key_holds: None,
         }
     }
 
@@ -155,6 +159,7 @@ impl Caller {
             scopes: Scopes::default().with(Scope::InboxWrite),
             tenants: Tenants::Named(BTreeSet::new()),
             expires: None,
+            key_holds: None,
         }
     }
 
@@ -166,6 +171,7 @@ impl Caller {
             scopes: Scopes::default().with(Scope::InboxWrite),
             tenants: Tenants::Named(BTreeSet::new()),
             expires: None,
+            key_holds: None,
         }
     }
 
@@ -177,9 +183,12 @@ impl Caller {
         }
     }
 
-    /// Tells whether the credential has ended at a time, in seconds since 1970.
-    pub fn has_expired(&self, now: u64) -> bool {
+    /// Tells whether the credential has ended at a time, in seconds since 1970: it has expired, or
+    /// its key is not believed any more.
+    pub fn has_ended(&self, now: u64) -> bool {
+        let key_holds = |holds: &Arc<AtomicBool>| holds.load(Ordering::Relaxed);
         self.expires.is_some_and(|expires| expires <= now)
+            || !self.key_holds.as_ref().is_none_or(key_holds)
     }
 
     /// Checks that the credential is for a tenant.

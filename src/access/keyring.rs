@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -53,7 +54,17 @@ pub enum KeySource {
     Server(KeyServer),
 }
 
-type Keys = HashMap<String, DecodingKey>;
+type Keys = HashMap<String, TrustedKey>;
+
+/// A key that tokens are checked with.
+pub struct TrustedKey {
+    /// The key.
+    pub key: DecodingKey,
+    /// Whether it is still believed; whoever was let in with it looks here.
+    pub holds: Arc<AtomicBool>,
+    /// What it was made of.
+    jwk: Jwk,
+}
 
 /// The keys of one source.
 pub struct Keyring {
@@ -143,7 +154,13 @@ impl Keyring {
         }
     }
 
-    fn set(&self, keys: Keys, changed: &impl Fn()) {
+    fn set(&self, mut keys: Keys, changed: &impl Fn()) {
+        for (kid, before) in self.keys().iter() {
+            match keys.get_mut(kid) {
+                Some(now) if now.jwk == before.jwk => now.holds = before.holds.clone(),
+                _ => before.holds.store(false, Ordering::Relaxed),
+            }
+        }
         let mut kept = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         *kept = Arc::new(keys);
         // Whoever sees these keys sees that they have changed.
@@ -184,7 +201,7 @@ impl KeySource {
     }
 }
 
-fn key(jwk: &Jwk) -> Option<(String, DecodingKey)> {
+fn key(jwk: &Jwk) -> Option<(String, TrustedKey)> {
     let signs = matches!(
         jwk.common.public_key_use,
         None | Some(PublicKeyUse::Signature)
@@ -192,7 +209,11 @@ fn key(jwk: &Jwk) -> Option<(String, DecodingKey)> {
     // Who could check with a secret could sign with it.
     let public = !matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_));
     let kid = jwk.common.key_id.clone().unwrap_or_default();
-    let key = DecodingKey::from_jwk(jwk).ok()?;
+    let key = TrustedKey {
+        key: DecodingKey::from_jwk(jwk).ok()?,
+        holds: Arc::new(AtomicBool::new(true)),
+        jwk: jwk.clone(),
+    };
     (signs && public).then_some((kid, key))
 }
 

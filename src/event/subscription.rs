@@ -315,7 +315,7 @@ impl Reading {
 
     fn check_credential(&self) -> Result<(), Error> {
         let now = clock::since_epoch().as_secs();
-        if self.of.scope.facts().caller.has_expired(now) {
+        if self.of.scope.facts().caller.has_ended(now) {
             return Err(Error::Unauthenticated);
         }
         Ok(())

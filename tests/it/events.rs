@@ -695,4 +695,25 @@ async fn a_stream_ends_with_its_credential() {
     let ended = tokio::time::timeout(PATIENCE, stream.message()).await;
     let status = ended.expect("it ends").unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
+    // It ends with its key, too, and not with another one.
+    let mut stream = subscribe(json!({"scope": "events.read"})).await.unwrap();
+    let stream = stream.get_mut();
+    assert!(stream.message().await.unwrap().is_some());
+    let file = &keys.jwks_file;
+    let set = std::fs::read_to_string(file).unwrap();
+    let mut set: serde_json::Value = serde_json::from_str(&set).unwrap();
+    let with = set["keys"].as_array_mut().unwrap();
+    let signs = with.iter().position(|key| key["kid"] == "ed").unwrap();
+    let (signing, other) = (with[signs].clone(), with[1 - signs].clone());
+    let keep = |keys: serde_json::Value| {
+        std::fs::write(file, json!({ "keys": keys }).to_string()).unwrap();
+    };
+    // The file is read every five seconds.
+    keep(json!([signing]));
+    let goes_on = tokio::time::timeout(Duration::from_secs(8), stream.message()).await;
+    assert!(goes_on.is_err(), "{goes_on:?}");
+    keep(json!([other]));
+    let ended = tokio::time::timeout(PATIENCE, stream.message()).await;
+    let status = ended.expect("it ends").unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
 }
