@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 
 use prost::Message;
+use prost_reflect::{DynamicMessage, MessageDescriptor};
 use tonic::codec::{DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -87,5 +88,53 @@ impl<U: Message + Default> Decoder for ProtobufDecoder<U> {
             let undecodable = InvalidRequest::Undecodable(error.to_string());
             Error::InvalidRequest(undecodable).into()
         })
+    }
+}
+
+/// Protobuf by description.
+#[derive(Debug, Clone)]
+pub struct DynamicCodec(MessageDescriptor);
+
+impl DynamicCodec {
+    /// Decodes messages of a description.
+    pub fn new(output: MessageDescriptor) -> Self {
+        Self(output)
+    }
+}
+
+impl tonic::codec::Codec for DynamicCodec {
+    type Encode = DynamicMessage;
+    type Decode = DynamicMessage;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        self.clone()
+    }
+
+    fn decoder(&mut self) -> Self {
+        self.clone()
+    }
+}
+
+impl Encoder for DynamicCodec {
+    type Item = DynamicMessage;
+    type Error = Status;
+
+    fn encode(&mut self, item: DynamicMessage, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        item.encode(buffer)
+            .map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+impl Decoder for DynamicCodec {
+    type Item = DynamicMessage;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
+        let message = DynamicMessage::decode(self.0.clone(), buffer);
+        message
+            .map(Some)
+            .map_err(|error| Status::internal(error.to_string()))
     }
 }

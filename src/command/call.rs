@@ -4,11 +4,9 @@ use std::error::Error;
 use std::io::{ErrorKind, Read as _, Write as _};
 
 use clap::Args;
-use prost::Message as _;
-use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions};
+use prost_reflect::{DynamicMessage, MethodDescriptor, SerializeOptions};
 use serde_json::{Map, Value as Json};
 use tonic::Status;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use super::client::{ClientArgs, ClientError, descriptors};
 use crate::field::Fields;
@@ -127,53 +125,5 @@ fn explain(status: &Status) {
         .and_then(|id| id.to_str().ok())
     {
         eprintln!("correlation id: {id}");
-    }
-}
-
-/// Protobuf by description.
-#[derive(Debug, Clone)]
-pub struct DynamicCodec(MessageDescriptor);
-
-impl DynamicCodec {
-    /// Decodes messages of a description.
-    pub fn new(output: MessageDescriptor) -> Self {
-        Self(output)
-    }
-}
-
-impl Codec for DynamicCodec {
-    type Encode = DynamicMessage;
-    type Decode = DynamicMessage;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        self.clone()
-    }
-
-    fn decoder(&mut self) -> Self {
-        self.clone()
-    }
-}
-
-impl Encoder for DynamicCodec {
-    type Item = DynamicMessage;
-    type Error = Status;
-
-    fn encode(&mut self, item: DynamicMessage, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(buffer)
-            .map_err(|error| Status::internal(error.to_string()))
-    }
-}
-
-impl Decoder for DynamicCodec {
-    type Item = DynamicMessage;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
-        let message = DynamicMessage::decode(self.0.clone(), buffer);
-        message
-            .map(Some)
-            .map_err(|error| Status::internal(error.to_string()))
     }
 }

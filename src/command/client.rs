@@ -181,7 +181,7 @@ impl Client {
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
         let path =
             PathAndQuery::try_from(path).map_err(|error| Status::internal(error.to_string()))?;
-        let codec = super::call::DynamicCodec::new(method.output());
+        let codec = crate::codec::DynamicCodec::new(method.output());
         Ok(grpc
             .server_streaming(self.request(message), path, codec)
             .await?

@@ -114,13 +114,15 @@ impl Kept {
         }
     }
 
+    /// The place behind the last of them.
+    fn end(&self) -> Place {
+        let last = self.told.back();
+        last.map_or(self.begin, |told| told.entry.place())
+    }
+
     /// Whether a place is in the log, where that is known without asking.
     fn has(&self, place: Place) -> Option<bool> {
-        let last = self
-            .told
-            .back()
-            .map_or(self.begin, |told| told.entry.place());
-        if place.id < self.begin.id || place.id > last.id {
+        if place.id < self.begin.id || place.id > self.end().id {
             return None;
         }
         let at = self.told.partition_point(|told| told.entry.id <= place.id);
@@ -283,16 +285,8 @@ impl Feed {
             if kept.reaches_back {
                 return Ok(());
             }
-            let last = kept
-                .told
-                .back()
-                .map_or(kept.begin, |told| told.entry.place());
-            (
-                kept.begin,
-                kept.history,
-                last.id,
-                KEPT.saturating_sub(kept.told.len()),
-            )
+            let room = KEPT.saturating_sub(kept.told.len());
+            (kept.begin, kept.history, kept.end().id, room)
         };
         let mut conn = conn().await?;
         let before = entry::before(&mut conn, begin, room).await?;

@@ -18,10 +18,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codec::{DecodeBuf, Decoder, Streaming};
+use tonic::codec::Streaming;
 
 use super::refusal::code_and_reason;
 use super::write::Written;
+use crate::codec::DynamicCodec;
 use crate::error::Error;
 use crate::server::Lasting;
 
@@ -67,23 +68,14 @@ impl Frames {
     /// Reads an answer.
     pub fn new(descriptor: MessageDescriptor, answer: Body) -> Self {
         let most = Some(usize::MAX);
-        let frames =
-            Streaming::new_response(Dynamic(descriptor), answer, StatusCode::OK, None, most);
+        let frames = Streaming::new_response(
+            DynamicCodec::new(descriptor),
+            answer,
+            StatusCode::OK,
+            None,
+            most,
+        );
         Self(frames)
-    }
-}
-
-struct Dynamic(MessageDescriptor);
-
-impl Decoder for Dynamic {
-    type Item = DynamicMessage;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
-        let message = DynamicMessage::decode(self.0.clone(), buffer);
-        message
-            .map(Some)
-            .map_err(|error| Error::internal(error).into())
     }
 }
 

@@ -100,7 +100,7 @@ impl Reader {
 }
 
 /// The ids of the events as the log has them.
-async fn logged(tenant: &TestTenant) -> Vec<String> {
+pub async fn logged(tenant: &TestTenant) -> Vec<String> {
     let tables = Tables::of(tenant).await;
     let sql = format!(
         "SELECT event_id::text FROM {}.events WHERE id > 0 ORDER BY id",

@@ -12,7 +12,8 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 use uuid::Uuid;
 
-use crate::harness::{Answer, Keys, Tables, TestServer, TestTenant, bearer, exchange, now, parsed};
+use crate::events::logged;
+use crate::harness::{Answer, Keys, TestServer, TestTenant, bearer, exchange, now, parsed};
 
 /// How long a frame may take in a test.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -143,17 +144,6 @@ async fn refused(server: &TestServer, path: &str, headers: &[(&str, &str)]) -> A
     exchange(server.http, "GET", path, &headers, b"")
         .await
         .unwrap()
-}
-
-/// The ids of the events as the log has them.
-async fn logged(tenant: &TestTenant) -> Vec<String> {
-    let tables = Tables::of(tenant).await;
-    let sql = format!(
-        "SELECT event_id::text FROM {}.events ORDER BY id",
-        tables.schema
-    );
-    let rows = tables.admin.query(&sql, &[]).await.unwrap();
-    rows.iter().map(|row| row.get(0)).collect()
 }
 
 fn ids(events: &[Json]) -> Vec<String> {
