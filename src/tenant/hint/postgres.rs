@@ -20,13 +20,13 @@ pub async fn by_postgres(service: Dialer, hints: Weak<Hints>) {
 
 async fn talk(service: Dialer, hints: Arc<Hints>) -> Result<Never, Error> {
     let (client, heard) = service.listen().await.map_err(Error::internal)?;
-    // It changes nothing that a crash could take back.
-    let listen = "SET synchronous_commit = off; LISTEN communication_hints";
-    client
-        .batch_execute(listen)
-        .await
-        .map_err(Error::internal)?;
-    let tell = client.prepare("SELECT pg_notify('communication_hints', $1)");
+    let listening = client.batch_execute("LISTEN communication_hints").await;
+    listening.map_err(Error::internal)?;
+    // It changes nothing that a crash could take back. For this statement alone: behind a pooler the
+    // session may be anybody's afterwards.
+    let tell = client.prepare(
+        "SELECT set_config('synchronous_commit', 'off', true), pg_notify('communication_hints', $1)",
+    );
     let tell = tell.await.map_err(Error::internal)?;
     let (client, tell) = (&client, &tell);
     let say = |words: String| {
