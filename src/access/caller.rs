@@ -308,6 +308,19 @@ pub struct Facts {
     pub clock_offset: i64,
 }
 
+impl Facts {
+    /// The service itself does it, of its own accord.
+    pub fn itself(correlation_id: impl Into<Arc<str>>) -> Self {
+        let caller = Caller::itself();
+        Self {
+            actor: Actor::Service(caller.service.clone()),
+            caller: Arc::new(caller),
+            correlation_id: correlation_id.into(),
+            clock_offset: 0,
+        }
+    }
+}
+
 /// Lets a call in whose credential has the scope that the call declares.
 ///
 /// # Errors

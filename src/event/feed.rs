@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::entry::{self, Entry, Place};
 use super::log;
 use super::wire;
-use crate::access::{Actor, Caller, Facts};
+use crate::access::Facts;
 use crate::error::{Chain, Error};
 use crate::ids::TenantId;
 use crate::inbox::resource;
@@ -225,16 +225,10 @@ impl Feeds {
         });
         self.count.fetch_add(1, Ordering::Relaxed);
         all.insert(tenant, Arc::downgrade(&feed));
-        let facts = Facts {
-            actor: Actor::Service(Caller::itself().service),
-            caller: Arc::new(Caller::itself()),
-            correlation_id: "events".into(),
-            clock_offset: 0,
-        };
         let reader = Reader {
             tenants: tenants.clone(),
             heard: scope.news(),
-            scope: scope.on_behalf(facts),
+            scope: scope.on_behalf(Facts::itself("events")),
             feed: Arc::downgrade(&feed),
             read: None,
             earliest_at: Instant::now(),

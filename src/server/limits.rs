@@ -48,14 +48,16 @@ pub const HTTP_REQUEST: Duration = Duration::from_secs(30);
 /// How many of so many connections may be streams by WebSocket, which stay busy for long: the others
 /// are for calls, webhooks and health.
 pub fn sockets(connections: u32) -> usize {
-    usize::try_from(connections / 4)
-        .unwrap_or(usize::MAX)
-        .max(1)
+    part(connections, 4)
 }
 
 /// How many of them may be streams of visitors.
 pub fn visitor_streams(connections: u32) -> usize {
-    usize::try_from(connections / 2)
+    part(connections, 2)
+}
+
+fn part(connections: u32, of: u32) -> usize {
+    usize::try_from(connections / of)
         .unwrap_or(usize::MAX)
         .max(1)
 }

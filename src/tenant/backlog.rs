@@ -1,6 +1,5 @@
 //! What is left to be done for a tenant behind its calls, on this server.
 
-use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -8,7 +7,7 @@ use uuid::Uuid;
 
 use super::directory::TenantDirectory;
 use super::scope::TenantScope;
-use crate::access::{Actor, Caller, Facts};
+use crate::access::Facts;
 
 /// What has gathered for one tenant.
 #[derive(Debug, Default)]
@@ -68,13 +67,7 @@ impl TenantDirectory {
         let due = all.values().filter(|known| known.is_active());
         due.filter_map(|known| {
             let due = known.backlog.take(writes)?;
-            let caller = Caller::itself();
-            let facts = Facts {
-                actor: Actor::Service(caller.service.clone()),
-                caller: Arc::new(caller),
-                correlation_id: Uuid::now_v7().simple().to_string().into(),
-                clock_offset: 0,
-            };
+            let facts = Facts::itself(Uuid::now_v7().simple().to_string());
             Some((known.scope(facts), due))
         })
         .collect()

@@ -276,13 +276,7 @@ impl TenantDirectory {
         if known.tenant.id != alarm.tenant_id {
             return Err(Error::not_found("tenant", &alarm.slug));
         }
-        let caller = Caller::itself();
-        let facts = Facts {
-            actor: Actor::Service(caller.service.clone()),
-            caller: Arc::new(caller),
-            correlation_id: Uuid::now_v7().simple().to_string().into(),
-            clock_offset: 0,
-        };
+        let facts = Facts::itself(Uuid::now_v7().simple().to_string());
         Ok(known.scope(facts))
     }
 

@@ -112,13 +112,11 @@ fn last_event_id(headers: &HeaderMap) -> Option<String> {
 fn until(scope: &TenantScope, ends: u64) -> TenantScope {
     let facts = scope.facts();
     scope.on_behalf(Facts {
-        actor: facts.actor.clone(),
         caller: Arc::new(Caller {
             expires: Some(ends),
             ..(*facts.caller).clone()
         }),
-        correlation_id: facts.correlation_id.clone(),
-        clock_offset: facts.clock_offset,
+        ..Facts::clone(facts)
     })
 }
 
