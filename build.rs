@@ -127,9 +127,13 @@ fn calls(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
                     Some(_) => "self.actor.clone()",
                     None => "None",
                 };
+                let unrestricted = match method.input().get_field_by_name("unrestricted") {
+                    Some(_) => "self.unrestricted",
+                    None => "false",
+                };
                 writeln!(
                     code,
-                    "impl crate::tenant::InTenant for {request} {{\n    fn tenant(&self) -> &str {{\n        &self.tenant\n    }}\n\n    fn actor(&self) -> Option<Actor> {{\n        {actor}\n    }}\n}}"
+                    "impl crate::tenant::InTenant for {request} {{\n    fn tenant(&self) -> &str {{\n        &self.tenant\n    }}\n\n    fn actor(&self) -> Option<Actor> {{\n        {actor}\n    }}\n\n    fn unrestricted(&self) -> bool {{\n        {unrestricted}\n    }}\n}}"
                 )?;
             } else if !admin {
                 return Err(format!("{request} must name its tenant in field 1").into());

@@ -144,6 +144,13 @@ pub enum Denial {
     Tenant(String),
     /// A user's own credential named another actor.
     Actor,
+    /// Who acts may not do this in a channel that they see.
+    Capability {
+        /// The channel.
+        channel: String,
+        /// What it takes.
+        capability: &'static str,
+    },
 }
 
 /// What is there already.
@@ -166,6 +173,8 @@ pub enum Existing {
     Shortcut(String),
     /// The quick reply, which is not deleted.
     LiveQuickReply(String),
+    /// Another public channel has the name.
+    ChannelName(String),
     /// The channel account, of another tenant.
     ChannelAccount {
         /// The channel.
@@ -213,6 +222,12 @@ pub enum Precondition {
     },
     /// The conversation is archived.
     ConversationArchived(String),
+    /// The channel is archived.
+    ChannelArchived(String),
+    /// Who acts is no member of the channel.
+    NotChannelMember(String),
+    /// The channel would be left without an owner.
+    ChannelOwnerNeeded(String),
     /// Another conversation of the same person has taken the archived one's place.
     ConversationReplaced(String),
     /// The conversation was merged into another.

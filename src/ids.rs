@@ -87,6 +87,12 @@ ids! {
     AttachmentId,
     /// Of a provider's app.
     AppId,
+    /// Of a place where the team talks.
+    ChannelId,
+    /// Of a user in a channel.
+    ChannelMemberId,
+    /// Of what somebody said in a channel.
+    ChatEntryId,
     /// Of a webhook as it came.
     DeliveryId,
 }

@@ -4,6 +4,7 @@
 pub mod access;
 mod call;
 mod channel;
+mod chat;
 mod clock;
 mod codec;
 pub mod command;
@@ -13,6 +14,7 @@ pub mod error;
 mod event;
 mod field;
 mod file_store;
+mod fold;
 pub mod guarded_client;
 mod hex;
 mod ids;

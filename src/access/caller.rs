@@ -44,11 +44,17 @@ pub enum Scope {
     ContactErase = 5,
     /// Hear of everything that happens, and read what it happened to.
     EventsRead = 6,
+    /// Read what the actor may see of the team's chat.
+    ChatRead = 7,
+    /// Take part in the team's chat.
+    ChatWrite = 8,
+    /// See and do everything in the team's chat.
+    ChatUnrestricted = 9,
 }
 
 impl Scope {
     /// All scopes.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::TenantAdmin,
         Self::InboxRead,
         Self::InboxWrite,
@@ -56,13 +62,16 @@ impl Scope {
         Self::QuickReplyWrite,
         Self::ContactErase,
         Self::EventsRead,
+        Self::ChatRead,
+        Self::ChatWrite,
+        Self::ChatUnrestricted,
     ];
 
     /// Whether calls that need it may change something of a tenant.
     pub const fn writes(self) -> bool {
         !matches!(
             self,
-            Self::InboxRead | Self::QuickReplyRead | Self::EventsRead
+            Self::InboxRead | Self::QuickReplyRead | Self::EventsRead | Self::ChatRead
         )
     }
 
@@ -74,6 +83,9 @@ impl Scope {
             Self::InboxWrite => "inbox.write",
             Self::ContactErase => "contact.erase",
             Self::EventsRead => "events.read",
+            Self::ChatRead => "chat.read",
+            Self::ChatWrite => "chat.write",
+            Self::ChatUnrestricted => "chat.unrestricted",
             Self::QuickReplyRead => "quick_reply.read",
             Self::QuickReplyWrite => "quick_reply.write",
         }
@@ -191,6 +203,17 @@ impl Caller {
             || !self.key_holds.as_ref().is_none_or(key_holds)
     }
 
+    /// Checks that the credential has a scope.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check_scope(&self, scope: Scope) -> Result<(), Error> {
+        if self.scopes.has(scope) {
+            return Ok(());
+        }
+        Err(Error::PermissionDenied(Denial::Scope(scope.as_str())))
+    }
+
     /// Checks that the credential is for a tenant.
     ///
     /// # Errors
@@ -306,6 +329,8 @@ pub struct Facts {
     pub correlation_id: Arc<str>,
     /// How many seconds the database's clock is to be ahead: 0, but for rehearsals.
     pub clock_offset: i64,
+    /// The call, if it may go past what the actor may see and do in channels.
+    pub unrestricted: Option<&'static str>,
 }
 
 impl Facts {
@@ -317,6 +342,7 @@ impl Facts {
             caller: Arc::new(caller),
             correlation_id: correlation_id.into(),
             clock_offset: 0,
+            unrestricted: None,
         }
     }
 }
@@ -328,8 +354,6 @@ impl Facts {
 pub fn admit<T: Call>(request: Request<T>) -> Result<(CallContext, T), Error> {
     let (_, mut extensions, request) = request.into_parts();
     let context: CallContext = extensions.remove().ok_or(Error::Unauthenticated)?;
-    if !context.caller.scopes.has(T::SCOPE) {
-        return Err(Error::PermissionDenied(Denial::Scope(T::SCOPE.as_str())));
-    }
+    context.caller.check_scope(T::SCOPE)?;
     Ok((context, request))
 }

@@ -155,6 +155,15 @@ impl Denial {
                 ErrorReason::ActorNotAllowed,
                 "a user's own credential can act as that user only",
             ),
+            Self::Capability {
+                channel,
+                capability,
+            } => Detail::new(
+                ErrorReason::ChannelCapabilityMissing,
+                format!("the actor lacks the capability `{capability}` in channel `{channel}`"),
+            )
+            .with("capability", *capability)
+            .with("channel_id", channel.clone()),
         }
     }
 }
@@ -205,6 +214,11 @@ impl Existing {
                 format!("quick reply `{id}` is not deleted"),
             )
             .with("quick_reply_id", id.clone()),
+            Self::ChannelName(name) => Detail::new(
+                ErrorReason::ChannelNameTaken,
+                format!("another public channel is called `{name}`"),
+            )
+            .with("name", name.clone()),
         }
     }
 }
@@ -255,6 +269,21 @@ impl Precondition {
                 format!("conversation `{id}` is archived"),
             )
             .with("conversation_id", id.clone()),
+            Self::ChannelArchived(id) => Detail::new(
+                ErrorReason::ChannelArchived,
+                format!("channel `{id}` is archived, unarchive it first"),
+            )
+            .with("channel_id", id.clone()),
+            Self::NotChannelMember(id) => Detail::new(
+                ErrorReason::ChannelMembershipNeeded,
+                format!("the actor is no member of channel `{id}`, join it first"),
+            )
+            .with("channel_id", id.clone()),
+            Self::ChannelOwnerNeeded(id) => Detail::new(
+                ErrorReason::ChannelOwnerNeeded,
+                format!("channel `{id}` would be left without an owner, make another member one first"),
+            )
+            .with("channel_id", id.clone()),
             Self::ConversationReplaced(id) => Detail::new(
                 ErrorReason::ConversationReplaced,
                 format!("another conversation of the same person has taken the place of `{id}`"),

@@ -52,6 +52,10 @@ pub struct Change<'a> {
     pub resource_kind: &'a str,
     /// To which.
     pub resource_id: Uuid,
+    /// What that is in.
+    pub parent_id: Option<Uuid>,
+    /// Its place there.
+    pub sequence: Option<i64>,
     /// Its version after the change.
     pub version: i64,
     /// The fields that changed.
@@ -59,11 +63,12 @@ pub struct Change<'a> {
 }
 
 statement! {
-    /// Appends one change of a resource that has no parent.
+    /// Appends one change.
     Append<'a> -> Timestamptz {
         kind: &'a str => sql_types::Text,
         resource_kind: &'a str => sql_types::Text,
         resource_id: Uuid => sql_types::Uuid,
+        parent_id: Option<Uuid> => Nullable<sql_types::Uuid>,
         sequence: Option<i64> => Nullable<sql_types::BigInt>,
         version: i64 => sql_types::BigInt,
         changed: Vec<&'a str> => Array<sql_types::Text>,
@@ -75,7 +80,7 @@ statement! {
     }
     concat!("
         , changes AS (
-            SELECT kind, resource_kind, resource_id, NULL::uuid AS parent_id, sequence, version, changed
+            SELECT kind, resource_kind, resource_id, parent_id, sequence, version, changed
             FROM input
         )", append_events!(), "
         SELECT at FROM appended")
@@ -89,7 +94,8 @@ pub async fn append(conn: &mut TenantConn, change: Change<'_>) -> Result<(), Err
         kind: change.kind,
         resource_kind: change.resource_kind,
         resource_id: change.resource_id,
-        sequence: None,
+        parent_id: change.parent_id,
+        sequence: change.sequence,
         version: change.version,
         changed: change.changed,
         actor_kind: facts.actor.kind(),

@@ -117,6 +117,8 @@ pub async fn update(conn: &mut TenantConn, patch: AgentPatch) -> Result<Agent, E
             kind: "agent.updated",
             resource_kind: "agent",
             resource_id: id.0,
+            parent_id: None,
+            sequence: None,
             version,
             changed,
         };

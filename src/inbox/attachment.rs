@@ -336,6 +336,8 @@ pub fn created<'a>(id: AttachmentId) -> Change<'a> {
         kind: "attachment.created",
         resource_kind: "attachment",
         resource_id: id.0,
+        parent_id: None,
+        sequence: None,
         version: 1,
         changed: Vec::new(),
     }

@@ -283,6 +283,8 @@ pub async fn log(
         kind,
         resource_kind: "contact",
         resource_id: id.0,
+        parent_id: None,
+        sequence: None,
         version,
         changed,
     };

@@ -14,12 +14,13 @@ use serde_json::{Map, Value};
 use super::change::{log_changes, moved};
 use super::contact::{self, log, now};
 use super::contact_merge;
+use crate::chat;
 use crate::database::statement::statement;
 use crate::error::Error;
 use crate::event::log::append_events;
 use crate::ids::{
-    AttachmentId, ChannelAccountId, ContactErasureId, ContactId, ContactIdentityId, ConversationId,
-    DeliveryId,
+    AttachmentId, ChannelAccountId, ChannelId, ContactErasureId, ContactId, ContactIdentityId,
+    ConversationId, DeliveryId,
 };
 use crate::schema::tenant::{
     attachments, contact_erasures, contact_identities, contact_words, contacts,
@@ -262,10 +263,25 @@ async fn hide(conn: &mut TenantConn, id: ContactId) -> Result<ContactErasure, Er
         life: PhantomData,
     };
     let _: i64 = conversations.get_result(conn).await?;
+    let conversations = conversations_of(conn, &known).await?;
+    let ids: Vec<_> = conversations.iter().map(|(id, _)| *id).collect();
+    chat::erase_about(conn, &ids).await?;
     for (id, version) in erased {
         log(conn, "contact.erased", id, version, Vec::new()).await?;
     }
     Ok(erasure)
+}
+
+/// The conversations of some identities, and how many messages each has.
+async fn conversations_of(
+    conn: &mut TenantConn,
+    identities: &[ContactIdentityId],
+) -> Result<Vec<(ConversationId, i64)>, Error> {
+    let conversations = inbox_conversations::table
+        .filter(inbox_conversations::contact_identity_id.eq_any(identities))
+        .order(inbox_conversations::id)
+        .select((inbox_conversations::id, inbox_conversations::last_sequence));
+    Ok(conversations.load(conn).await?)
 }
 
 /// What is still to be emptied of a person who is hidden.
@@ -274,6 +290,7 @@ struct Remains {
     identities: Vec<ContactIdentityId>,
     accounts: Vec<ChannelAccountId>,
     conversations: Vec<(ConversationId, i64)>,
+    channels: Vec<ChannelId>,
     attachments: Vec<AttachmentId>,
     identifiers: Vec<String>,
 }
@@ -294,12 +311,9 @@ impl Remains {
             .load(conn)
             .await?;
         let (identities, accounts): (Vec<_>, Vec<_>) = identities.into_iter().unzip();
-        let conversations = inbox_conversations::table
-            .filter(inbox_conversations::contact_identity_id.eq_any(&identities))
-            .order(inbox_conversations::id)
-            .select((inbox_conversations::id, inbox_conversations::last_sequence))
-            .load(conn)
-            .await?;
+        let conversations = conversations_of(conn, &identities).await?;
+        let ids: Vec<_> = conversations.iter().map(|(id, _)| *id).collect();
+        let channels = chat::about(conn, &ids).await?;
         let attachments = attachments::table
             .inner_join(inbox_messages::table.inner_join(inbox_conversations::table))
             .filter(inbox_conversations::contact_identity_id.eq_any(&identities))
@@ -316,6 +330,7 @@ impl Remains {
             identities,
             accounts,
             conversations,
+            channels,
             attachments,
             identifiers: identifiers.into_iter().flatten().collect(),
         })
@@ -480,8 +495,10 @@ async fn empty_answers(
 ) -> Result<Option<Place>, Error> {
     let contacts = remains.family.iter().map(ToString::to_string);
     let conversations = remains.conversations.iter().map(|(id, _)| id.to_string());
+    let channels = remains.channels.iter().map(ToString::to_string);
     let attachments = remains.attachments.iter().map(ToString::to_string);
-    let ids: Vec<String> = contacts.chain(conversations).chain(attachments).collect();
+    let ids = contacts.chain(conversations).chain(channels);
+    let ids: Vec<String> = ids.chain(attachments).collect();
     let step = EmptyAnswers {
         erasure,
         ids: &ids,

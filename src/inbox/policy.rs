@@ -168,6 +168,8 @@ pub async fn update(
                 kind: "account_policy.updated",
                 resource_kind: "channel_account",
                 resource_id: id.0,
+                parent_id: None,
+                sequence: None,
                 version,
                 changed,
             };

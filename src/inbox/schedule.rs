@@ -210,6 +210,8 @@ async fn log(
         kind,
         resource_kind: "scheduled_message",
         resource_id: scheduled.id.0,
+        parent_id: None,
+        sequence: None,
         version: scheduled.version,
         changed,
     };
@@ -359,6 +361,7 @@ async fn send(scope: &TenantScope, scheduled: Scheduled) -> Result<(), Error> {
         caller: Arc::new(Caller::before(&scheduled.caller)),
         correlation_id: scheduled.correlation_id.as_str().into(),
         clock_offset: 0,
+        unrestricted: None,
     };
     let scope = scope.on_behalf(facts);
     let (id, version) = (scheduled.id, scheduled.version);

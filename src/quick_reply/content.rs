@@ -13,12 +13,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::fold::fold;
 use super::language::Language;
 use super::template::Template;
 use super::variable::{BUILT_IN, Variable, is_reserved};
 use crate::error::Error;
 use crate::field::Fields;
+use crate::fold::fold;
 use crate::schema::tenant::inbox_quick_replies;
 
 /// A text in one more language.

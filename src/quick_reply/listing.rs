@@ -10,11 +10,11 @@ use diesel_async::RunQueryDsl;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::fold::fold;
 use super::language::Language;
 use super::quick_reply::{QuickReply, owner, visible};
 use crate::database::statement::statement;
 use crate::error::Error;
+use crate::fold::fold;
 use crate::ids::QuickReplyId;
 use crate::page::PageSize;
 use crate::tenant::TenantConn;

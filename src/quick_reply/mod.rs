@@ -1,7 +1,6 @@
 //! Quick replies: replies written beforehand, filled in when they are used, and counted.
 
 mod content;
-mod fold;
 mod language;
 mod listing;
 #[expect(clippy::module_inception, reason = "the noun of this folder")]

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::content::{Content, Stored, Variant};
-use super::fold::fold;
 use super::variable::Variable;
 use crate::access::Actor;
 use crate::error::{Conflict, Error, Existing};
 use crate::event::log::{Change, append};
+use crate::fold::fold;
 use crate::ids::{AttachmentId, QuickReplyId};
 use crate::inbox::{Attachment, give_attachments};
 use crate::request_id::{self, RequestId};
@@ -178,6 +178,8 @@ impl QuickReply {
             kind,
             resource_kind: "quick_reply",
             resource_id: self.id.0,
+            parent_id: None,
+            sequence: None,
             version: self.version,
             changed,
         }

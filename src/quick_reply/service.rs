@@ -7,12 +7,11 @@ use super::quick_reply::{self, Edit, NewQuickReply};
 use super::record::{self, UsagePosition, UsePosition};
 use super::usage::{self, NewUse};
 use super::wire::{QuickRepliesPage, StatsPage, UsesPage, quick_reply_id, update};
-use crate::access::{Call, Facts};
 use crate::error::Error;
-use crate::page::{List, cut};
+use crate::page::cut;
 use crate::pb;
 use crate::pb::quick_reply_service_server::QuickReplyService;
-use crate::tenant::{TenantDirectory, TenantScope};
+use crate::tenant::TenantDirectory;
 
 /// Serves quick replies.
 pub struct QuickReplies {
@@ -24,19 +23,6 @@ impl QuickReplies {
     pub fn new(tenants: TenantDirectory) -> Self {
         Self { tenants }
     }
-}
-
-/// The list that a page is of: what can be seen depends on who looks.
-fn list_of<T: Call>(tenant: &TenantScope, facts: &Facts, binding: &[u8]) -> List {
-    let (kind, id) = (facts.actor.kind(), facts.actor.id());
-    let path = T::PATH.as_bytes();
-    List::new(&[
-        path,
-        tenant.binding(),
-        kind.as_bytes(),
-        id.as_bytes(),
-        binding,
-    ])
 }
 
 #[tonic::async_trait]
@@ -73,7 +59,7 @@ impl QuickReplyService for QuickReplies {
         let (tenant, request) = self.tenants.enter(request).await?;
         let page = QuickRepliesPage::try_from(request)?;
         let mut conn = tenant.conn().await?;
-        let list = list_of::<pb::ListQuickRepliesRequest>(&tenant, conn.facts(), &page.binding);
+        let list = tenant.own_list::<pb::ListQuickRepliesRequest>(&page.binding);
         let sealer = self.tenants.page_sealer();
         let beyond: Option<Position> = list.position(sealer, &page.token)?;
         let (filter, order) = (&page.filter, page.order);
@@ -143,7 +129,7 @@ impl QuickReplyService for QuickReplies {
         let (tenant, request) = self.tenants.enter(request).await?;
         let page = UsesPage::try_from(request)?;
         let mut conn = tenant.conn().await?;
-        let list = list_of::<pb::ListQuickReplyUsesRequest>(&tenant, conn.facts(), &page.binding);
+        let list = tenant.own_list::<pb::ListQuickReplyUsesRequest>(&page.binding);
         let sealer = self.tenants.page_sealer();
         let before: Option<UsePosition> = list.position(sealer, &page.token)?;
         let mut rows = record::list(&mut conn, &page.filter, before, page.size).await?;
@@ -164,7 +150,7 @@ impl QuickReplyService for QuickReplies {
         let (tenant, request) = self.tenants.enter(request).await?;
         let page = StatsPage::try_from(request)?;
         let mut conn = tenant.conn().await?;
-        let list = list_of::<pb::GetQuickReplyStatsRequest>(&tenant, conn.facts(), &page.binding);
+        let list = tenant.own_list::<pb::GetQuickReplyStatsRequest>(&page.binding);
         let sealer = self.tenants.page_sealer();
         let beyond: Option<UsagePosition> = list.position(sealer, &page.token)?;
         let mut rows = record::stats(&mut conn, &page.filter, beyond, page.size).await?;

@@ -33,6 +33,20 @@ diesel::table! {
 }
 
 diesel::table! {
+    audit_log (id) {
+        id -> Uuid,
+        call -> Text,
+        resource_kind -> Text,
+        resource_id -> Nullable<Uuid>,
+        actor_kind -> Text,
+        actor_id -> Text,
+        caller -> Text,
+        correlation_id -> Text,
+        at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     business_hours (id) {
         id -> Uuid,
         team_id -> Text,
@@ -74,11 +88,20 @@ diesel::table! {
 }
 
 diesel::table! {
-    channel_members (channel_id, user_id) {
+    channel_members (id) {
+        id -> Uuid,
         channel_id -> Uuid,
         user_id -> Text,
         role -> Text,
+        notification_level -> Text,
+        muted -> Bool,
+        joined_sequence -> Int8,
+        read_sequence -> Int8,
+        read_version -> Int8,
+        version -> Int8,
         joined_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        left_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -87,8 +110,24 @@ diesel::table! {
         id -> Uuid,
         kind -> Text,
         name -> Text,
+        name_key -> Text,
         topic -> Text,
+        metadata -> Jsonb,
+        conversation_id -> Nullable<Uuid>,
+        user_ids -> Array<Nullable<Text>>,
+        users_hash -> Nullable<Bytea>,
+        posting_policy -> Text,
+        broadcast_policy -> Text,
+        invite_policy -> Text,
+        retention_days -> Int4,
+        member_count -> Int4,
+        removals -> Int8,
         last_sequence -> Int8,
+        last_entry_at -> Nullable<Timestamptz>,
+        actor_kind -> Text,
+        actor_id -> Text,
+        caller -> Text,
+        correlation_id -> Text,
         version -> Int8,
         edit_version -> Int8,
         created_at -> Timestamptz,
@@ -104,10 +143,21 @@ diesel::table! {
         channel_id -> Uuid,
         sequence -> Int8,
         thread_root_id -> Nullable<Uuid>,
-        author_kind -> Text,
-        author_id -> Text,
+        #[sql_name = "type"]
+        type_ -> Text,
         text -> Text,
         metadata -> Jsonb,
+        mentioned_user_ids -> Array<Nullable<Text>>,
+        mentions_everyone -> Bool,
+        mentions_here -> Bool,
+        reply_count -> Int4,
+        last_reply_sequence -> Int8,
+        last_reply_at -> Nullable<Timestamptz>,
+        author_kind -> Text,
+        author_id -> Text,
+        caller -> Text,
+        correlation_id -> Text,
+        edits -> Int4,
         version -> Int8,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
@@ -430,6 +480,9 @@ diesel::table! {
     mentions (chat_entry_id, user_id) {
         chat_entry_id -> Uuid,
         user_id -> Text,
+        channel_id -> Uuid,
+        sequence -> Int8,
+        thread_root_id -> Nullable<Uuid>,
     }
 }
 
@@ -632,6 +685,7 @@ diesel::joinable!(attachments -> inbox_quick_replies (quick_reply_id));
 diesel::joinable!(channel_account_agents -> agents (agent_id));
 diesel::joinable!(channel_account_agents -> channel_accounts (channel_account_id));
 diesel::joinable!(channel_members -> channels (channel_id));
+diesel::joinable!(channels -> inbox_conversations (conversation_id));
 diesel::joinable!(chat_entries -> channels (channel_id));
 diesel::joinable!(contact_erasures -> contacts (contact_id));
 diesel::joinable!(contact_identities -> channel_accounts (channel_account_id));
@@ -664,6 +718,7 @@ diesel::joinable!(thread_states -> channel_accounts (channel_account_id));
 diesel::allow_tables_to_appear_in_same_query!(
     agents,
     attachments,
+    audit_log,
     business_hours,
     channel_account_agents,
     channel_accounts,

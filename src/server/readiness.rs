@@ -13,8 +13,9 @@ use crate::tenant::TenantDirectory;
 const PING_EVERY: Duration = Duration::from_millis(500);
 
 /// The names that health is told for; the empty one is the whole server.
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "",
+    "communication.v1.ChatService",
     "communication.v1.EventService",
     "communication.v1.InboxService",
     "communication.v1.QuickReplyService",

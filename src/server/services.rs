@@ -18,10 +18,12 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use super::capacity::Capacity;
 use super::error::ServerError;
 use crate::call::CallLayer;
+use crate::chat::Chat;
 use crate::error::MAX_REQUEST_BYTES;
 use crate::event::Events;
 use crate::inbox::Inbox;
 use crate::pb;
+use crate::pb::chat_service_server::ChatServiceServer;
 use crate::pb::event_service_server::EventServiceServer;
 use crate::pb::inbox_service_server::InboxServiceServer;
 use crate::pb::quick_reply_service_server::QuickReplyServiceServer;
@@ -63,6 +65,7 @@ const CORS_AGE: Duration = Duration::from_secs(7200);
 
 /// The services of tenants.
 pub const PUBLIC: &[&str] = &[
+    "communication.v1.ChatService",
     "communication.v1.EventService",
     "communication.v1.InboxService",
     "communication.v1.QuickReplyService",
@@ -83,8 +86,10 @@ pub fn public(
         .max_decoding_message_size(MAX_REQUEST_BYTES);
     let quick_replies = QuickReplyServiceServer::new(QuickReplies::new(tenants.clone()))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
+    let chat = ChatServiceServer::new(Chat::new(tenants.clone()))
+        .max_decoding_message_size(MAX_REQUEST_BYTES);
     let routes = routes.add_service(inbox).add_service(quick_replies);
-    routes.add_service(events)
+    routes.add_service(chat).add_service(events)
 }
 
 /// Offers the administration of tenants.

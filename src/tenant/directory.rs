@@ -52,6 +52,8 @@ pub trait InTenant {
     /// Who acts, as the request names them. They stay in it: who acts is part of what a request id
     /// stands for.
     fn actor(&self) -> Option<pb::Actor>;
+    /// Whether what the actor may see and do in channels is to be skipped.
+    fn unrestricted(&self) -> bool;
 }
 
 /// The tenants of one database.
@@ -216,8 +218,13 @@ impl TenantDirectory {
         context.caller.check_tenant(slug)?;
         let known = self.known(slug).await?;
         let named = request.actor().map(Actor::try_from).transpose()?;
+        let unrestricted = request.unrestricted().then_some(T::PATH);
+        if unrestricted.is_some() {
+            context.caller.check_scope(Scope::ChatUnrestricted)?;
+        }
         let facts = Facts {
             actor: context.caller.actor(named)?,
+            unrestricted,
             caller: context.caller,
             correlation_id: context.correlation_id,
             clock_offset: context.clock_offset,
@@ -258,6 +265,7 @@ impl TenantDirectory {
         }
         let facts = Facts {
             actor: Actor::Service(channel.as_str().to_owned()),
+            unrestricted: None,
             caller: Arc::new(Caller::provider(channel.as_str())),
             correlation_id: correlation_id.into(),
             clock_offset: 0,

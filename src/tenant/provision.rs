@@ -463,12 +463,12 @@ async fn forget_one(
 }
 
 /// What a tenant's role may do in its schema: read and write rows, but neither change nor forget
-/// what happened.
+/// what happened, or was done past the rules.
 fn grants(schema: &SchemaName, role: &str) -> String {
     format!(
         "GRANT USAGE ON SCHEMA {schema} TO \"{role}\";
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO \"{role}\";
-         REVOKE UPDATE, DELETE ON {schema}.events FROM \"{role}\";
+         REVOKE UPDATE, DELETE ON {schema}.events, {schema}.audit_log FROM \"{role}\";
          REVOKE ALL ON {schema}.__diesel_schema_migrations FROM \"{role}\";
          GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO \"{role}\""
     )

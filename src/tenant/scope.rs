@@ -11,10 +11,11 @@ use super::hint::News;
 use super::known::Known;
 use super::pool::TenantPool;
 use super::tenant::Tenant;
-use crate::access::Facts;
+use crate::access::{Call, Facts};
 use crate::error::Error;
 use crate::file_store::TenantFiles;
 use crate::ids::TenantId;
+use crate::page::List;
 
 /// Work inside one tenant, by one actor.
 #[derive(Clone)]
@@ -89,6 +90,18 @@ impl TenantScope {
     /// The tenant's files.
     pub fn files(&self) -> &TenantFiles {
         &self.files
+    }
+
+    /// The list that a page is of where what can be seen depends on who looks.
+    pub fn own_list<T: Call>(&self, binding: &[u8]) -> List {
+        let actor = &self.facts.actor;
+        List::new(&[
+            T::PATH.as_bytes(),
+            self.binding(),
+            actor.kind().as_bytes(),
+            actor.id().as_bytes(),
+            binding,
+        ])
     }
 
     /// The bytes that stand for the tenant where something is bound to it.

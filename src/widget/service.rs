@@ -488,9 +488,7 @@ async fn store(State(widgets): State<Widgets>, request: Request) -> Result<Respo
     drop(conn);
     let scope = scope.on_behalf(Facts {
         actor: uploader(session),
-        caller: facts.caller.clone(),
-        correlation_id: facts.correlation_id.clone(),
-        clock_offset: facts.clock_offset,
+        ..Facts::clone(&facts)
     });
     let stored = store_attachment(scope, new, file::content(body, most)).await?;
     Ok(json(&json!({

@@ -56,6 +56,7 @@ async fn each_service_is_on_its_own_port_and_not_on_the_other() {
         assert_eq!(elsewhere.code(), Code::Unimplemented, "{}", method.name());
     }
     let public = [
+        "communication.v1.ChatService",
         "communication.v1.EventService",
         "communication.v1.InboxService",
         "communication.v1.QuickReplyService",

@@ -697,7 +697,7 @@ fn erasing(tenant: &TestTenant, id: &str) -> EraseContactRequest {
     }
 }
 
-async fn erase(tenant: &TestTenant, id: &str) -> ContactErasure {
+pub async fn erase(tenant: &TestTenant, id: &str) -> ContactErasure {
     let erased = tenant
         .inbox
         .clone()
@@ -1076,6 +1076,7 @@ async fn every_table_is_known_to_the_erasure() {
         "media_fetches",
         "inbox_quick_replies",
         "inbox_quick_reply_uses",
+        "audit_log",
         "channels",
         "channel_members",
         "chat_entries",

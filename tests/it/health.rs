@@ -22,6 +22,7 @@ async fn a_server_with_a_database_serves_as_a_whole_and_each_service() {
     let server = TestServer::start().await;
     for service in [
         "",
+        "communication.v1.ChatService",
         "communication.v1.InboxService",
         "communication.v1.QuickReplyService",
         "communication.v1.TenantAdminService",

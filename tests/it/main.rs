@@ -14,6 +14,7 @@ mod attachments;
 mod attempts;
 mod bulk;
 mod channels;
+mod chat;
 mod commands;
 mod connections;
 mod contacts;

@@ -193,6 +193,8 @@ async fn change(conn: &mut TenantConn, patch: BusinessHoursPatch) -> Result<(), 
         kind: "business_hours.updated",
         resource_kind: "business_hours",
         resource_id: row.id,
+        parent_id: None,
+        sequence: None,
         version: row.version + 1,
         changed,
     };

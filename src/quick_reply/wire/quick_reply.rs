@@ -3,12 +3,12 @@
 use super::{MAX_VARIABLES, language, someone};
 use crate::error::Error;
 use crate::field::{Fields, Mask, Most, to_struct};
+use crate::fold::fold;
 use crate::ids::QuickReplyId;
 use crate::inbox::attachment_ids;
 use crate::page::PageSize;
 use crate::pb;
 use crate::quick_reply::content::{Content, Stored, Variant};
-use crate::quick_reply::fold::fold;
 use crate::quick_reply::listing::{Order, QuickReplyFilter, ScopeFilter};
 use crate::quick_reply::quick_reply::{
     Edit, NewQuickReply, QuickReply, QuickReplyPatch, Scope, etag,

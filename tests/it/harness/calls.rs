@@ -47,6 +47,9 @@ pub struct Filled {
     deleted_quick_reply: String,
     attachment: String,
     files_of_quick_replies: Vec<String>,
+    /// A channel of user-1 with others in it, and a public one of somebody else.
+    channel: String,
+    public_channel: String,
     delivery: String,
     phone_number: String,
     request_id: String,
@@ -108,6 +111,8 @@ impl Filled {
             deleted_quick_reply: String::new(),
             attachment: String::new(),
             files_of_quick_replies: Vec::new(),
+            channel: String::new(),
+            public_channel: String::new(),
             delivery: String::new(),
             phone_number: new_number(),
             page_tokens: BTreeMap::new(),
@@ -272,6 +277,15 @@ impl Filled {
         filled.deleted_quick_reply = text(&made["quickReply"]["id"]);
         let deleted = json!({"tenant": filled.slug, "quickReplyId": filled.deleted_quick_reply});
         call("DeleteQuickReply", deleted).await;
+        let mut new = example("CreateChannel", &filled);
+        new["requestId"] = json!(filled.request_id);
+        let made = call("CreateChannel", new.clone()).await;
+        filled.channel = text(&made["channel"]["id"]);
+        new["requestId"] = json!("");
+        new["kind"] = json!("CHAT_CHANNEL_KIND_PUBLIC");
+        new["actor"] = json!({"userId": "user-2"});
+        let made = call("CreateChannel", new).await;
+        filled.public_channel = text(&made["channel"]["id"]);
         let mut batch = example("BatchCreateMessages", &filled);
         batch["requestId"] = json!(filled.request_id);
         call("BatchCreateMessages", batch).await;
@@ -435,7 +449,8 @@ impl Filled {
                 | "agent_ids"
                 | "agent_id"
                 | "user_ids"
-                | "user_id",
+                | "user_id"
+                | "members[0].user_id",
             ) => Named::Stranger,
             (
                 "CreateConversation"
@@ -444,6 +459,7 @@ impl Filled {
                 | "AddContactIdentity"
                 | "MergeContacts"
                 | "MergeConversations"
+                | "CreateChannel"
                 | "CreateQuickReply"
                 | "UseQuickReply"
                 | "UploadAttachment"
@@ -484,9 +500,13 @@ impl Filled {
                 | "CreateMessage"
                 | "ListMessages"
                 | "SearchMessages"
-                | "UseQuickReply",
+                | "UseQuickReply"
+                | "CreateChannel"
+                | "ListChannels",
                 "conversation_id",
             ) => thing(&self.conversation),
+            ("JoinChannel" | "LeaveChannel", "channel_id") => thing(&self.public_channel),
+            (_, "channel_id") => thing(&self.channel),
             ("UndeleteQuickReply", "quick_reply_id") => thing(&self.deleted_quick_reply),
             (
                 "GetQuickReply" | "UpdateQuickReply" | "DeleteQuickReply" | "UseQuickReply"
@@ -540,6 +560,99 @@ fn example(method: &str, tenant: &Filled) -> Json {
     let actor = json!({"userId": "user-1"});
     let metadata = json!({"key": "value", "list": [1, true, null]});
     match method {
+        "CreateChannel" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "requestId": Uuid::now_v7().to_string(),
+            "kind": "CHAT_CHANNEL_KIND_PRIVATE",
+            "name": "Table for two",
+            "topic": "Who brings the plates",
+            "metadata": metadata,
+            "conversationId": tenant.conversation,
+            "postingPolicy": "CHAT_CHANNEL_POLICY_MEMBERS",
+            "broadcastPolicy": "CHAT_CHANNEL_POLICY_MODERATORS",
+            "invitePolicy": "CHAT_CHANNEL_POLICY_MEMBERS",
+            "retentionDays": 365,
+            "members": [{"userId": "user-3", "role": "CHANNEL_ROLE_GUEST"}],
+        }),
+        "OpenDirectChannel" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "userIds": ["user-2"],
+        }),
+        "GetChannel" => json!({"tenant": slug, "actor": actor, "channelId": tenant.channel}),
+        "ListChannels" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "pageSize": 1,
+            "kinds": ["CHAT_CHANNEL_KIND_PRIVATE", "CHAT_CHANNEL_KIND_PUBLIC"],
+            "conversationId": tenant.conversation,
+            "query": "TABLE",
+            "showArchived": true,
+        }),
+        "UpdateChannel" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "channelId": tenant.channel,
+            "updateMask": "name,topic,metadata,postingPolicy,broadcastPolicy,invitePolicy,retentionDays",
+            "name": "Table for three",
+            "topic": "Who brings the glasses",
+            "metadata": metadata,
+            "postingPolicy": "CHAT_CHANNEL_POLICY_MEMBERS",
+            "broadcastPolicy": "CHAT_CHANNEL_POLICY_MEMBERS",
+            "invitePolicy": "CHAT_CHANNEL_POLICY_MODERATORS",
+            "retentionDays": 30,
+        }),
+        // Of what is not archived, so that the other examples go on.
+        "ArchiveChannel" => json!({
+            "tenant": slug,
+            "actor": {"userId": "user-2"},
+            "channelId": tenant.public_channel,
+        }),
+        "UnarchiveChannel" => json!({
+            "tenant": slug,
+            "actor": {"userId": "user-2"},
+            "channelId": tenant.public_channel,
+        }),
+        "JoinChannel" | "LeaveChannel" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "channelId": tenant.public_channel,
+        }),
+        "AddChannelMembers" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "channelId": tenant.channel,
+            "members": [{"userId": "user-3", "role": "CHANNEL_ROLE_MODERATOR"}],
+        }),
+        "RemoveChannelMember" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "channelId": tenant.channel,
+            "userId": "user-4",
+        }),
+        "UpdateChannelMember" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "channelId": tenant.channel,
+            "userId": "user-3",
+            "role": "CHANNEL_ROLE_MEMBER",
+        }),
+        "UpdateChannelSettings" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "channelId": tenant.channel,
+            "updateMask": "notificationLevel,muted",
+            "notificationLevel": "NOTIFICATION_LEVEL_MENTIONS",
+            "muted": true,
+        }),
+        "ListChannelMembers" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "channelId": tenant.channel,
+            "pageSize": 1,
+            "roles": ["CHANNEL_ROLE_OWNER", "CHANNEL_ROLE_GUEST", "CHANNEL_ROLE_MEMBER"],
+        }),
         "InitializeTenant" => json!({"tenant": slug, "schemaName": tenant.schema}),
         "GetTenant" => json!({"tenant": slug}),
         "ListTenants" => json!({"pageSize": 1, "showDeleted": true}),

@@ -1,5 +1,6 @@
 //! A tenant of a test's own, and short ways to fill it.
 
+use communication_service::pb::chat_service_client::ChatServiceClient;
 use communication_service::pb::inbox_service_client::InboxServiceClient;
 use communication_service::pb::quick_reply_service_client::QuickReplyServiceClient;
 use communication_service::pb::{
@@ -21,6 +22,8 @@ pub struct TestTenant {
     pub tenant: Tenant,
     /// A client of `InboxService`.
     pub inbox: InboxServiceClient<Channel>,
+    /// A client of `ChatService`.
+    pub chat: ChatServiceClient<Channel>,
     /// A client of `QuickReplyService`.
     pub quick_replies: QuickReplyServiceClient<Channel>,
 }
@@ -36,6 +39,7 @@ impl TestTenant {
         Self {
             tenant,
             inbox: InboxServiceClient::new(channel.clone()),
+            chat: ChatServiceClient::new(channel.clone()),
             quick_replies: QuickReplyServiceClient::new(channel.clone()),
         }
     }

@@ -1,0 +1,676 @@
+//! Channels: how they are made, found, changed and archived.
+
+use aws_lc_rs::digest::{Context, SHA256};
+use chrono::{DateTime, Utc};
+use diesel::dsl::sql;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::sql_types::{Nullable, Timestamptz};
+use diesel_async::{AsyncConnection as _, RunQueryDsl};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::audit;
+use super::capability::{Capability, Standing};
+use super::member::{self, Member, NewMember, Role};
+use crate::access::{Actor, Facts};
+use crate::error::{Conflict, Denial, Error, Existing, Precondition};
+use crate::event::log::{Change, append};
+use crate::fold::fold;
+use crate::ids::{ChannelId, ConversationId};
+use crate::request_id::{self, RequestId};
+use crate::schema::tenant::{channels, inbox_conversations};
+use crate::stored_enum::stored_enum;
+use crate::tenant::TenantConn;
+
+stored_enum! {
+    /// Who can see a channel.
+    Kind {
+        /// Everybody of the tenant.
+        Public = "public",
+        /// Its members.
+        Private = "private",
+        /// One or two users.
+        Direct = "direct",
+        /// More users, who stay the same.
+        Group = "group",
+    }
+}
+
+impl Kind {
+    /// Whether its members stay the same.
+    pub const fn is_fixed(self) -> bool {
+        matches!(self, Self::Direct | Self::Group)
+    }
+}
+
+stored_enum! {
+    /// Who may do something in a channel.
+    Policy {
+        /// Its members.
+        Members = "members",
+        /// Its moderators and owners.
+        Moderators = "moderators",
+    }
+}
+
+/// A channel.
+#[derive(Debug, Clone, PartialEq, Queryable, Selectable, Serialize, Deserialize)]
+#[diesel(table_name = channels, check_for_backend(Pg))]
+pub struct Channel {
+    /// Its id.
+    pub id: ChannelId,
+    /// Who can see it.
+    pub kind: Kind,
+    /// What it is called.
+    pub name: String,
+    /// What it is about.
+    pub topic: String,
+    /// Free data.
+    pub metadata: Value,
+    /// The conversation that it is about.
+    pub conversation_id: Option<ConversationId>,
+    /// The users of a direct or group channel.
+    pub user_ids: Vec<Option<String>>,
+    /// Who may post.
+    pub posting_policy: Policy,
+    /// Who may mention everyone and here.
+    pub broadcast_policy: Policy,
+    /// Who may add members.
+    pub invite_policy: Policy,
+    /// After how many days entries go for good; 0 for never.
+    pub retention_days: i32,
+    /// How many members it has.
+    pub member_count: i32,
+    /// The sequence of its newest entry.
+    pub last_sequence: i64,
+    /// When that was posted.
+    pub last_entry_at: Option<DateTime<Utc>>,
+    /// The kind of who made it.
+    pub actor_kind: String,
+    /// Who made it.
+    pub actor_id: String,
+    /// The service that called for them.
+    pub caller: String,
+    /// Goes up with every change of its own.
+    pub version: i64,
+    /// Goes up with every edit of a caller.
+    pub edit_version: i64,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+    /// When it was archived.
+    pub archived_at: Option<DateTime<Utc>>,
+}
+
+impl Channel {
+    /// The etag that stands for what a caller may edit of it.
+    pub fn etag(&self) -> String {
+        format!("\"{}\"", self.edit_version)
+    }
+
+    pub(super) fn change<'a>(&self, kind: &'a str, changed: Vec<&'a str>) -> Change<'a> {
+        Change {
+            kind,
+            resource_kind: "channel",
+            resource_id: self.id.0,
+            parent_id: None,
+            sequence: None,
+            version: self.version,
+            changed,
+        }
+    }
+}
+
+/// A channel as who acts sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Seen {
+    /// The channel.
+    pub channel: Channel,
+    /// What they are in it.
+    pub membership: Option<Member>,
+}
+
+impl Seen {
+    /// What who acts is to it.
+    pub fn standing(&self, facts: &Facts) -> Standing {
+        Standing::of(facts, self.membership.as_ref().map(|member| member.role))
+    }
+
+    /// What who acts may do in it now.
+    pub fn capabilities(&self, facts: &Facts) -> Vec<Capability> {
+        let standing = self.standing(facts);
+        let is_open = |capability: &Capability| {
+            self.channel.archived_at.is_none() || capability.outlives_archiving()
+        };
+        let all = Capability::ALL.into_iter().filter(is_open);
+        all.filter(|capability| capability.is_of(standing, &self.channel))
+            .collect()
+    }
+
+    /// Checks that who acts may do something in it.
+    ///
+    /// # Errors
+    /// They may not, or nobody may because it is archived.
+    pub fn check(&self, facts: &Facts, capability: Capability) -> Result<(), Error> {
+        let channel = self.channel.id.to_string();
+        if !capability.is_of(self.standing(facts), &self.channel) {
+            let capability = capability.as_str();
+            return Err(Error::PermissionDenied(Denial::Capability {
+                channel,
+                capability,
+            }));
+        }
+        if self.channel.archived_at.is_some() && !capability.outlives_archiving() {
+            let archived = Precondition::ChannelArchived(channel);
+            return Err(Error::FailedPrecondition(archived));
+        }
+        Ok(())
+    }
+
+    /// What who acts is in it.
+    ///
+    /// # Errors
+    /// They are no member.
+    pub fn member(self) -> Result<Member, Error> {
+        let channel = self.channel.id.to_string();
+        self.membership
+            .ok_or(Error::FailedPrecondition(Precondition::NotChannelMember(
+                channel,
+            )))
+    }
+}
+
+/// Finds a channel that who acts sees.
+///
+/// # Errors
+/// There is none for them.
+pub async fn get(conn: &mut TenantConn, id: ChannelId) -> Result<Seen, Error> {
+    let found = channels::table
+        .find(id)
+        .filter(channels::deleted_at.is_null())
+        .select(Channel::as_select());
+    let found: Option<Channel> = found.first(conn).await.optional()?;
+    see(conn, id, found).await
+}
+
+/// Finds a channel that who acts sees, and keeps it and who its members are as they are until the
+/// open transaction ends.
+///
+/// # Errors
+/// There is none for them.
+pub async fn lock(conn: &mut TenantConn, id: ChannelId) -> Result<Seen, Error> {
+    let found = channels::table
+        .find(id)
+        .filter(channels::deleted_at.is_null())
+        .select(Channel::as_select())
+        .for_no_key_update();
+    let found: Option<Channel> = found.first(conn).await.optional()?;
+    // Who its members are is read after the wait for the lock.
+    see(conn, id, found).await
+}
+
+async fn see(conn: &mut TenantConn, id: ChannelId, found: Option<Channel>) -> Result<Seen, Error> {
+    let missing = || Error::not_found("channel", id);
+    let channel = found.ok_or_else(missing)?;
+    let facts = conn.facts().clone();
+    let membership = match facts.actor.user_id() {
+        Some(user) => member::find(conn, id, user).await?,
+        None => None,
+    };
+    let seen = Seen {
+        channel,
+        membership,
+    };
+    if !seen.standing(&facts).sees(seen.channel.kind) {
+        return Err(missing());
+    }
+    audit::note(conn, id).await?;
+    Ok(seen)
+}
+
+/// A channel to make.
+#[derive(Debug)]
+pub struct NewChannel {
+    /// The caller's id for the request.
+    pub request_id: Option<RequestId>,
+    /// Who can see it.
+    pub kind: Kind,
+    /// What it is called.
+    pub name: String,
+    /// What it is about.
+    pub topic: String,
+    /// Free data.
+    pub metadata: Value,
+    /// The conversation that it is about.
+    pub conversation_id: Option<ConversationId>,
+    /// Who may post.
+    pub posting_policy: Policy,
+    /// Who may mention everyone and here.
+    pub broadcast_policy: Policy,
+    /// Who may add members.
+    pub invite_policy: Policy,
+    /// After how many days entries go for good; 0 for never.
+    pub retention_days: i32,
+    /// Who else is a member.
+    pub members: Vec<NewMember>,
+}
+
+/// Makes a public or private channel, whose owner is the user who acts.
+///
+/// # Errors
+/// Its name is taken, or there is no such conversation.
+pub async fn create(conn: &mut TenantConn, new: NewChannel) -> Result<Seen, Error> {
+    let facts = conn.facts().clone();
+    conn.transaction(async |conn| {
+        let request = new.request_id.as_ref();
+        if let Some(answer) = request_id::claim_or_answer(conn, request).await? {
+            return Ok(answer);
+        }
+        if let Some(conversation) = new.conversation_id {
+            check_conversation(conn, conversation).await?;
+        }
+        let id = ChannelId::new();
+        let owner = facts.actor.user_id().map(|user| NewMember {
+            user_id: user.to_owned(),
+            role: Role::Owner,
+        });
+        let acting = facts.actor.user_id();
+        let others = new.members.iter();
+        let others = others.filter(|member| Some(member.user_id.as_str()) != acting);
+        let members: Vec<_> = owner.into_iter().chain(others.cloned()).collect();
+        let made = diesel::insert_into(channels::table)
+            .values((
+                channels::id.eq(id),
+                channels::kind.eq(new.kind),
+                channels::name.eq(&new.name),
+                channels::name_key.eq(fold(&new.name)),
+                channels::topic.eq(&new.topic),
+                channels::metadata.eq(&new.metadata),
+                channels::conversation_id.eq(new.conversation_id),
+                channels::user_ids.eq(Vec::<Option<String>>::new()),
+                channels::posting_policy.eq(new.posting_policy),
+                channels::broadcast_policy.eq(new.broadcast_policy),
+                channels::invite_policy.eq(new.invite_policy),
+                channels::retention_days.eq(new.retention_days),
+                channels::member_count.eq(0),
+                MadeBy::of(&facts),
+                channels::created_at.eq(sql("directory.now()")),
+                channels::updated_at.eq(sql("directory.now()")),
+            ))
+            .returning(Channel::as_returning())
+            .get_result(conn)
+            .await;
+        let made: Channel = made.map_err(|error| taken(error, &new.name))?;
+        let seen = with_members(conn, made, &members).await?;
+        if let Some(request) = request {
+            request_id::keep(conn, request, &seen).await?;
+        }
+        append(conn, seen.channel.change("channel.created", Vec::new())).await?;
+        Ok(seen)
+    })
+    .await
+}
+
+/// Who makes a channel.
+#[derive(Insertable)]
+#[diesel(table_name = channels)]
+struct MadeBy<'a> {
+    actor_kind: &'a str,
+    actor_id: &'a str,
+    caller: &'a str,
+    correlation_id: &'a str,
+}
+
+impl<'a> MadeBy<'a> {
+    fn of(facts: &'a Facts) -> Self {
+        Self {
+            actor_kind: facts.actor.kind(),
+            actor_id: facts.actor.id(),
+            caller: &facts.caller.service,
+            correlation_id: &facts.correlation_id,
+        }
+    }
+}
+
+/// Gives a channel that was just made its first members.
+async fn with_members(
+    conn: &mut TenantConn,
+    made: Channel,
+    members: &[NewMember],
+) -> Result<Seen, Error> {
+    let facts = conn.facts().clone();
+    let added = member::add(conn, made.id, members).await?;
+    let acting = facts.actor.user_id();
+    let mut own = added
+        .iter()
+        .filter(|member| Some(member.user_id.as_str()) == acting);
+    let membership = own.next().cloned();
+    let member_count = i32::try_from(added.len()).map_err(Error::internal)?;
+    let channel = Channel {
+        member_count,
+        ..made
+    };
+    Ok(Seen {
+        channel,
+        membership,
+    })
+}
+
+async fn check_conversation(conn: &mut TenantConn, id: ConversationId) -> Result<(), Error> {
+    // Shared with who erases its person, so that the channel is not tied to nobody.
+    let found = inbox_conversations::table
+        .filter(inbox_conversations::id.eq(id))
+        .filter(inbox_conversations::deleted_at.is_null())
+        .select(inbox_conversations::id)
+        .for_share();
+    let found: Option<ConversationId> = found.first(conn).await.optional()?;
+    found
+        .map(drop)
+        .ok_or_else(|| Error::not_found("conversation", id))
+}
+
+/// Tells of a name that another channel has.
+fn taken(error: DieselError, name: &str) -> Error {
+    match &error {
+        DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, violation)
+            if violation.constraint_name() == Some("channels_name_key_key") =>
+        {
+            Error::AlreadyExists(Existing::ChannelName(name.to_owned()))
+        }
+        _ => error.into(),
+    }
+}
+
+/// Finds the channel of some users, or makes it; tells whether it did.
+///
+/// # Errors
+/// Who acts is none of them.
+pub async fn open_direct(
+    conn: &mut TenantConn,
+    mut user_ids: Vec<String>,
+) -> Result<(Seen, bool), Error> {
+    let facts = conn.facts().clone();
+    match (&facts.actor, facts.unrestricted) {
+        (Actor::User(user), _) => user_ids.push(user.clone()),
+        (Actor::Bot(_) | Actor::Service(_), Some(_)) => {}
+        (Actor::Bot(_) | Actor::Service(_), None) => {
+            let problem = "must be a user, or `unrestricted` must be set";
+            return Err(Error::invalid("actor", problem));
+        }
+    }
+    user_ids.sort();
+    user_ids.dedup();
+    if user_ids.is_empty() {
+        return Err(Error::invalid("user_ids", "is required where no user acts"));
+    }
+    if user_ids.len() > MOST_DIRECT {
+        let problem = format!("must be at most {MOST_DIRECT} users with the one who acts");
+        return Err(Error::invalid("user_ids", problem));
+    }
+    let hash = users_hash(&user_ids);
+    if let Some(seen) = find_direct(conn, &hash).await? {
+        return Ok((seen, false));
+    }
+    let made = conn
+        .transaction(async |conn| make_direct(conn, &user_ids, &hash).await)
+        .await?;
+    match made {
+        Some(seen) => Ok((seen, true)),
+        // Somebody else has made it a moment earlier.
+        None => {
+            let seen = find_direct(conn, &hash).await?;
+            Ok((seen.ok_or(Error::Aborted(Conflict::Transaction))?, false))
+        }
+    }
+}
+
+/// The most users of a channel whose members stay the same.
+const MOST_DIRECT: usize = 16;
+
+/// What stands for some users.
+fn users_hash(user_ids: &[String]) -> Vec<u8> {
+    let mut context = Context::new(&SHA256);
+    for user in user_ids {
+        // The length keeps ("ab", "c") from being ("a", "bc").
+        context.update(&user.len().to_be_bytes());
+        context.update(user.as_bytes());
+    }
+    context.finish().as_ref().to_vec()
+}
+
+async fn find_direct(conn: &mut TenantConn, hash: &[u8]) -> Result<Option<Seen>, Error> {
+    let found = channels::table
+        .filter(channels::users_hash.eq(hash))
+        .select(Channel::as_select());
+    let found: Option<Channel> = found.first(conn).await.optional()?;
+    match found {
+        Some(channel) => see(conn, channel.id, Some(channel)).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Makes the channel of some users; `None` if there is one.
+async fn make_direct(
+    conn: &mut TenantConn,
+    user_ids: &[String],
+    hash: &[u8],
+) -> Result<Option<Seen>, Error> {
+    let facts = conn.facts().clone();
+    let kind = if user_ids.len() > 2 {
+        Kind::Group
+    } else {
+        Kind::Direct
+    };
+    let users: Vec<_> = user_ids.iter().cloned().map(Some).collect();
+    let made: Option<Channel> = diesel::insert_into(channels::table)
+        .values((
+            channels::id.eq(ChannelId::new()),
+            channels::kind.eq(kind),
+            channels::name.eq(""),
+            channels::name_key.eq(""),
+            channels::topic.eq(""),
+            channels::metadata.eq(Value::Object(serde_json::Map::new())),
+            channels::user_ids.eq(users),
+            channels::users_hash.eq(hash),
+            channels::posting_policy.eq(Policy::Members),
+            channels::broadcast_policy.eq(Policy::Members),
+            channels::invite_policy.eq(Policy::Moderators),
+            channels::retention_days.eq(0),
+            channels::member_count.eq(0),
+            MadeBy::of(&facts),
+            channels::created_at.eq(sql("directory.now()")),
+            channels::updated_at.eq(sql("directory.now()")),
+        ))
+        .on_conflict_do_nothing()
+        .returning(Channel::as_returning())
+        .get_result(conn)
+        .await
+        .optional()?;
+    let Some(made) = made else {
+        return Ok(None);
+    };
+    let members: Vec<_> = user_ids
+        .iter()
+        .map(|user| NewMember {
+            user_id: user.clone(),
+            role: Role::Member,
+        })
+        .collect();
+    let seen = with_members(conn, made, &members).await?;
+    audit::note(conn, seen.channel.id).await?;
+    append(conn, seen.channel.change("channel.created", Vec::new())).await?;
+    Ok(Some(seen))
+}
+
+/// What to change in a channel.
+#[derive(Debug, Default)]
+pub struct ChannelPatch {
+    /// What it is called.
+    pub name: Option<String>,
+    /// What it is about.
+    pub topic: Option<String>,
+    /// Free data.
+    pub metadata: Option<Value>,
+    /// Who may post.
+    pub posting_policy: Option<Policy>,
+    /// Who may mention everyone and here.
+    pub broadcast_policy: Option<Policy>,
+    /// Who may add members.
+    pub invite_policy: Option<Policy>,
+    /// After how many days entries go for good; 0 for never.
+    pub retention_days: Option<i32>,
+}
+
+impl ChannelPatch {
+    /// Puts what changes into a channel, and names it with what it takes to change it.
+    fn apply(self, channel: &mut Channel) -> Vec<(&'static str, Capability)> {
+        fn put<T: PartialEq>(into: &mut T, new: Option<T>) -> bool {
+            let Some(new) = new.filter(|new| new != into) else {
+                return false;
+            };
+            *into = new;
+            true
+        }
+        use Capability::{Govern, Update};
+        let fields = [
+            ("name", Update, put(&mut channel.name, self.name)),
+            ("topic", Update, put(&mut channel.topic, self.topic)),
+            (
+                "metadata",
+                Update,
+                put(&mut channel.metadata, self.metadata),
+            ),
+            (
+                "posting_policy",
+                Govern,
+                put(&mut channel.posting_policy, self.posting_policy),
+            ),
+            (
+                "broadcast_policy",
+                Govern,
+                put(&mut channel.broadcast_policy, self.broadcast_policy),
+            ),
+            (
+                "invite_policy",
+                Govern,
+                put(&mut channel.invite_policy, self.invite_policy),
+            ),
+            (
+                "retention_days",
+                Govern,
+                put(&mut channel.retention_days, self.retention_days),
+            ),
+        ];
+        let changed = fields.into_iter().filter(|(.., changes)| *changes);
+        changed
+            .map(|(name, capability, _)| (name, capability))
+            .collect()
+    }
+}
+
+/// Which channel to change, and under which terms.
+#[derive(Debug)]
+pub struct Edit {
+    /// The channel.
+    pub id: ChannelId,
+    /// The etag that it must have.
+    pub etag: Option<String>,
+}
+
+impl Edit {
+    fn check_etag(&self, channel: &Channel) -> Result<(), Error> {
+        let current = channel.etag();
+        match &self.etag {
+            Some(given) if *given != current => Err(Error::Aborted(Conflict::Etag {
+                given: given.clone(),
+                current,
+            })),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Changes a channel, if its etag is still the one given.
+///
+/// # Errors
+/// There is none, its etag is another one, who acts may not, it is archived, or its new name is
+/// taken.
+pub async fn update(conn: &mut TenantConn, edit: Edit, patch: ChannelPatch) -> Result<Seen, Error> {
+    let facts = conn.facts().clone();
+    conn.transaction(async |conn| {
+        let mut seen = lock(conn, edit.id).await?;
+        edit.check_etag(&seen.channel)?;
+        if patch.name.is_some() && seen.channel.kind.is_fixed() {
+            let problem = "cannot be set: direct and group channels have none";
+            return Err(Error::invalid("name", problem));
+        }
+        let mut channel = seen.channel.clone();
+        let changed = patch.apply(&mut channel);
+        if changed.is_empty() {
+            return Ok(seen);
+        }
+        for (_, capability) in &changed {
+            seen.check(&facts, *capability)?;
+        }
+        let changed: Vec<_> = changed.into_iter().map(|(name, _)| name).collect();
+        let updated = diesel::update(channels::table.find(edit.id))
+            .set((
+                channels::name.eq(&channel.name),
+                channels::name_key.eq(fold(&channel.name)),
+                channels::topic.eq(&channel.topic),
+                channels::metadata.eq(&channel.metadata),
+                channels::posting_policy.eq(channel.posting_policy),
+                channels::broadcast_policy.eq(channel.broadcast_policy),
+                channels::invite_policy.eq(channel.invite_policy),
+                channels::retention_days.eq(channel.retention_days),
+                channels::version.eq(channels::version + 1),
+                channels::edit_version.eq(channels::edit_version + 1),
+                channels::updated_at.eq(sql("directory.now()")),
+            ))
+            .returning(Channel::as_returning())
+            .get_result(conn)
+            .await;
+        seen.channel = updated.map_err(|error| taken(error, &channel.name))?;
+        append(conn, seen.channel.change("channel.updated", changed)).await?;
+        Ok(seen)
+    })
+    .await
+}
+
+/// Archives a channel, or brings it back.
+///
+/// # Errors
+/// There is none, its etag is another one, who acts may not, or its name is taken by now.
+pub async fn archive(conn: &mut TenantConn, edit: Edit, archived: bool) -> Result<Seen, Error> {
+    let facts = conn.facts().clone();
+    conn.transaction(async |conn| {
+        let mut seen = lock(conn, edit.id).await?;
+        edit.check_etag(&seen.channel)?;
+        seen.check(&facts, Capability::Archive)?;
+        if seen.channel.archived_at.is_some() == archived {
+            return Ok(seen);
+        }
+        let (at, kind) = if archived {
+            ("directory.now()", "channel.archived")
+        } else {
+            ("NULL", "channel.unarchived")
+        };
+        let changed = diesel::update(channels::table.find(edit.id))
+            .set((
+                channels::archived_at.eq(sql::<Nullable<Timestamptz>>(at)),
+                channels::version.eq(channels::version + 1),
+                channels::edit_version.eq(channels::edit_version + 1),
+                channels::updated_at.eq(sql("directory.now()")),
+            ))
+            .returning(Channel::as_returning())
+            .get_result(conn)
+            .await;
+        seen.channel = changed.map_err(|error| taken(error, &seen.channel.name))?;
+        append(conn, seen.channel.change(kind, Vec::new())).await?;
+        Ok(seen)
+    })
+    .await
+}

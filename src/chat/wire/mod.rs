@@ -1,0 +1,42 @@
+//! The chat on the wire.
+
+mod channel;
+mod member;
+
+pub use channel::{ChannelsPage, OpenDirect, channel_answer, channel_id, update};
+pub use member::{MembersPage, NewMembers, RoleEdit, UserOfChannel, member_answer, settings};
+
+use prost::Message;
+
+use crate::error::Error;
+use crate::field::Fields;
+use crate::page::PageSize;
+
+/// Which page of which list.
+pub struct Page {
+    /// How many.
+    pub size: PageSize,
+    /// From where on.
+    pub token: String,
+    /// What the page token is bound to.
+    pub binding: Vec<u8>,
+}
+
+impl Page {
+    /// Reads a request without its page, which says which list it is.
+    fn of<T: Message>(request: &T, size: i32, token: String) -> Result<Self, Error> {
+        Ok(Self {
+            size: PageSize::new(size)?,
+            token,
+            binding: request.encode_to_vec(),
+        })
+    }
+}
+
+/// Reads the id of a user.
+fn user_id(fields: &mut Fields, field: &str, id: String) -> String {
+    fields.name_of_somebody(field, id).unwrap_or_else(|| {
+        fields.refuse(field, "is required");
+        String::new()
+    })
+}
