@@ -42,6 +42,7 @@ pub use channel_settings::{
 pub use channel_settings::{PersonalWhatsappSettings, TwilioWhatsappSettings, WhatsappSettings};
 pub use conn::{NEW as NEW_CONN_USES, PooledConn as DirectoryConn};
 pub use directory::{DirectoryOptions, FEWEST_CONNECTIONS, InTenant, TenantDirectory};
+pub use hint::Hall;
 pub use installation::{InstallationError, prepare};
 pub use mailbox::DueMailbox;
 pub use provider_app::{App, AppSealers};

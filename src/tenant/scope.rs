@@ -4,10 +4,11 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::conn::PooledConn;
-use super::hint::News;
+use super::hint::{Hall, News};
 use super::known::Known;
 use super::pool::TenantPool;
 use super::tenant::Tenant;
@@ -70,6 +71,16 @@ impl TenantScope {
     /// Is told when somebody may have changed something, here or, if hints are heard, on another server.
     pub fn news(&self) -> watch::Receiver<()> {
         self.news.listen()
+    }
+
+    /// Says something that is not kept to those who listen, here and, if it gets there, on other servers.
+    pub fn say(&self, said: Bytes) {
+        self.news.say(said);
+    }
+
+    /// Where that is heard on this server.
+    pub fn hall(&self) -> Arc<Hall> {
+        self.news.hall()
     }
 
     /// Who does what is done here.

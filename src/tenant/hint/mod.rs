@@ -1,9 +1,11 @@
-//! What servers tell each other: in which tenants something may have changed.
+//! What servers tell each other: in which tenants something may have changed, and what is only said
+//! there.
 //!
 //! A hint is never the truth. What is told comes late or not at all, so whoever waits for hints looks
 //! by themselves from time to time: seldom while hints are known to come in, often while they are
-//! not.
+//! not. What is only said is not looked for: who misses it has missed it.
 
+mod hall;
 mod nats;
 mod postgres;
 
@@ -13,14 +15,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use self::hall::Unsaid;
 use super::installation::random;
 use crate::error::{Chain, Error};
 
+pub use hall::Hall;
 pub(super) use nats::by_nats;
 pub(super) use postgres::by_postgres;
 
@@ -34,8 +39,8 @@ const SILENCE: Duration = Duration::from_secs(3);
 const AGAIN: Duration = Duration::from_secs(1);
 /// After how long without a broken line it is news that one breaks.
 const CALM: Duration = Duration::from_secs(60);
-/// How many tenants are named at once: a notification of PostgreSQL has 8,000 bytes.
-const MOST: usize = 600;
+/// How many bytes are told at once: a notification of PostgreSQL has less than 8,000.
+const MOST_BYTES: usize = 7_900;
 
 /// Tells and hears by one line after another, until nobody needs hints any more.
 async fn keep_talking(
@@ -63,10 +68,11 @@ pub(super) struct Hints {
     is_heard: AtomicBool,
 }
 
-/// The tenants that the others have not been told of.
+/// The tenants that the others have not been told of, and what was said there.
 #[derive(Default)]
 struct Changed {
     numbers: Mutex<HashSet<i32>>,
+    unsaid: Mutex<Unsaid>,
     some: Notify,
 }
 
@@ -77,6 +83,8 @@ pub(super) struct News {
     heard: watch::Sender<()>,
     /// Whether it is about to be told to the others.
     is_told: AtomicBool,
+    /// Where what is said is heard here, while somebody may listen.
+    hall: Mutex<Weak<Hall>>,
     changed: Arc<Changed>,
 }
 
@@ -85,7 +93,7 @@ impl News {
     pub fn tell(&self) {
         self.heard.send_replace(());
         if !self.is_told.swap(true, Ordering::AcqRel) {
-            self.changed.lock().insert(self.number);
+            self.changed.numbers().insert(self.number);
             self.changed.some.notify_one();
         }
     }
@@ -94,11 +102,41 @@ impl News {
     pub fn listen(&self) -> watch::Receiver<()> {
         self.heard.subscribe()
     }
+
+    /// Says something to those who listen, here and on the other servers.
+    pub fn say(&self, said: Bytes) {
+        let is_first = self.changed.unsaid().add(self.number, &said);
+        if is_first {
+            self.changed.some.notify_one();
+        }
+        self.say_here(said);
+    }
+
+    /// Where what is said is heard here, for as long as somebody has it.
+    pub fn hall(&self) -> Arc<Hall> {
+        let mut hall = self.hall.lock().unwrap_or_else(PoisonError::into_inner);
+        hall.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(Hall::new());
+            *hall = Arc::downgrade(&new);
+            new
+        })
+    }
+
+    fn say_here(&self, said: Bytes) {
+        let hall = self.hall.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hall) = hall.upgrade() {
+            hall.say(said);
+        }
+    }
 }
 
 impl Changed {
-    fn lock(&self) -> MutexGuard<'_, HashSet<i32>> {
+    fn numbers(&self) -> MutexGuard<'_, HashSet<i32>> {
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unsaid(&self) -> MutexGuard<'_, Unsaid> {
+        self.unsaid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,6 +159,7 @@ impl Hints {
                 number,
                 heard: watch::channel(()).0,
                 is_told: AtomicBool::new(false),
+                hall: Mutex::default(),
                 changed: self.changed.clone(),
             })
         });
@@ -138,6 +177,8 @@ impl Hints {
         heard: impl Stream<Item = String>,
         say: impl Fn(String) -> BoxFuture<'line, Result<(), Error>>,
     ) -> Result<Never, Error> {
+        // What was said while there was no line is not worth hearing any more.
+        self.changed.unsaid().take();
         let echo = Mutex::new(Instant::now());
         let hearing = async {
             let mut heard = std::pin::pin!(heard);
@@ -177,7 +218,7 @@ impl Hints {
 
     /// Hears what a server tells; returns whether that is this one.
     fn hear(&self, words: &str) -> bool {
-        let (server, numbers) = words.split_once(' ').unwrap_or((words, ""));
+        let (server, words) = words.split_once(' ').unwrap_or((words, ""));
         if server == self.server {
             // Whatever was told before this server could hear it has to be looked for.
             if !self.is_heard.swap(true, Ordering::Relaxed) {
@@ -187,10 +228,15 @@ impl Hints {
             }
             return true;
         }
-        let numbers: Vec<i32> = numbers.split(' ').flat_map(str::parse).collect();
         let tenants = self.lock();
-        for news in numbers.iter().filter_map(|number| tenants.get(number)) {
-            news.heard.send_replace(());
+        for word in words.split(' ') {
+            if let Some(news) = word.parse().ok().and_then(|number| tenants.get(&number)) {
+                news.heard.send_replace(());
+            } else if let Some((number, said)) = hall::read(word)
+                && let Some(news) = tenants.get(&number)
+            {
+                news.say_here(said);
+            }
         }
         false
     }
@@ -199,21 +245,25 @@ impl Hints {
     /// there is nothing.
     fn take(&self) -> Vec<String> {
         let numbers: Vec<i32> = {
-            let mut numbers = self.changed.lock();
+            let mut numbers = self.changed.numbers();
             let tenants = self.lock();
             for news in numbers.iter().filter_map(|number| tenants.get(number)) {
                 news.is_told.store(false, Ordering::Release);
             }
             numbers.drain().collect()
         };
-        if numbers.is_empty() {
-            return vec![self.server.clone()];
+        let mut all = vec![self.server.clone()];
+        let said = self.changed.unsaid().take();
+        for word in numbers.iter().map(i32::to_string).chain(said) {
+            match all.last_mut() {
+                Some(words) if words.len() + word.len() < MOST_BYTES => {
+                    words.push(' ');
+                    words.push_str(&word);
+                }
+                _ => all.push(format!("{} {word}", self.server)),
+            }
         }
-        let words = numbers.chunks(MOST).map(|some| {
-            let some: Vec<_> = some.iter().map(i32::to_string).collect();
-            format!("{} {}", self.server, some.join(" "))
-        });
-        words.collect()
+        all
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<i32, Arc<News>>> {
@@ -268,14 +318,47 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_is_heard_where_somebody_listens_and_told_to_others_once() {
+        let (one, two) = (hints("one"), hints("two"));
+        let (here, there) = (one.of(7), two.of(7));
+        // Nobody is there yet.
+        here.say("too early".into());
+        for words in one.take() {
+            assert!(!two.hear(&words));
+        }
+        let (hall, other_hall) = (here.hall(), there.hall());
+        let (mut hears, mut other_hears) = (hall.listen(), other_hall.listen());
+        here.tell();
+        here.say("away for lunch".into());
+        assert_eq!(hears.try_recv().unwrap(), "away for lunch");
+        let told = one.take();
+        assert_eq!(told, ["one 7 7:YXdheSBmb3IgbHVuY2g"]);
+        assert!(one.hear(&told[0]) && !two.hear(&told[0]));
+        assert_eq!(other_hears.try_recv().unwrap(), "away for lunch");
+        assert!(hears.try_recv().is_err() && other_hears.try_recv().is_err());
+        assert_eq!(
+            (one.take(), two.take()),
+            (vec!["one".into()], vec!["two".into()])
+        );
+        // They find each other there, and nothing is kept of it afterwards.
+        assert!(Arc::ptr_eq(&hall, &here.hall()));
+        let gone = Arc::downgrade(&hall);
+        drop((hall, hears));
+        assert!(gone.upgrade().is_none());
+    }
+
+    #[test]
     fn no_words_are_too_long_for_a_notification() {
         let one = hints("0123456789abcdef");
         for number in 0..2_000 {
             one.of(i32::MAX - number).tell();
         }
+        for _ in 0..20 {
+            one.of(1).say(vec![0; 2_000].into());
+        }
         let words = one.take();
         assert!(words.iter().all(|words| words.len() < 8_000));
         let numbers = words.iter().map(|words| words.split(' ').count() - 1);
-        assert_eq!(numbers.sum::<usize>(), 2_000);
+        assert_eq!(numbers.sum::<usize>(), 2_020);
     }
 }
