@@ -1,6 +1,6 @@
 //! The only source of "now" in this process.
 //!
-//! It serves the expiry of tokens; what is stored, leased or scheduled goes by the database's
+//! It serves the expiry of tokens and what is heard alone; what is stored, leased or scheduled goes by the database's
 //! `directory.now()`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

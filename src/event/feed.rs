@@ -20,7 +20,7 @@ use crate::error::{Chain, Error};
 use crate::ids::TenantId;
 use crate::inbox::resource;
 use crate::pb;
-use crate::tenant::{TenantConn, TenantDirectory, TenantScope};
+use crate::tenant::{Hall, TenantConn, TenantDirectory, TenantScope};
 
 /// How many entries are kept in memory for each tenant that somebody listens to.
 const KEPT: usize = 1024;
@@ -51,6 +51,8 @@ pub struct Feeds {
 pub struct Feed {
     kept: Mutex<Kept>,
     news: watch::Sender<News>,
+    /// Where what is not in the log is said.
+    hall: Arc<Hall>,
     /// Held by who reads what comes before that.
     reaching_back: tokio::sync::Mutex<()>,
     /// How many feeds there are.
@@ -220,6 +222,7 @@ impl Feeds {
         let feed = Arc::new(Feed {
             kept: Mutex::default(),
             news: watch::channel(News::None).0,
+            hall: scope.hall(),
             reaching_back: tokio::sync::Mutex::default(),
             count: self.count.clone(),
         });
@@ -242,6 +245,11 @@ impl Feed {
     /// What tells how far the log has been read.
     pub fn news(&self) -> watch::Receiver<News> {
         self.news.subscribe()
+    }
+
+    /// Where what is not in the log is said.
+    pub fn hall(&self) -> &Hall {
+        &self.hall
     }
 
     /// What some entries behind a place in a history tell; `None` if they are not in memory any more.

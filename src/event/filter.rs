@@ -8,7 +8,11 @@ use super::entry::Entry;
 use super::feed::Told;
 use crate::ids::{ChannelAccountId, ContactId, ConversationId};
 use crate::pb;
+use crate::pb::ephemeral::Kind;
 use crate::pb::event::Resource;
+
+/// What asks for who is there, among the types of events.
+const PRESENCE: &str = "user.presence";
 
 /// Which events are wanted.
 #[derive(Debug, Clone)]
@@ -50,6 +54,22 @@ impl Filter {
             Self::Customer(customer) => customer.wants(told),
         }
     }
+
+    /// Tells whether anything is wanted of what is only said.
+    pub fn listens(&self) -> bool {
+        match self {
+            Self::Named(named) => named.hears_type(PRESENCE),
+            Self::Customer(_) => false,
+        }
+    }
+
+    /// Tells whether something that is only said is wanted.
+    pub fn hears(&self, said: &pb::Ephemeral) -> bool {
+        match (self, &said.kind) {
+            (Self::Named(named), Some(Kind::Presence(_))) => named.hears_type(PRESENCE),
+            (Self::Named(_), None) | (Self::Customer(_), _) => false,
+        }
+    }
 }
 
 impl Named {
@@ -59,6 +79,11 @@ impl Named {
             && (self.conversations.is_empty()
                 || is_of(entry.resource_id)
                 || entry.parent_id.is_some_and(is_of))
+    }
+
+    /// Whether a type of what is only said is wanted. None of it is of a conversation.
+    fn hears_type(&self, kind: &str) -> bool {
+        self.conversations.is_empty() && (self.types.is_empty() || self.types.contains(kind))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What happened: the tenant's event log, and the streams of it.
 
 mod entry;
+mod ephemeral;
 mod feed;
 mod filter;
 pub mod log;
@@ -9,6 +10,7 @@ mod subscription;
 mod wire;
 
 pub use entry::Place;
+pub use ephemeral::say;
 pub use feed::Told;
 pub use filter::Customer;
 pub use service::Events;

@@ -9,10 +9,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::entry::{self, Place};
+use super::ephemeral::Ear;
 use super::feed::{self, Feed, News, Told};
 use super::filter::Filter;
 use crate::clock;
 use crate::error::Error;
+use crate::pb;
 use crate::tenant::{TenantConn, TenantDirectory, TenantScope};
 
 /// How many events a frame has at most.
@@ -22,7 +24,7 @@ const MOST_BYTES: usize = 1024 * 1024;
 /// How many they have if they come from memory: what is left over is no work lost, and a frame takes as
 /// much again for each of the many who come back at once.
 const MOST_KEPT_BYTES: usize = 64 * 1024;
-/// After how long without a frame a reader is told where it is.
+/// After how long without a token a reader is told where it is.
 const QUIET: Duration = Duration::from_secs(15);
 /// After how many entries that nobody wanted, too.
 const UNWANTED: usize = 4096;
@@ -52,6 +54,8 @@ pub enum Frame {
     Reset(Place),
     /// The server stops.
     Goodbye(Place),
+    /// Something was said that is in no log.
+    Ephemeral(pb::Ephemeral),
 }
 
 /// A reader.
@@ -74,8 +78,11 @@ pub struct Subscription {
 struct Reading {
     of: Subscription,
     news: watch::Receiver<News>,
+    ear: Ear,
+    /// Whether what was said comes before what is in the log: they take turns.
+    is_ears_turn: bool,
     state: State,
-    /// Since when nothing was sent, and behind how many entries that nobody wanted.
+    /// Since when no place was sent, and behind how many entries that nobody wanted.
     quiet: (Instant, usize),
     place: Place,
     history: u64,
@@ -98,6 +105,8 @@ impl Subscription {
     pub fn frames(self) -> impl Stream<Item = Result<Frame, Error>> + Send {
         let reading = Reading {
             news: self.feed.news(),
+            ear: Ear::new(self.feed.hall(), &self.filter),
+            is_ears_turn: true,
             state: State::New,
             quiet: (Instant::now(), 0),
             place: Place::default(),
@@ -109,7 +118,10 @@ impl Subscription {
                 return Ok(None);
             }
             let frame = reading.next().await?;
-            reading.quiet = (Instant::now(), 0);
+            reading.is_ears_turn = !matches!(frame, Frame::Ephemeral(_));
+            if reading.is_ears_turn {
+                reading.quiet = (Instant::now(), 0);
+            }
             Ok(Some((frame, reading)))
         })
     }
@@ -126,6 +138,9 @@ impl Reading {
                 return Ok(Frame::Goodbye(self.place));
             }
             self.check_credential()?;
+            if let Some(said) = self.overhear() {
+                return Ok(Frame::Ephemeral(said));
+            }
             let news = *self.news.borrow_and_update();
             let (head, history) = match news {
                 News::None => {
@@ -142,6 +157,14 @@ impl Reading {
                 return Ok(frame);
             }
         }
+    }
+
+    /// Returns what was said, if that may come now.
+    fn overhear(&mut self) -> Option<pb::Ephemeral> {
+        if self.state != State::Going || !self.is_ears_turn {
+            return None;
+        }
+        self.ear.next(&self.of.filter)
     }
 
     /// Returns the next frame; none if something has to be looked at again.
@@ -308,8 +331,10 @@ impl Reading {
         tokio::select! {
             changed = self.news.changed() => changed.map_err(Error::internal)?,
             _ = self.of.stopping.changed() => {}
+            () = self.ear.wait() => {}
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
+        self.is_ears_turn = true;
         Ok(())
     }
 

@@ -84,6 +84,7 @@ impl Tokens {
                 token: self.token(place)?,
                 retry_delay: prost_types::Duration::try_from(RETRY).ok(),
             }),
+            Frame::Ephemeral(said) => WiredFrame::Ephemeral(said),
         };
         Ok(pb::SubscribeResponse { frame: Some(frame) })
     }

@@ -231,7 +231,8 @@ impl Watch {
 
     fn take(&mut self, frame: Frame) -> Result<(), Error> {
         match frame {
-            Frame::Hello(..) => return Ok(()),
+            // The second is nothing to a customer.
+            Frame::Hello(..) | Frame::Ephemeral(_) => return Ok(()),
             Frame::Batch(told, place) => {
                 for one in told {
                     self.place = Some(one.entry.place());
