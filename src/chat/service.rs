@@ -5,12 +5,14 @@ use tonic::{Request, Response, Status};
 use super::channel::{self, Edit, NewChannel, Seen};
 use super::wire::{
     ChannelsPage, MembersPage, NewMembers, OpenDirect, RoleEdit, UserOfChannel, channel_answer,
-    channel_id, member_answer, settings, update,
+    channel_id, member_answer, presence, settings, update,
 };
 use super::{listing, member};
+use crate::event;
 use crate::page::cut;
 use crate::pb;
 use crate::pb::chat_service_server::ChatService;
+use crate::pb::ephemeral::Kind;
 use crate::tenant::TenantDirectory;
 
 /// Serves the team's chat.
@@ -223,5 +225,15 @@ impl ChatService for Chat {
                 .collect(),
             next_page_token,
         }))
+    }
+
+    async fn set_presence(
+        &self,
+        request: Request<pb::SetPresenceRequest>,
+    ) -> Result<Response<pb::SetPresenceResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let presence = presence(request, tenant.facts())?;
+        event::say(&tenant, Kind::Presence(presence));
+        Ok(Response::new(pb::SetPresenceResponse {}))
     }
 }

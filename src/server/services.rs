@@ -80,13 +80,13 @@ pub fn public(
     webhooks: &Webhooks,
     events: &Events,
 ) -> Routes {
+    let chat = ChatServiceServer::new(Chat::new(tenants.clone()))
+        .max_decoding_message_size(MAX_REQUEST_BYTES);
     let events =
         EventServiceServer::new(events.clone()).max_decoding_message_size(MAX_REQUEST_BYTES);
     let inbox = InboxServiceServer::new(Inbox::new(tenants.clone(), webhooks.clone()))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
     let quick_replies = QuickReplyServiceServer::new(QuickReplies::new(tenants.clone()))
-        .max_decoding_message_size(MAX_REQUEST_BYTES);
-    let chat = ChatServiceServer::new(Chat::new(tenants.clone()))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
     let routes = routes.add_service(inbox).add_service(quick_replies);
     routes.add_service(chat).add_service(events)

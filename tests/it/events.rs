@@ -29,13 +29,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const AT_ONCE: Duration = Duration::from_secs(8);
 
 /// A stream, and how far its reader is.
-struct Reader {
+pub struct Reader {
     stream: Streaming<SubscribeResponse>,
     /// The last token that came.
-    token: String,
+    pub token: String,
 }
 
-fn from(tenant: &TestTenant, start: Option<Start>) -> SubscribeRequest {
+/// A request for what happens in a tenant.
+pub fn from(tenant: &TestTenant, start: Option<Start>) -> SubscribeRequest {
     SubscribeRequest {
         tenant: tenant.slug(),
         start,
@@ -43,13 +44,14 @@ fn from(tenant: &TestTenant, start: Option<Start>) -> SubscribeRequest {
     }
 }
 
-fn token(token: &str) -> Option<Start> {
+/// The place of a token.
+pub fn token(token: &str) -> Option<Start> {
     Some(Start::Token(token.to_owned()))
 }
 
 impl Reader {
     /// Subscribes, and reads the greeting.
-    async fn open(server: &TestServer, request: SubscribeRequest) -> Self {
+    pub async fn open(server: &TestServer, request: SubscribeRequest) -> Self {
         let stream = server.events().subscribe(request).await.unwrap();
         let mut reader = Self {
             stream: stream.into_inner(),
@@ -62,7 +64,8 @@ impl Reader {
         reader
     }
 
-    async fn frame(&mut self) -> Frame {
+    /// The next frame.
+    pub async fn frame(&mut self) -> Frame {
         let next = tokio::time::timeout(PATIENCE, self.stream.message()).await;
         let next = next.expect("a frame in time").unwrap();
         next.expect("the stream goes on").frame.unwrap()
@@ -84,7 +87,7 @@ impl Reader {
     }
 
     /// The events of the next batches, to the end of the one with the event that is waited for.
-    async fn until(&mut self, is_it: impl Fn(&Event) -> bool) -> Vec<Event> {
+    pub async fn until(&mut self, is_it: impl Fn(&Event) -> bool) -> Vec<Event> {
         let mut events = Vec::new();
         while !events.iter().any(&is_it) {
             events.extend(self.batch().await);

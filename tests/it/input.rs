@@ -223,6 +223,7 @@ async fn texts_are_taken_up_to_their_limit_and_not_beyond() {
         ("UpdateMessageStatus", "failure.code", 128, "ä"),
         ("UploadAttachment", "file_name", 255, "x"),
         ("UpdateMessageStatus", "failure.message", 4000, "ä"),
+        ("SetPresence", "text", 128, "ä"),
     ];
     for (name, path, limit, unit) in limits {
         let method = crate::harness::method(name);

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PROTOCOL: &str = "communication.v1.events";
 
 /// A client, and how far it is.
-struct Socket {
+pub struct Socket {
     socket: WebSocketStream<TcpStream>,
     /// The protocol that the server has chosen.
     protocol: Option<String>,
@@ -62,7 +62,7 @@ impl Socket {
     }
 
     /// Connects without a credential, and reads the greeting.
-    async fn open(server: &TestServer, tenant: &TestTenant, query: &str) -> Self {
+    pub async fn open(server: &TestServer, tenant: &TestTenant, query: &str) -> Self {
         let mut socket = Self::connect(server, &path(&tenant.slug(), query), &[])
             .await
             .unwrap();
@@ -84,7 +84,7 @@ impl Socket {
     }
 
     /// The next frame; else the code and the reason with which it was closed.
-    async fn frame(&mut self) -> Result<Json, (u16, String)> {
+    pub async fn frame(&mut self) -> Result<Json, (u16, String)> {
         loop {
             match self.message().await {
                 Some(Message::Text(text)) => return Ok(serde_json::from_str(&text).unwrap()),

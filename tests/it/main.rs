@@ -44,6 +44,7 @@ mod migration;
 mod model;
 mod outage;
 mod plans;
+mod presence;
 mod prove;
 mod quick_reply;
 mod readme;

@@ -25,7 +25,7 @@ const SILENCE: Duration = Duration::from_millis(700);
 const PATH: &str = "/widget/v1/stream";
 
 /// What a page does that listens.
-struct Listener {
+pub struct Listener {
     body: Incoming,
     text: String,
     /// The id that it comes back with.
@@ -37,7 +37,7 @@ type Heard = (String, Json);
 
 impl Listener {
     /// Opens a stream as a browser's `EventSource` does, and waits until it has begun.
-    async fn open(server: &TestServer, browser: &Browser) -> Self {
+    pub async fn open(server: &TestServer, browser: &Browser) -> Self {
         let mut listener = Self::open_at(server, browser, "", None).await;
         listener.begun().await;
         listener
@@ -126,7 +126,8 @@ impl Listener {
         (name, message["body"].as_str().unwrap_or("none").to_owned())
     }
 
-    async fn hears(&mut self, name: &str, body: &str) {
+    /// Hears of a message as the next.
+    pub async fn hears(&mut self, name: &str, body: &str) {
         assert_eq!(self.said().await, (name.to_owned(), body.to_owned()));
     }
 

@@ -2,9 +2,11 @@
 
 mod channel;
 mod member;
+mod presence;
 
 pub use channel::{ChannelsPage, OpenDirect, channel_answer, channel_id, update};
 pub use member::{MembersPage, NewMembers, RoleEdit, UserOfChannel, member_answer, settings};
+pub use presence::presence;
 
 use prost::Message;
 

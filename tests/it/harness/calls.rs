@@ -286,6 +286,8 @@ impl Filled {
         new["actor"] = json!({"userId": "user-2"});
         let made = call("CreateChannel", new).await;
         filled.public_channel = text(&made["channel"]["id"]);
+        // Made once, so that it is found from then on.
+        call("OpenDirectChannel", example("OpenDirectChannel", &filled)).await;
         let mut batch = example("BatchCreateMessages", &filled);
         batch["requestId"] = json!(filled.request_id);
         call("BatchCreateMessages", batch).await;
@@ -505,7 +507,10 @@ impl Filled {
                 | "ListChannels",
                 "conversation_id",
             ) => thing(&self.conversation),
-            ("JoinChannel" | "LeaveChannel", "channel_id") => thing(&self.public_channel),
+            (
+                "JoinChannel" | "LeaveChannel" | "ArchiveChannel" | "UnarchiveChannel",
+                "channel_id",
+            ) => thing(&self.public_channel),
             (_, "channel_id") => thing(&self.channel),
             ("UndeleteQuickReply", "quick_reply_id") => thing(&self.deleted_quick_reply),
             (
@@ -614,9 +619,15 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "actor": {"userId": "user-2"},
             "channelId": tenant.public_channel,
         }),
-        "JoinChannel" | "LeaveChannel" => json!({
+        "JoinChannel" => json!({
             "tenant": slug,
             "actor": actor,
+            "channelId": tenant.public_channel,
+        }),
+        // Who is in it no more.
+        "LeaveChannel" => json!({
+            "tenant": slug,
+            "actor": {"userId": "user-5"},
             "channelId": tenant.public_channel,
         }),
         "AddChannelMembers" => json!({
@@ -677,6 +688,12 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "earliest": true,
             "types": ["conversation.created"],
             "conversationIds": [tenant.conversation],
+        }),
+        "SetPresence" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "state": "PRESENCE_STATE_AWAY",
+            "text": "back at two",
         }),
         "ConnectChannelAccount" => json!({
             "tenant": slug,

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use clap::Parser as _;
 use communication_service::config::Config;
 use communication_service::error::Chain;
+use communication_service::pb::chat_service_client::ChatServiceClient;
 use communication_service::pb::event_service_client::EventServiceClient;
 use communication_service::pb::inbox_service_client::InboxServiceClient;
 use communication_service::pb::tenant_admin_service_client::TenantAdminServiceClient;
@@ -136,6 +137,11 @@ impl TestServer {
     /// A client of `InboxService`.
     pub fn inbox(&self) -> InboxServiceClient<Channel> {
         InboxServiceClient::new(self.channel.clone())
+    }
+
+    /// A client of `ChatService`.
+    pub fn chat(&self) -> ChatServiceClient<Channel> {
+        ChatServiceClient::new(self.channel.clone())
     }
 
     /// A client of `EventService`.
