@@ -224,6 +224,10 @@ pub enum Precondition {
     ConversationArchived(String),
     /// The channel is archived.
     ChannelArchived(String),
+    /// The entry is somebody else's.
+    ChatEntryNotOwn(String),
+    /// Who acts does not follow the thread under the entry.
+    ChatThreadNotFollowed(String),
     /// Who acts is no member of the channel.
     NotChannelMember(String),
     /// The channel would be left without an owner.

@@ -93,6 +93,8 @@ ids! {
     ChannelMemberId,
     /// Of what somebody said in a channel.
     ChatEntryId,
+    /// Of a user's following of a thread.
+    ThreadFollowId,
     /// Of a webhook as it came.
     DeliveryId,
 }

@@ -3,12 +3,16 @@
 use tonic::{Request, Response, Status};
 
 use super::channel::{self, Edit, NewChannel, Seen};
+use super::thread::{self, Followed};
 use super::wire::{
-    ChannelsPage, MembersPage, NewMembers, OpenDirect, RoleEdit, UserOfChannel, channel_answer,
-    channel_id, member_answer, presence, settings, update,
+    ChannelsPage, EntriesPage, Marking, MembersPage, NewMembers, OpenDirect, RevisionsPage,
+    RoleEdit, ThreadsPage, UserOfChannel, channel_answer, channel_id, counted, entry_id,
+    entry_update, member_answer, new_entry, presence, settings, update,
 };
-use super::{listing, member};
+use super::{entry, entry_list, entry_revision, listing, member, read_state};
+use crate::error::Error;
 use crate::event;
+use crate::ids::{ChannelId, ChatEntryId};
 use crate::page::cut;
 use crate::pb;
 use crate::pb::chat_service_server::ChatService;
@@ -223,6 +227,204 @@ impl ChatService for Chat {
             members: members
                 .map(|member| member_answer(member, tenant.facts()))
                 .collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn post_entry(
+        &self,
+        request: Request<pb::PostEntryRequest>,
+    ) -> Result<Response<pb::PostEntryResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let new = new_entry(request, tenant.facts())?;
+        let entry = entry::post(&mut tenant.conn().await?, new).await?;
+        Ok(Response::new(pb::PostEntryResponse {
+            entry: Some(entry.into()),
+        }))
+    }
+
+    async fn get_entry(
+        &self,
+        request: Request<pb::GetEntryRequest>,
+    ) -> Result<Response<pb::GetEntryResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let id = entry_id(&request.entry_id)?;
+        let (_, entry) = entry::get(&mut tenant.conn().await?, id).await?;
+        Ok(Response::new(pb::GetEntryResponse {
+            entry: Some(entry.into()),
+        }))
+    }
+
+    async fn list_entries(
+        &self,
+        request: Request<pb::ListEntriesRequest>,
+    ) -> Result<Response<pb::ListEntriesResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let asked = EntriesPage::try_from(request)?;
+        let page = asked.page;
+        let list = tenant.own_list::<pb::ListEntriesRequest>(&page.binding);
+        let sealer = self.tenants.page_sealer();
+        let mut beyond: Option<i64> = list.position(sealer, &page.token)?;
+        let mut conn = tenant.conn().await?;
+        if let (Some(around), None) = (asked.around, beyond) {
+            let channel = asked.filter.channel_id;
+            let sequence = entry_list::find_sequence(&mut conn, channel, around).await?;
+            let sequence = sequence.ok_or_else(|| Error::not_found("chat_entry", around))?;
+            beyond = Some((sequence - 1 - page.size.items() / 2).max(0));
+        }
+        let (filter, order) = (asked.filter, asked.order);
+        let mut rows = entry_list::list(&mut conn, filter, order, beyond, page.size).await?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, |entry| entry.sequence)?;
+        Ok(Response::new(pb::ListEntriesResponse {
+            entries: rows.into_iter().map(Into::into).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn edit_entry(
+        &self,
+        request: Request<pb::EditEntryRequest>,
+    ) -> Result<Response<pb::EditEntryResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let (edit, patch) = entry_update(request)?;
+        let entry = entry_revision::edit(&mut tenant.conn().await?, edit, patch).await?;
+        Ok(Response::new(pb::EditEntryResponse {
+            entry: Some(entry.into()),
+        }))
+    }
+
+    async fn delete_entry(
+        &self,
+        request: Request<pb::DeleteEntryRequest>,
+    ) -> Result<Response<pb::DeleteEntryResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let edit = entry_revision::Edit::try_from(request)?;
+        let entry = entry_revision::delete(&mut tenant.conn().await?, edit).await?;
+        Ok(Response::new(pb::DeleteEntryResponse {
+            entry: Some(entry.into()),
+        }))
+    }
+
+    async fn list_entry_revisions(
+        &self,
+        request: Request<pb::ListEntryRevisionsRequest>,
+    ) -> Result<Response<pb::ListEntryRevisionsResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let page = RevisionsPage::try_from(request)?;
+        let id = page.entry_id;
+        let list = tenant.own_list::<pb::ListEntryRevisionsRequest>(id.0.as_bytes());
+        let sealer = self.tenants.page_sealer();
+        let before: Option<i32> = list.position(sealer, &page.token)?;
+        let mut conn = tenant.conn().await?;
+        let mut rows = entry_revision::list(&mut conn, id, before, page.size).await?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, |revision| {
+            revision.number
+        })?;
+        Ok(Response::new(pb::ListEntryRevisionsResponse {
+            revisions: rows.into_iter().map(Into::into).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn mark_channel_read(
+        &self,
+        request: Request<pb::MarkChannelReadRequest>,
+    ) -> Result<Response<pb::MarkChannelReadResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let Marking { id, mark } = Marking::<ChannelId>::try_from(request)?;
+        let member = read_state::set_mark(&mut tenant.conn().await?, id, mark).await?;
+        Ok(Response::new(pb::MarkChannelReadResponse {
+            member: Some(member.into()),
+        }))
+    }
+
+    async fn mark_channel_unread(
+        &self,
+        request: Request<pb::MarkChannelUnreadRequest>,
+    ) -> Result<Response<pb::MarkChannelUnreadResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let Marking { id, mark } = Marking::<ChannelId>::try_from(request)?;
+        let member = read_state::set_mark(&mut tenant.conn().await?, id, mark).await?;
+        Ok(Response::new(pb::MarkChannelUnreadResponse {
+            member: Some(member.into()),
+        }))
+    }
+
+    async fn get_unread_counts(
+        &self,
+        request: Request<pb::GetUnreadCountsRequest>,
+    ) -> Result<Response<pb::GetUnreadCountsResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let ids = counted(&request)?;
+        let mut conn = tenant.conn().await?;
+        let counts = read_state::counts(&mut conn, ids.as_deref()).await?;
+        Ok(Response::new(pb::GetUnreadCountsResponse {
+            channels: counts.into_iter().map(Into::into).collect(),
+        }))
+    }
+
+    async fn follow_thread(
+        &self,
+        request: Request<pb::FollowThreadRequest>,
+    ) -> Result<Response<pb::FollowThreadResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let id = entry_id(&request.entry_id)?;
+        let follow = thread::follow(&mut tenant.conn().await?, id).await?;
+        Ok(Response::new(pb::FollowThreadResponse {
+            follow: Some(follow.into()),
+        }))
+    }
+
+    async fn unfollow_thread(
+        &self,
+        request: Request<pb::UnfollowThreadRequest>,
+    ) -> Result<Response<pb::UnfollowThreadResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let id = entry_id(&request.entry_id)?;
+        let follow = thread::unfollow(&mut tenant.conn().await?, id).await?;
+        Ok(Response::new(pb::UnfollowThreadResponse {
+            follow: follow.map(Into::into),
+        }))
+    }
+
+    async fn mark_thread_read(
+        &self,
+        request: Request<pb::MarkThreadReadRequest>,
+    ) -> Result<Response<pb::MarkThreadReadResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let Marking { id, mark } = Marking::<ChatEntryId>::try_from(request)?;
+        let follow = thread::set_mark(&mut tenant.conn().await?, id, mark).await?;
+        Ok(Response::new(pb::MarkThreadReadResponse {
+            follow: Some(follow.into()),
+        }))
+    }
+
+    async fn mark_thread_unread(
+        &self,
+        request: Request<pb::MarkThreadUnreadRequest>,
+    ) -> Result<Response<pb::MarkThreadUnreadResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let Marking { id, mark } = Marking::<ChatEntryId>::try_from(request)?;
+        let follow = thread::set_mark(&mut tenant.conn().await?, id, mark).await?;
+        Ok(Response::new(pb::MarkThreadUnreadResponse {
+            follow: Some(follow.into()),
+        }))
+    }
+
+    async fn list_threads(
+        &self,
+        request: Request<pb::ListThreadsRequest>,
+    ) -> Result<Response<pb::ListThreadsResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let ThreadsPage { filter, page } = ThreadsPage::try_from(request)?;
+        let list = tenant.own_list::<pb::ListThreadsRequest>(&page.binding);
+        let sealer = self.tenants.page_sealer();
+        let beyond = list.position(sealer, &page.token)?;
+        let mut conn = tenant.conn().await?;
+        let mut rows = thread::list(&mut conn, &filter, beyond, page.size).await?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, Followed::position)?;
+        Ok(Response::new(pb::ListThreadsResponse {
+            threads: rows.into_iter().map(Into::into).collect(),
             next_page_token,
         }))
     }

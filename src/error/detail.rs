@@ -274,6 +274,16 @@ impl Precondition {
                 format!("channel `{id}` is archived, unarchive it first"),
             )
             .with("channel_id", id.clone()),
+            Self::ChatEntryNotOwn(id) => Detail::new(
+                ErrorReason::ChatEntryNotOwn,
+                format!("chat entry `{id}` is somebody else's, who alone can edit it"),
+            )
+            .with("entry_id", id.clone()),
+            Self::ChatThreadNotFollowed(id) => Detail::new(
+                ErrorReason::ChatThreadNotFollowed,
+                format!("the actor does not follow the thread under `{id}`, follow it first"),
+            )
+            .with("entry_id", id.clone()),
             Self::NotChannelMember(id) => Detail::new(
                 ErrorReason::ChannelMembershipNeeded,
                 format!("the actor is no member of channel `{id}`, join it first"),

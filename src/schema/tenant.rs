@@ -167,6 +167,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    chat_entry_revisions (chat_entry_id, number) {
+        chat_entry_id -> Uuid,
+        number -> Int4,
+        text -> Text,
+        actor_kind -> Text,
+        actor_id -> Text,
+        caller -> Text,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     contact_erasures (id) {
         id -> Uuid,
         contact_id -> Uuid,
@@ -672,6 +684,20 @@ diesel::table! {
 }
 
 diesel::table! {
+    thread_follows (id) {
+        id -> Uuid,
+        chat_entry_id -> Uuid,
+        user_id -> Text,
+        channel_id -> Uuid,
+        following -> Bool,
+        read_sequence -> Int8,
+        read_version -> Int8,
+        version -> Int8,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     thread_states (channel_account_id, thread_key) {
         channel_account_id -> Uuid,
         thread_key -> Text,
@@ -687,6 +713,7 @@ diesel::joinable!(channel_account_agents -> channel_accounts (channel_account_id
 diesel::joinable!(channel_members -> channels (channel_id));
 diesel::joinable!(channels -> inbox_conversations (conversation_id));
 diesel::joinable!(chat_entries -> channels (channel_id));
+diesel::joinable!(chat_entry_revisions -> chat_entries (chat_entry_id));
 diesel::joinable!(contact_erasures -> contacts (contact_id));
 diesel::joinable!(contact_identities -> channel_accounts (channel_account_id));
 diesel::joinable!(contact_identities -> contacts (contact_id));
@@ -713,6 +740,7 @@ diesel::joinable!(provider_events -> channel_accounts (channel_account_id));
 diesel::joinable!(provider_events -> inbox_messages (message_id));
 diesel::joinable!(receipt_watermarks -> channel_accounts (channel_account_id));
 diesel::joinable!(scheduled_messages -> inbox_conversations (conversation_id));
+diesel::joinable!(thread_follows -> chat_entries (chat_entry_id));
 diesel::joinable!(thread_states -> channel_accounts (channel_account_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
@@ -725,6 +753,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     channel_members,
     channels,
     chat_entries,
+    chat_entry_revisions,
     contact_erasures,
     contact_identities,
     contact_merge_identities,
@@ -756,5 +785,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     statistics_rollups,
     statistics_states,
     statistics_time_zones,
+    thread_follows,
     thread_states,
 );

@@ -398,7 +398,7 @@ struct Kept {
     condition: &'static str,
 }
 
-const KEPT: [Kept; 5] = [
+const KEPT: [Kept; 6] = [
     Kept {
         table: "requests",
         key: "caller, method, request_id",
@@ -434,6 +434,18 @@ const KEPT: [Kept; 5] = [
             ) e
             WHERE is_followed AND latest < directory.now() - interval '7 days'
         ) ORDER BY id",
+    },
+    // A thread goes as a whole, some time after its newest reply: who replies meanwhile holds its root,
+    // and it is looked at again.
+    Kept {
+        table: "chat_entries",
+        key: "id",
+        condition: "thread_root_id IS NULL
+            AND channel_id IN (SELECT id FROM channels WHERE retention_days > 0)
+            AND coalesce(last_reply_at, created_at) < directory.now() - (
+                SELECT make_interval(days => c.retention_days) FROM channels c
+                WHERE c.id = chat_entries.channel_id
+            ) FOR UPDATE",
     },
 ];
 

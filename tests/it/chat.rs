@@ -147,7 +147,7 @@ impl Team {
         answer.map(|answer| answer.into_inner().channel.unwrap())
     }
 
-    async fn archive(&self, channel: &str, who: Option<Actor>) -> Result<ChatChannel, Status> {
+    pub async fn archive(&self, channel: &str, who: Option<Actor>) -> Result<ChatChannel, Status> {
         let request = ArchiveChannelRequest {
             tenant: self.tenant.slug(),
             actor: who,

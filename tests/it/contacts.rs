@@ -1080,6 +1080,8 @@ async fn every_table_is_known_to_the_erasure() {
         "channels",
         "channel_members",
         "chat_entries",
+        "chat_entry_revisions",
+        "thread_follows",
         "mentions",
         "conversation_changes",
         "conversation_words",

@@ -243,7 +243,8 @@ async fn a_request_id_of_another_tenant_is_as_good_as_new() {
         }
         // It was new, so it is now ours: another request cannot have it.
         let actor = method.field("actor.user_id").unwrap();
-        let request = actor.with_text(&request, "somebody else");
+        // Who sees the same things.
+        let request = actor.with_text(&request, "user-3");
         let (refusal, _) = neighbours
             .outcome(&method, &request, &[])
             .await

@@ -15,6 +15,7 @@ mod attempts;
 mod bulk;
 mod channels;
 mod chat;
+mod chat_entries;
 mod commands;
 mod connections;
 mod contacts;

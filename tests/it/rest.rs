@@ -189,7 +189,14 @@ fn every_path_of_the_first_description_leads_to_its_call() {
 fn lasting(message: &DynamicMessage) -> DynamicMessage {
     let mut message = message.clone();
     for (field, value) in message.fields_mut() {
-        let passing = ["version", "etag", "next_page_token", "token"].contains(&field.name());
+        let passing = [
+            "version",
+            "read_version",
+            "etag",
+            "next_page_token",
+            "token",
+        ];
+        let passing = passing.contains(&field.name());
         match (field.kind(), &mut *value) {
             (Kind::String, Value::String(text)) if passing => text.truncate(0),
             (Kind::Int64, Value::I64(number)) if passing => *number = 0,

@@ -1,12 +1,16 @@
 //! The chat on the wire.
 
 mod channel;
+mod entry;
 mod member;
 mod presence;
+mod read_state;
 
 pub use channel::{ChannelsPage, OpenDirect, channel_answer, channel_id, update};
+pub use entry::{EntriesPage, RevisionsPage, entry_id, entry_update, new_entry};
 pub use member::{MembersPage, NewMembers, RoleEdit, UserOfChannel, member_answer, settings};
 pub use presence::presence;
+pub use read_state::{Marking, ThreadsPage, counted};
 
 use prost::Message;
 

@@ -50,6 +50,10 @@ pub struct Filled {
     /// A channel of user-1 with others in it, and a public one of somebody else.
     channel: String,
     public_channel: String,
+    /// An entry of theirs with replies, one that may be deleted, and one that was edited twice.
+    entry: String,
+    doomed_entry: String,
+    edited_entry: String,
     delivery: String,
     phone_number: String,
     request_id: String,
@@ -113,6 +117,9 @@ impl Filled {
             files_of_quick_replies: Vec::new(),
             channel: String::new(),
             public_channel: String::new(),
+            entry: String::new(),
+            doomed_entry: String::new(),
+            edited_entry: String::new(),
             delivery: String::new(),
             phone_number: new_number(),
             page_tokens: BTreeMap::new(),
@@ -286,6 +293,25 @@ impl Filled {
         new["actor"] = json!({"userId": "user-2"});
         let made = call("CreateChannel", new).await;
         filled.public_channel = text(&made["channel"]["id"]);
+        // Two threads with a reply each, so that every list has a second page.
+        for request_id in [filled.request_id.clone(), String::new()] {
+            let mut new = example("PostEntry", &filled);
+            new["threadRootId"] = json!("");
+            new["requestId"] = json!(request_id);
+            let posted = call("PostEntry", new).await;
+            filled.edited_entry = std::mem::take(&mut filled.entry);
+            filled.entry = text(&posted["entry"]["id"]);
+            call("PostEntry", example("PostEntry", &filled)).await;
+        }
+        for again in ["A better plan", "The best plan"] {
+            let mut edit = example("EditEntry", &filled);
+            edit["text"] = json!(again);
+            call("EditEntry", edit).await;
+        }
+        let mut new = example("PostEntry", &filled);
+        new["threadRootId"] = json!("");
+        let posted = call("PostEntry", new).await;
+        filled.doomed_entry = text(&posted["entry"]["id"]);
         // Made once, so that it is found from then on.
         call("OpenDirectChannel", example("OpenDirectChannel", &filled)).await;
         let mut batch = example("BatchCreateMessages", &filled);
@@ -452,7 +478,8 @@ impl Filled {
                 | "agent_id"
                 | "user_ids"
                 | "user_id"
-                | "members[0].user_id",
+                | "members[0].user_id"
+                | "mentions.user_ids",
             ) => Named::Stranger,
             (
                 "CreateConversation"
@@ -462,6 +489,7 @@ impl Filled {
                 | "MergeContacts"
                 | "MergeConversations"
                 | "CreateChannel"
+                | "PostEntry"
                 | "CreateQuickReply"
                 | "UseQuickReply"
                 | "UploadAttachment"
@@ -511,7 +539,12 @@ impl Filled {
                 "JoinChannel" | "LeaveChannel" | "ArchiveChannel" | "UnarchiveChannel",
                 "channel_id",
             ) => thing(&self.public_channel),
-            (_, "channel_id") => thing(&self.channel),
+            (_, "channel_id" | "channel_ids") => thing(&self.channel),
+            ("DeleteEntry", "entry_id") => thing(&self.doomed_entry),
+            ("EditEntry" | "ListEntryRevisions", "entry_id") => thing(&self.edited_entry),
+            (_, "entry_id") => thing(&self.entry),
+            ("PostEntry" | "ListEntries", "thread_root_id")
+            | ("ListEntries", "around_entry_id") => thing(&self.entry),
             ("UndeleteQuickReply", "quick_reply_id") => thing(&self.deleted_quick_reply),
             (
                 "GetQuickReply" | "UpdateQuickReply" | "DeleteQuickReply" | "UseQuickReply"
@@ -607,6 +640,85 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "broadcastPolicy": "CHAT_CHANNEL_POLICY_MEMBERS",
             "invitePolicy": "CHAT_CHANNEL_POLICY_MODERATORS",
             "retentionDays": 30,
+        }),
+        "PostEntry" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "requestId": Uuid::now_v7().to_string(),
+            "channelId": tenant.channel,
+            "threadRootId": tenant.entry,
+            "text": "Who brings the plates?",
+            "mentions": {"userIds": ["user-3"], "everyone": true, "here": true},
+            "metadata": metadata,
+            "type": "CHAT_ENTRY_TYPE_MESSAGE",
+        }),
+        "GetEntry" => json!({"tenant": slug, "actor": actor, "entryId": tenant.entry}),
+        "ListEntries" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "channelId": tenant.channel,
+            "orderBy": "sequence",
+            "aroundEntryId": tenant.entry,
+            "pageSize": 1,
+            "showDeleted": true,
+        }),
+        "EditEntry" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "entryId": tenant.edited_entry,
+            "updateMask": "text,mentions,metadata",
+            "text": "I bring the plates",
+            "mentions": {"userIds": ["user-3"]},
+            "metadata": metadata,
+        }),
+        "DeleteEntry" => json!({"tenant": slug, "actor": actor, "entryId": tenant.doomed_entry}),
+        "ListEntryRevisions" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "entryId": tenant.edited_entry,
+            "pageSize": 1,
+        }),
+        "MarkChannelRead" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "channelId": tenant.channel,
+            "sequence": "1",
+            "readVersion": "1",
+        }),
+        "MarkChannelUnread" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "channelId": tenant.channel,
+            "sequence": "1",
+        }),
+        "GetUnreadCounts" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "channelIds": [tenant.channel],
+        }),
+        "FollowThread" | "UnfollowThread" => json!({
+            "tenant": slug,
+            "actor": if method == "FollowThread" { json!({"userId": "user-1"}) } else { json!({"userId": "user-3"}) },
+            "entryId": tenant.entry,
+        }),
+        "MarkThreadRead" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "entryId": tenant.entry,
+            "sequence": "1",
+            "readVersion": "1",
+        }),
+        "MarkThreadUnread" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "entryId": tenant.entry,
+            "sequence": "1",
+        }),
+        "ListThreads" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "channelId": tenant.channel,
+            "pageSize": 1,
         }),
         // Of what is not archived, so that the other examples go on.
         "ArchiveChannel" => json!({

@@ -1,0 +1,461 @@
+//! Entries: how they enter a channel.
+
+use std::marker::PhantomData;
+
+use chrono::{DateTime, Utc};
+use diesel::expression::Expression;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::sql_types::{self, Array, Bool, Integer, Jsonb, Nullable, Text};
+use diesel_async::{AsyncConnection as _, RunQueryDsl};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::audit;
+use super::capability::Capability;
+use super::channel::{self, Seen};
+use crate::database::statement::statement;
+use crate::error::{Conflict, Denial, Error, Precondition};
+use crate::event::log::append_events;
+use crate::ids::{ChannelId, ChatEntryId};
+use crate::request_id::{self, RequestId};
+use crate::schema::tenant::chat_entries;
+use crate::stored_enum::stored_enum;
+use crate::tenant::TenantConn;
+
+stored_enum! {
+    /// What an entry is.
+    EntryType {
+        /// What somebody said.
+        Message = "message",
+        /// What a service or a bot tells of.
+        System = "system",
+    }
+}
+
+/// What somebody said.
+#[derive(Debug, Clone, PartialEq, Queryable, Selectable, Serialize, Deserialize)]
+#[diesel(table_name = chat_entries, check_for_backend(Pg))]
+pub struct Entry {
+    /// Its id.
+    pub id: ChatEntryId,
+    /// The channel.
+    pub channel_id: ChannelId,
+    /// Its place there.
+    pub sequence: i64,
+    /// The entry whose thread it is in.
+    pub thread_root_id: Option<ChatEntryId>,
+    /// What it is.
+    #[diesel(column_name = type_)]
+    #[serde(rename = "type")]
+    pub entry_type: EntryType,
+    /// The text.
+    pub text: String,
+    /// Free data.
+    pub metadata: Value,
+    /// The users that it mentions.
+    pub mentioned_user_ids: Vec<Option<String>>,
+    /// Whether it mentions every member.
+    pub mentions_everyone: bool,
+    /// Whether it mentions those whose streams are open.
+    pub mentions_here: bool,
+    /// How many replies there are in its thread.
+    pub reply_count: i32,
+    /// The sequence of the newest.
+    pub last_reply_sequence: i64,
+    /// When that was posted.
+    pub last_reply_at: Option<DateTime<Utc>>,
+    /// The kind of who wrote it.
+    pub author_kind: String,
+    /// Who wrote it.
+    pub author_id: String,
+    /// The service that called for them.
+    pub caller: String,
+    /// How often it was edited.
+    pub edits: i32,
+    /// Goes up with every change.
+    pub version: i64,
+    /// When it was posted.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+    /// When it was last edited.
+    pub edited_at: Option<DateTime<Utc>>,
+    /// When it was deleted.
+    pub deleted_at: Option<DateTime<Utc>>,
+}
+
+impl Entry {
+    /// The etag that stands for what a caller may edit of it.
+    pub fn etag(&self) -> String {
+        format!("\"{}\"", i64::from(self.edits) + 1)
+    }
+}
+
+/// The columns of a row as SQL types, in the order of `entry_columns`.
+pub(super) type EntryRow = <<Entry as Selectable<Pg>>::SelectExpression as Expression>::SqlType;
+
+/// The columns of an `Entry`, in the order of its fields, of the table `e`.
+macro_rules! entry_columns {
+    () => {
+        "e.id, e.channel_id, e.sequence, e.thread_root_id, e.type, e.text, e.metadata,
+            e.mentioned_user_ids, e.mentions_everyone, e.mentions_here, e.reply_count,
+            e.last_reply_sequence, e.last_reply_at, e.author_kind, e.author_id, e.caller, e.edits,
+            e.version, e.created_at, e.updated_at, e.edited_at, e.deleted_at"
+    };
+}
+
+pub(super) use entry_columns;
+
+/// Whom an entry mentions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mentions {
+    /// Users.
+    pub user_ids: Vec<String>,
+    /// Every member.
+    pub everyone: bool,
+    /// Every member whose stream is open.
+    pub here: bool,
+}
+
+/// An entry to post.
+#[derive(Debug)]
+pub struct NewEntry {
+    /// Its id.
+    pub id: ChatEntryId,
+    /// The caller's id for the request.
+    pub request_id: Option<RequestId>,
+    /// The channel.
+    pub channel_id: ChannelId,
+    /// The entry whose thread it is for.
+    pub thread_root_id: Option<ChatEntryId>,
+    /// What it is.
+    pub entry_type: EntryType,
+    /// The text.
+    pub text: String,
+    /// Whom it mentions.
+    pub mentions: Mentions,
+    /// Free data.
+    pub metadata: Value,
+}
+
+impl NewEntry {
+    /// Whether it goes beyond the channel itself: into a thread, or to somebody.
+    fn reaches_out(&self) -> bool {
+        self.thread_root_id.is_some()
+            || self.mentions.everyone
+            || !self.mentions.user_ids.is_empty()
+    }
+}
+
+/// The text of `Post`, whose parts about threads and mentions are left out where there are none.
+macro_rules! post {
+    ($root:expr, $root_found:expr, $reached:expr, $changes:expr) => {
+        concat!("
+        , head AS (
+            SELECT c.* FROM channels c, input
+            WHERE c.id = input.channel_id AND c.deleted_at IS NULL
+            FOR NO KEY UPDATE OF c
+        ), known AS (
+            SELECT head.*, m.role,
+                m.role IN ('owner', 'moderator') OR input.unrestricted AS keeps_order,
+                m.role IS NULL AND input.user_id IS NULL AND head.kind = 'public' AS is_automation,
+                (SELECT c.removals FROM channels c WHERE c.id = head.id) = head.removals AS is_fresh,
+                ", $root_found, " AS root_found
+            FROM head CROSS JOIN input
+            LEFT JOIN channel_members m ON m.channel_id = head.id AND m.user_id = input.user_id
+                AND m.left_at IS NULL
+            ", $root, "
+        ), checked AS (
+            SELECT k.id, k.last_sequence, k.last_entry_at, CASE
+                WHEN k.role IS NULL AND k.kind <> 'public' AND NOT input.unrestricted THEN 'unseen'
+                WHEN NOT k.is_fresh THEN 'stale'
+                WHEN k.keeps_order IS NOT TRUE AND (k.posting_policy <> 'members'
+                    OR k.role IS NULL AND NOT k.is_automation) THEN 'post'
+                WHEN k.archived_at IS NOT NULL THEN 'archived'
+                WHEN input.broadcasts AND k.keeps_order IS NOT TRUE AND (k.broadcast_policy <> 'members'
+                    OR k.role = 'guest') THEN 'broadcast'
+                WHEN NOT k.root_found THEN 'root'
+                END AS refusal
+            FROM known k, input
+        ), new AS (
+            SELECT input.id, c.id AS channel_id, c.last_sequence + 1 AS sequence, input.thread_root_id,
+                input.type_ AS type, input.text, input.metadata, input.mentioned_user_ids,
+                input.mentions_everyone, input.mentions_here, 0 AS reply_count,
+                0::bigint AS last_reply_sequence, NULL::timestamptz AS last_reply_at,
+                input.actor_kind AS author_kind, input.actor_id AS author_id, input.caller, 0 AS edits,
+                1::bigint AS version,
+                -- Who waited for the row began earlier than what came before.
+                greatest(directory.now(), c.last_entry_at) AS created_at,
+                greatest(directory.now(), c.last_entry_at) AS updated_at,
+                NULL::timestamptz AS edited_at, NULL::timestamptz AS deleted_at
+            FROM checked c, input WHERE c.refusal IS NULL
+        ), claimed AS (
+            INSERT INTO requests (caller, method, request_id, request_hash, response, created_at)
+            SELECT input.caller, input.method, input.request_id, input.request_hash, to_jsonb(new),
+                new.created_at
+            FROM new, input WHERE input.request_id IS NOT NULL
+            ON CONFLICT DO NOTHING
+            RETURNING request_id
+        ), e AS (
+            SELECT new.* FROM new, input
+            WHERE input.request_id IS NULL OR EXISTS (SELECT FROM claimed)
+        ), bumped AS (
+            UPDATE channels c SET last_sequence = e.sequence, last_entry_at = e.created_at
+            FROM e WHERE c.id = e.channel_id
+            RETURNING c.id
+        ), inserted AS (
+            INSERT INTO chat_entries (id, channel_id, sequence, thread_root_id, type, text, metadata,
+                mentioned_user_ids, mentions_everyone, mentions_here, author_kind, author_id, caller,
+                correlation_id, created_at, updated_at)
+            SELECT e.id, e.channel_id, e.sequence, e.thread_root_id, e.type, e.text, e.metadata,
+                e.mentioned_user_ids, e.mentions_everyone, e.mentions_here, e.author_kind, e.author_id,
+                e.caller, input.correlation_id, e.created_at, e.updated_at
+            FROM e, bumped, input
+        )", $reached, ", changes AS (
+            SELECT 'chat_entry.created' AS kind, 'chat_entry' AS resource_kind, e.id AS resource_id,
+                e.channel_id AS parent_id, e.sequence, e.version, '{}'::text[] AS changed
+            FROM e, bumped", $changes, "
+        )", append_events!(), "
+        SELECT checked.refusal, ", entry_columns!(), "
+        FROM checked LEFT JOIN e ON true")
+    };
+}
+
+statement! {
+    // One round trip. The channel's row lock orders its entries; the request id is claimed under it
+    // with the answer in hand. Memberships and the thread's root are read as the statement began,
+    // which may be before its wait for the lock: `removals` tells whether one of them was taken away
+    // meanwhile, and then it is done again. No row = no such channel.
+    /// Posts an entry.
+    Post<'a, REACHES> -> (Nullable<Text>, Nullable<EntryRow>) {
+        id: ChatEntryId => sql_types::Uuid,
+        channel_id: ChannelId => sql_types::Uuid,
+        user_id: Option<&'a str> => Nullable<Text>,
+        unrestricted: bool => Bool,
+        thread_root_id: Option<ChatEntryId> => Nullable<sql_types::Uuid>,
+        type_: EntryType => Text,
+        text: &'a str => Text,
+        metadata: &'a Value => Jsonb,
+        mentioned_user_ids: &'a [String] => Array<Text>,
+        mentions_everyone: bool => Bool,
+        mentions_here: bool => Bool,
+        broadcasts: bool => Bool,
+        request_id: Option<&'a str> => Nullable<Text>,
+        request_hash: Option<&'a [u8]> => Nullable<sql_types::Bytea>,
+        method: &'a str => Text,
+        actor_kind: &'a str => Text,
+        actor_id: &'a str => Text,
+        caller: &'a str => Text,
+        correlation_id: &'a str => Text,
+        tenant_number: i32 => Integer,
+    }
+    post!("LEFT JOIN chat_entries r ON r.id = input.thread_root_id AND r.channel_id = head.id
+                AND r.thread_root_id IS NULL AND r.deleted_at IS NULL",
+        "input.thread_root_id IS NULL OR r.id IS NOT NULL",
+        ", mentioned AS (
+            INSERT INTO mentions (chat_entry_id, user_id, channel_id, sequence, thread_root_id)
+            SELECT e.id, of.user_id, e.channel_id, e.sequence, e.thread_root_id
+            FROM e CROSS JOIN bumped CROSS JOIN input CROSS JOIN LATERAL (
+                SELECT unnest(e.mentioned_user_ids) AS user_id
+                UNION ALL
+                SELECT '' WHERE e.mentions_everyone
+            ) of
+            WHERE of.user_id IS DISTINCT FROM input.user_id
+        ), answered AS (
+            UPDATE chat_entries r
+            SET reply_count = r.reply_count + 1, last_reply_sequence = e.sequence,
+                last_reply_at = e.created_at, updated_at = e.created_at, version = r.version + 1
+            FROM e, bumped WHERE r.id = e.thread_root_id
+            RETURNING r.*
+        ), followers AS (
+            -- Who writes has read the thread; who asked has not, nor who is mentioned.
+            SELECT DISTINCT ON (f.user_id) f.user_id, e.thread_root_id, e.channel_id, f.read_sequence,
+                f.comes_back, e.created_at
+            FROM e CROSS JOIN answered a CROSS JOIN LATERAL (
+                SELECT 1 AS rank, e.author_id AS user_id, e.sequence AS read_sequence, true AS comes_back
+                WHERE e.author_kind = 'user'
+                UNION ALL
+                SELECT 2, unnest(e.mentioned_user_ids), e.sequence - 1, true
+                UNION ALL
+                SELECT 3, a.author_id, a.sequence, false WHERE a.author_kind = 'user'
+            ) f
+            ORDER BY f.user_id, f.rank
+        ), followed AS (
+            INSERT INTO thread_follows AS was (id, chat_entry_id, user_id, channel_id, following,
+                read_sequence, updated_at)
+            SELECT gen_random_uuid(), f.thread_root_id, f.user_id, f.channel_id, true, f.read_sequence,
+                f.created_at
+            FROM followers f ORDER BY f.user_id
+            ON CONFLICT (chat_entry_id, user_id) DO UPDATE
+            SET following = true, read_sequence = excluded.read_sequence, version = was.version + 1,
+                read_version = was.read_version + 1, updated_at = excluded.updated_at
+            WHERE NOT was.following AND excluded.user_id = ANY (
+                SELECT f.user_id FROM followers f WHERE f.comes_back
+            )
+            RETURNING id, channel_id, version
+        )",
+        "
+            UNION ALL
+            SELECT 'chat_entry.updated', 'chat_entry', a.id, a.channel_id, a.sequence, a.version,
+                '{thread}'
+            FROM answered a
+            UNION ALL
+            SELECT 'thread_follow.updated', 'thread_follow', f.id, f.channel_id, NULL, f.version,
+                '{following}'
+            FROM followed f"),
+    post!("", "true", "", "")
+}
+
+/// Posts an entry.
+///
+/// # Errors
+/// There is no such channel for who acts, they may not post or mention everyone there, it is
+/// archived, or there is no such entry to reply to.
+pub async fn post(conn: &mut TenantConn, new: NewEntry) -> Result<Entry, Error> {
+    if conn.facts().unrestricted.is_none() {
+        return try_to_post(conn, &new).await;
+    }
+    conn.transaction(async |conn| {
+        let entry = try_to_post(conn, &new).await?;
+        audit::note(conn, new.channel_id).await?;
+        Ok(entry)
+    })
+    .await
+}
+
+/// How often it is tried again when members were taken out meanwhile.
+const MOST_TRIES: usize = 5;
+
+async fn try_to_post(conn: &mut TenantConn, new: &NewEntry) -> Result<Entry, Error> {
+    for _ in 0..MOST_TRIES {
+        let posted = if new.reaches_out() {
+            post_with::<true>(conn, new).await?
+        } else {
+            post_with::<false>(conn, new).await?
+        };
+        if let Some(entry) = posted {
+            return Ok(entry);
+        }
+    }
+    Err(Error::Aborted(Conflict::Transaction))
+}
+
+/// Posts an entry; `None` if it has to be done again.
+async fn post_with<const REACHES: bool>(
+    conn: &mut TenantConn,
+    new: &NewEntry,
+) -> Result<Option<Entry>, Error> {
+    let facts = conn.facts().clone();
+    let request = new.request_id.as_ref();
+    let statement = Post::<REACHES> {
+        id: new.id,
+        channel_id: new.channel_id,
+        user_id: facts.actor.user_id(),
+        unrestricted: facts.unrestricted.is_some(),
+        thread_root_id: new.thread_root_id,
+        type_: new.entry_type,
+        text: &new.text,
+        metadata: &new.metadata,
+        mentioned_user_ids: &new.mentions.user_ids,
+        mentions_everyone: new.mentions.everyone,
+        mentions_here: new.mentions.here,
+        broadcasts: new.mentions.everyone || new.mentions.here,
+        request_id: request.map(|request| request.id.as_str()),
+        request_hash: request.map(|request| request.hash.as_slice()),
+        method: request.map_or("", |request| request.method),
+        actor_kind: facts.actor.kind(),
+        actor_id: facts.actor.id(),
+        caller: &facts.caller.service,
+        correlation_id: &facts.correlation_id,
+        tenant_number: conn.tenant_number(),
+        life: PhantomData,
+    };
+    let posted = statement.get_result(conn).await.optional();
+    let posted: Option<(Option<String>, Option<Entry>)> =
+        posted.map_err(|error| root_gone(error, new.thread_root_id))?;
+    let missing = || Error::not_found("channel", new.channel_id);
+    let (refusal, entry) = posted.ok_or_else(missing)?;
+    if entry.is_some() {
+        return Ok(entry);
+    }
+    match refusal.as_deref() {
+        Some("unseen") => return Err(missing()),
+        Some("stale") => return Ok(None),
+        _ => {}
+    }
+    // A repeated request comes first: its answer does not depend on what has happened since.
+    if let Some(request) = request
+        && let Some(answer) = request_id::answer(conn, request).await?
+    {
+        return Ok(Some(answer));
+    }
+    let channel = new.channel_id.to_string();
+    let lacks = |capability: Capability| {
+        let capability = capability.as_str();
+        let channel = channel.clone();
+        Error::PermissionDenied(Denial::Capability {
+            channel,
+            capability,
+        })
+    };
+    Err(match (refusal.as_deref(), new.thread_root_id) {
+        (Some("post"), _) => lacks(Capability::Post),
+        (Some("broadcast"), _) => lacks(Capability::Broadcast),
+        (Some("archived"), _) => Error::FailedPrecondition(Precondition::ChannelArchived(channel)),
+        (Some("root"), Some(root)) => Error::not_found("chat_entry", root),
+        (other, _) => Error::internal(format!("an entry was not posted: {other:?}")),
+    })
+}
+
+/// Tells of a thread that was removed, its time over, while somebody replied.
+fn root_gone(error: DieselError, root: Option<ChatEntryId>) -> Error {
+    match (&error, root) {
+        (
+            DieselError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, violation),
+            Some(root),
+        ) if violation.constraint_name() == Some("chat_entries_thread_root_id_fkey") => {
+            Error::not_found("chat_entry", root)
+        }
+        _ => error.into(),
+    }
+}
+
+/// Finds an entry, or what is left of it, and its channel, as who acts sees them.
+///
+/// # Errors
+/// There is none for them.
+pub async fn get(conn: &mut TenantConn, id: ChatEntryId) -> Result<(Seen, Entry), Error> {
+    let found = chat_entries::table.find(id).select(Entry::as_select());
+    let found: Option<Entry> = found.first(conn).await.optional()?;
+    let entry = found.ok_or_else(|| Error::not_found("chat_entry", id))?;
+    let seen = hide(channel::get(conn, entry.channel_id).await, id)?;
+    Ok((seen, entry))
+}
+
+/// Finds an entry, or what is left of it, as who acts sees it, and keeps it and its channel as they
+/// are until the open transaction ends.
+///
+/// # Errors
+/// There is none for them.
+pub async fn lock(conn: &mut TenantConn, id: ChatEntryId) -> Result<(Seen, Entry), Error> {
+    let channel = chat_entries::table
+        .find(id)
+        .select(chat_entries::channel_id);
+    let channel: Option<ChannelId> = channel.first(conn).await.optional()?;
+    let missing = || Error::not_found("chat_entry", id);
+    let seen = hide(channel::lock(conn, channel.ok_or_else(missing)?).await, id)?;
+    // Whoever changes entries holds their channel.
+    let entry = chat_entries::table.find(id).select(Entry::as_select());
+    let entry: Option<Entry> = entry.first(conn).await.optional()?;
+    Ok((seen, entry.ok_or_else(missing)?))
+}
+
+/// An entry of a channel that does not exist for who acts does not either.
+fn hide(seen: Result<Seen, Error>, id: ChatEntryId) -> Result<Seen, Error> {
+    seen.map_err(|error| match error {
+        Error::NotFound { .. } => Error::not_found("chat_entry", id),
+        other => other,
+    })
+}
