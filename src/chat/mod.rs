@@ -10,9 +10,13 @@ mod erasure;
 mod listing;
 mod member;
 mod read_state;
+mod resource;
 mod service;
 mod thread;
 mod wire;
 
+pub use audit::note_list;
 pub use erasure::{about, erase_about};
+pub use resource::{Resource, is_loaded, load, memberships};
 pub use service::Chat;
+pub use wire::as_others_see;

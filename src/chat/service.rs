@@ -2,12 +2,13 @@
 
 use tonic::{Request, Response, Status};
 
+use super::capability::Capability;
 use super::channel::{self, Edit, NewChannel, Seen};
 use super::thread::{self, Followed};
 use super::wire::{
     ChannelsPage, EntriesPage, Marking, MembersPage, NewMembers, OpenDirect, RevisionsPage,
-    RoleEdit, ThreadsPage, UserOfChannel, channel_answer, channel_id, counted, entry_id,
-    entry_update, member_answer, new_entry, presence, settings, update,
+    RoleEdit, ThreadsPage, UserOfChannel, Writing, channel_answer, channel_id, counted, entry_id,
+    entry_update, member_answer, new_entry, presence, settings, typing, update,
 };
 use super::{entry, entry_list, entry_revision, listing, member, read_state};
 use crate::error::Error;
@@ -437,5 +438,17 @@ impl ChatService for Chat {
         let presence = presence(request, tenant.facts())?;
         event::say(&tenant, Kind::Presence(presence));
         Ok(Response::new(pb::SetPresenceResponse {}))
+    }
+
+    async fn set_typing(
+        &self,
+        request: Request<pb::SetTypingRequest>,
+    ) -> Result<Response<pb::SetTypingResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let Writing { id, thread_root_id } = Writing::read(request, tenant.facts())?;
+        let seen = channel::get(&mut tenant.conn().await?, id).await?;
+        seen.check(tenant.facts(), Capability::Post)?;
+        event::say(&tenant, Kind::Typing(typing(&seen, thread_root_id)));
+        Ok(Response::new(pb::SetTypingResponse {}))
     }
 }

@@ -6,7 +6,9 @@ use diesel_async::RunQueryDsl;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::chat;
 use crate::error::Error;
+use crate::ids::ChannelId;
 use crate::schema::tenant::events;
 use crate::tenant::TenantConn;
 
@@ -55,6 +57,15 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The channel that it is of, if it is of one.
+    pub fn channel_id(&self) -> Option<ChannelId> {
+        match self.resource_kind.as_str() {
+            "channel" => Some(ChannelId(self.resource_id)),
+            kind if chat::is_loaded(kind) => self.parent_id.map(ChannelId),
+            _ => None,
+        }
+    }
+
     /// The place behind it.
     pub fn place(&self) -> Place {
         Place {

@@ -8,9 +8,12 @@ use chrono::TimeDelta;
 use prost::Message as _;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
+use uuid::Uuid;
 
+use super::audience::Audience;
 use super::filter::Filter;
 use crate::clock;
+use crate::ids::ChannelId;
 use crate::pb;
 use crate::pb::ephemeral::Kind;
 use crate::tenant::{Hall, TenantScope};
@@ -26,6 +29,20 @@ pub fn say(scope: &TenantScope, kind: Kind) {
         kind: Some(kind),
     };
     scope.say(said.encode_to_vec().into());
+}
+
+/// Who may hear what is said.
+pub fn audience(said: &pb::Ephemeral) -> Audience {
+    let Some(Kind::Typing(typing)) = &said.kind else {
+        return Audience::Everybody;
+    };
+    match Uuid::try_parse(&typing.channel_id) {
+        Ok(id) => Audience::Channel {
+            id: ChannelId(id),
+            is_public: typing.channel_kind() == pb::ChatChannelKind::Public,
+        },
+        Err(_) => Audience::Nobody,
+    }
 }
 
 /// What a stream hears of what is said.

@@ -9,15 +9,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use prost::Message as _;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use uuid::Uuid;
 
+use super::audience::{Audience, Memberships};
 use super::entry::{self, Entry, Place};
 use super::log;
 use super::wire;
 use crate::access::Facts;
+use crate::chat;
 use crate::error::{Chain, Error};
-use crate::ids::TenantId;
+use crate::ids::{ChannelId, TenantId};
 use crate::inbox::resource;
 use crate::pb;
 use crate::tenant::{Hall, TenantConn, TenantDirectory, TenantScope};
@@ -36,6 +39,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const HEAL_EVERY: Duration = Duration::from_secs(5);
 /// How often is looked since when the log has everything.
 const EARLIEST_EVERY: Duration = Duration::from_secs(600);
+/// How long ago it may have been read by who judges by it who is a member of a channel.
+const RECENT: Duration = Duration::from_millis(500);
 /// How long after news it is looked into: what is committed at about the same time is read together.
 const TOGETHER: Duration = Duration::from_millis(2);
 
@@ -53,6 +58,12 @@ pub struct Feed {
     news: watch::Sender<News>,
     /// Where what is not in the log is said.
     hall: Arc<Hall>,
+    /// In which channels those are who listen.
+    memberships: Memberships,
+    /// When the log was last known to be read to its end.
+    read_at: watch::Sender<Instant>,
+    /// Asks for that anew.
+    asked: Arc<Notify>,
     /// Held by who reads what comes before that.
     reaching_back: tokio::sync::Mutex<()>,
     /// How many feeds there are.
@@ -140,7 +151,9 @@ impl Kept {
             return;
         }
         for told in &mut self.told {
-            let is_same = told.entry.resource_id == by.entry.resource_id;
+            // A member is shown as others see them, or as they see themselves.
+            let is_same = told.entry.resource_id == by.entry.resource_id
+                && told.entry.resource_kind == by.entry.resource_kind;
             let is_within = is_end && told.entry.parent_id == Some(by.entry.resource_id);
             if !is_same && !is_within {
                 continue;
@@ -164,15 +177,18 @@ pub struct Told {
     pub event: pb::Event,
     /// The event as it is sent.
     pub encoded: Bytes,
+    /// Who may hear of it.
+    pub audience: Audience,
 }
 
 impl Told {
-    fn new(entry: Entry, event: pb::Event) -> Self {
+    fn new(entry: Entry, event: pb::Event, audience: Audience) -> Self {
         let encoded = event.encode_to_vec().into();
         Self {
             entry,
             event,
             encoded,
+            audience,
         }
     }
 
@@ -187,15 +203,48 @@ pub async fn tell(conn: &mut TenantConn, entries: Vec<Entry>) -> Result<Vec<Told
     let asked: HashSet<_> = entries
         .iter()
         .map(|entry| (entry.resource_kind.as_str(), entry.resource_id))
-        .filter(|(kind, _)| resource::is_loaded(kind))
         .collect();
-    let asked: Vec<_> = asked.into_iter().collect();
-    let resources = resource::load(conn, &asked).await?;
+    let (of_chat, others): (Vec<_>, Vec<_>) = asked
+        .into_iter()
+        .partition(|(kind, _)| chat::is_loaded(kind));
+    let is_loaded = |(kind, _): &(&str, Uuid)| resource::is_loaded(kind);
+    let others: Vec<_> = others.into_iter().filter(is_loaded).collect();
+    let resources = resource::load(conn, &others).await?;
+    let channels: HashSet<_> = entries.iter().filter_map(Entry::channel_id).collect();
+    let channels: Vec<_> = channels.into_iter().collect();
+    let chat = chat::load(conn, &of_chat, &channels).await?;
     let told = entries.into_iter().map(|entry| {
-        let event = wire::event(&entry, resources.get(&entry.resource_id).cloned());
-        Told::new(entry, event)
+        let of_chat = chat.resources.get(&entry.resource_id);
+        let audience = audience(&entry, of_chat, &chat.channels);
+        let event = match of_chat.cloned() {
+            Some(resource) => wire::chat_event(&entry, resource),
+            None => wire::event(&entry, resources.get(&entry.resource_id).cloned()),
+        };
+        Told::new(entry, event, audience)
     });
     Ok(told.collect())
+}
+
+/// Who may hear of something.
+fn audience(
+    entry: &Entry,
+    resource: Option<&chat::Resource>,
+    channels: &HashMap<ChannelId, bool>,
+) -> Audience {
+    let Some(id) = entry.channel_id() else {
+        return Audience::Everybody;
+    };
+    if matches!(
+        entry.resource_kind.as_str(),
+        "channel_settings" | "thread_follow"
+    ) {
+        let user = resource.and_then(chat::Resource::user_id);
+        return user.map_or(Audience::Nobody, |user| Audience::User(user.to_owned()));
+    }
+    match channels.get(&id) {
+        Some(&is_public) => Audience::Channel { id, is_public },
+        None => Audience::Nobody,
+    }
 }
 
 /// How far the log has been read.
@@ -223,6 +272,9 @@ impl Feeds {
             kept: Mutex::default(),
             news: watch::channel(News::None).0,
             hall: scope.hall(),
+            memberships: Memberships::default(),
+            read_at: watch::channel(Instant::now()).0,
+            asked: Arc::default(),
             reaching_back: tokio::sync::Mutex::default(),
             count: self.count.clone(),
         });
@@ -232,6 +284,7 @@ impl Feeds {
             tenants: tenants.clone(),
             heard: scope.news(),
             scope: scope.on_behalf(Facts::itself("events")),
+            asked: feed.asked.clone(),
             feed: Arc::downgrade(&feed),
             read: None,
             earliest_at: Instant::now(),
@@ -274,6 +327,23 @@ impl Feed {
     pub fn has(&self, place: Place, history: u64) -> Option<bool> {
         let kept = self.kept();
         (kept.history == history).then(|| kept.has(place)).flatten()
+    }
+
+    /// In which channels those are who listen.
+    pub fn memberships(&self) -> &Memberships {
+        &self.memberships
+    }
+
+    /// Waits a while until it is known who was a member a moment ago; tells whether it is.
+    pub async fn is_read(&self) -> bool {
+        let is_recent = |at: &Instant| at.elapsed() < RECENT;
+        let mut read_at = self.read_at.subscribe();
+        if is_recent(&read_at.borrow_and_update()) {
+            return true;
+        }
+        self.asked.notify_one();
+        let read = tokio::time::timeout(LOOK_EVERY, read_at.wait_for(is_recent));
+        matches!(read.await, Ok(Ok(_)))
     }
 
     /// Reads what comes before what is in memory, once for all who are behind that.
@@ -334,6 +404,8 @@ struct Reader {
     tenants: TenantDirectory,
     scope: TenantScope,
     heard: watch::Receiver<()>,
+    /// Is told when somebody has to know that it was read.
+    asked: Arc<Notify>,
     feed: Weak<Feed>,
     /// How far, and in which history.
     read: Option<(Place, u64)>,
@@ -370,8 +442,12 @@ impl Reader {
     async fn wait(&mut self) {
         let since = Instant::now();
         loop {
-            let heard = tokio::time::timeout(LOOK_EVERY, self.heard.changed()).await;
-            if heard.is_ok() {
+            let heard = tokio::select! {
+                _ = self.heard.changed() => true,
+                () = self.asked.notified() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => false,
+            };
+            if heard {
                 tokio::time::sleep(TOGETHER).await;
                 self.heard.mark_unchanged();
                 return;
@@ -387,6 +463,7 @@ impl Reader {
 
     /// Reads what is new; tells whether all that was begun before is read.
     async fn read_on(&mut self) -> Result<bool, Error> {
+        let began = Instant::now();
         let scope = self.tenants.enter_again(&self.scope).await?;
         let mut conn = scope.conn().await?;
         let Some(final_id) = log::settled(&mut conn).await? else {
@@ -410,18 +487,27 @@ impl Reader {
                 self.earliest_at = Instant::now();
                 let history = self.read.map_or(0, |(_, history)| history + 1);
                 feed.begin(place, history, earliest);
+                feed.memberships.forget();
+                feed.read_at.send_replace(began);
                 self.read = Some((place, history));
                 feed.news.send_replace(News::Read(place, history));
                 return Ok(true);
             };
             let is_last = entries.len() < PAGE;
             let Some(entry) = entries.last() else {
+                feed.read_at.send_replace(began);
                 return Ok(true);
             };
             let place = entry.place();
             let told = tell(&mut conn, entries).await?;
+            for one in &told {
+                feed.memberships.note(one);
+            }
             feed.kept().add(told, feed.room());
             self.read = Some((place, history));
+            if is_last {
+                feed.read_at.send_replace(began);
+            }
             feed.news.send_replace(News::Read(place, history));
             if is_last {
                 return Ok(true);

@@ -6,13 +6,15 @@ use uuid::Uuid;
 
 use super::entry::Entry;
 use super::feed::Told;
-use crate::ids::{ChannelAccountId, ContactId, ConversationId};
+use crate::ids::{ChannelAccountId, ChannelId, ContactId, ConversationId};
 use crate::pb;
 use crate::pb::ephemeral::Kind;
 use crate::pb::event::Resource;
 
 /// What asks for who is there, among the types of events.
 const PRESENCE: &str = "user.presence";
+/// What asks for who is writing.
+const TYPING: &str = "channel.typing";
 
 /// Which events are wanted.
 #[derive(Debug, Clone)]
@@ -30,6 +32,8 @@ pub struct Named {
     pub types: HashSet<String>,
     /// The conversations.
     pub conversations: HashSet<ConversationId>,
+    /// The channels.
+    pub channels: HashSet<ChannelId>,
 }
 
 /// A customer of a channel account: wanted is what happens to the messages of their conversations,
@@ -58,7 +62,15 @@ impl Filter {
     /// Tells whether anything is wanted of what is only said.
     pub fn listens(&self) -> bool {
         match self {
-            Self::Named(named) => named.hears_type(PRESENCE),
+            Self::Named(named) => named.has_type(PRESENCE) || named.has_type(TYPING),
+            Self::Customer(_) => false,
+        }
+    }
+
+    /// Tells whether what happens in a channel is wanted.
+    pub fn has_channel(&self, id: ChannelId) -> bool {
+        match self {
+            Self::Named(named) => named.is_everywhere() || named.channels.contains(&id),
             Self::Customer(_) => false,
         }
     }
@@ -66,7 +78,13 @@ impl Filter {
     /// Tells whether something that is only said is wanted.
     pub fn hears(&self, said: &pb::Ephemeral) -> bool {
         match (self, &said.kind) {
-            (Self::Named(named), Some(Kind::Presence(_))) => named.hears_type(PRESENCE),
+            (Self::Named(named), Some(Kind::Presence(_))) => {
+                named.has_type(PRESENCE) && named.is_everywhere()
+            }
+            (Self::Named(named), Some(Kind::Typing(typing))) => {
+                let id = Uuid::try_parse(&typing.channel_id).map(ChannelId);
+                named.has_type(TYPING) && id.is_ok_and(|id| self.has_channel(id))
+            }
             (Self::Named(_), None) | (Self::Customer(_), _) => false,
         }
     }
@@ -75,15 +93,22 @@ impl Filter {
 impl Named {
     fn wants(&self, entry: &Entry) -> bool {
         let is_of = |id: Uuid| self.conversations.contains(&ConversationId(id));
-        (self.types.is_empty() || self.types.contains(&entry.kind))
-            && (self.conversations.is_empty()
+        let is_in = |id: ChannelId| self.channels.contains(&id);
+        self.has_type(&entry.kind)
+            && (self.is_everywhere()
                 || is_of(entry.resource_id)
-                || entry.parent_id.is_some_and(is_of))
+                || entry.parent_id.is_some_and(is_of)
+                || entry.channel_id().is_some_and(is_in))
     }
 
-    /// Whether a type of what is only said is wanted. None of it is of a conversation.
-    fn hears_type(&self, kind: &str) -> bool {
-        self.conversations.is_empty() && (self.types.is_empty() || self.types.contains(kind))
+    /// Whether a type is wanted.
+    fn has_type(&self, kind: &str) -> bool {
+        self.types.is_empty() || self.types.contains(kind)
+    }
+
+    /// Whether it is wanted wherever it happens.
+    fn is_everywhere(&self) -> bool {
+        self.conversations.is_empty() && self.channels.is_empty()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What happened: the tenant's event log, and the streams of it.
 
+mod audience;
 mod entry;
 mod ephemeral;
 mod feed;

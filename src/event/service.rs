@@ -7,12 +7,14 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
+use super::audience::Viewer;
 use super::entry;
 use super::feed::Feeds;
 use super::filter::{Customer, Filter};
 use super::log;
 use super::subscription::{Frame, Start, Subscription};
 use super::wire::Tokens;
+use crate::chat;
 use crate::error::{Conflict, Error};
 use crate::pb;
 use crate::pb::event_service_server::EventService;
@@ -48,12 +50,20 @@ impl Events {
     }
 
     fn subscription(&self, scope: &TenantScope, start: Start, filter: Filter) -> Subscription {
+        let feed = self.feeds.of(&self.tenants, scope);
+        let facts = scope.facts();
+        let user = facts.actor.user_id();
+        let viewer = Viewer {
+            own: user.map(|user| feed.memberships().of(user)),
+            unrestricted: facts.unrestricted.is_some(),
+        };
         Subscription {
             tenants: self.tenants.clone(),
             scope: scope.clone(),
-            feed: self.feeds.of(&self.tenants, scope),
+            feed,
             start,
             filter,
+            viewer,
             stopping: self.stopping.clone(),
         }
     }
@@ -84,6 +94,9 @@ impl EventService for Events {
         let (scope, request) = self.tenants.enter(request).await?;
         let tokens = Tokens::of(&scope, self.tenants.page_sealer());
         let (start, filter) = tokens.asked(request)?;
+        if scope.facts().unrestricted.is_some() {
+            chat::note_list(&mut scope.conn().await?).await?;
+        }
         let frames = self.subscription(&scope, start, filter).frames();
         let frames = frames.and_then(move |frame| std::future::ready(tokens.frame(frame)));
         Ok(Response::new(frames.map_err(Status::from).boxed()))

@@ -8,12 +8,14 @@ use futures_util::{Stream, stream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::audience::{OwnChannels, Viewer};
 use super::entry::{self, Place};
-use super::ephemeral::Ear;
+use super::ephemeral::{self, Ear};
 use super::feed::{self, Feed, News, Told};
 use super::filter::Filter;
 use crate::clock;
 use crate::error::Error;
+use crate::ids::ChannelId;
 use crate::pb;
 use crate::tenant::{TenantConn, TenantDirectory, TenantScope};
 
@@ -56,6 +58,10 @@ pub enum Frame {
     Goodbye(Place),
     /// Something was said that is in no log.
     Ephemeral(pb::Ephemeral),
+    /// The reader sees a channel from now on.
+    AccessGained(ChannelId, Place),
+    /// The reader does not see a channel any more.
+    AccessLost(ChannelId, Place),
 }
 
 /// A reader.
@@ -70,6 +76,8 @@ pub struct Subscription {
     pub start: Start,
     /// What is wanted.
     pub filter: Filter,
+    /// Who listens.
+    pub viewer: Viewer,
     /// Whether the server stops.
     pub stopping: watch::Receiver<bool>,
 }
@@ -86,6 +94,8 @@ struct Reading {
     quiet: (Instant, usize),
     place: Place,
     history: u64,
+    /// The number of the entry whose gain or loss of access was told last.
+    announced: i64,
 }
 
 #[derive(PartialEq, Eq)]
@@ -111,6 +121,7 @@ impl Subscription {
             quiet: (Instant::now(), 0),
             place: Place::default(),
             history: 0,
+            announced: 0,
             of: self,
         };
         stream::try_unfold(reading, async |mut reading| {
@@ -138,7 +149,7 @@ impl Reading {
                 return Ok(Frame::Goodbye(self.place));
             }
             self.check_credential()?;
-            if let Some(said) = self.overhear() {
+            if let Some(said) = self.overhear().await? {
                 return Ok(Frame::Ephemeral(said));
             }
             let news = *self.news.borrow_and_update();
@@ -160,11 +171,32 @@ impl Reading {
     }
 
     /// Returns what was said, if that may come now.
-    fn overhear(&mut self) -> Option<pb::Ephemeral> {
+    async fn overhear(&mut self) -> Result<Option<pb::Ephemeral>, Error> {
         if self.state != State::Going || !self.is_ears_turn {
-            return None;
+            return Ok(None);
         }
-        self.ear.next(&self.of.filter)
+        while let Some(said) = self.ear.next(&self.of.filter) {
+            let audience = ephemeral::audience(&said);
+            let own = self.of.viewer.judged_by(&audience).cloned();
+            if self.knows(own).await? && self.of.viewer.hears(&audience) {
+                return Ok(Some(said));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells whether it is known what the reader's channels were a moment ago, if something depends on
+    /// them.
+    async fn knows(&self, own: Option<Arc<OwnChannels>>) -> Result<bool, Error> {
+        let Some(own) = own else {
+            return Ok(true);
+        };
+        let conn = async || self.of.enter_again().await?.conn().await;
+        let loaded = self.of.feed.memberships().load(&own, conn).await;
+        if self.unless_away(loaded).await?.is_none() {
+            return Ok(false);
+        }
+        Ok(self.of.feed.is_read().await)
     }
 
     /// Returns the next frame; none if something has to be looked at again.
@@ -251,9 +283,28 @@ impl Reading {
             self.wait().await?;
             return Ok(None);
         }
+        let viewer = &self.of.viewer;
+        let own = told.iter().find_map(|one| viewer.judged_by(&one.audience));
+        if !self.knows(own.cloned()).await? {
+            return Ok(None);
+        }
         let (mut events, mut bytes) = (Vec::new(), 0);
         for one in &told {
-            if self.of.filter.wants(one) {
+            let change = self.of.viewer.gains_or_loses(one);
+            if let Some((channel, sees)) = change.filter(|(id, _)| self.of.filter.has_channel(*id))
+                && self.announced != one.entry.id
+            {
+                if !events.is_empty() {
+                    return Ok(Some(Frame::Batch(events, self.place)));
+                }
+                self.announced = one.entry.id;
+                return Ok(Some(if sees {
+                    Frame::AccessGained(channel, self.place)
+                } else {
+                    Frame::AccessLost(channel, self.place)
+                }));
+            }
+            if self.of.viewer.hears(&one.audience) && self.of.filter.wants(one) {
                 bytes += one.encoded.len();
                 if bytes > most_bytes && !events.is_empty() {
                     return Ok(Some(Frame::Batch(events, self.place)));

@@ -8,9 +8,10 @@ use super::entry::{Entry, Place};
 use super::filter::{Filter, Named};
 use super::subscription::{Frame, Start};
 use crate::access::Actor;
+use crate::chat;
 use crate::error::Error;
 use crate::field::Fields;
-use crate::ids::ConversationId;
+use crate::ids::{ChannelId, ConversationId};
 use crate::inbox::resource::Resource;
 use crate::master_key::Sealer;
 use crate::page::List;
@@ -21,7 +22,7 @@ use crate::pb::subscribe_response::Frame as WiredFrame;
 use crate::tenant::TenantScope;
 use crate::time::to_timestamp;
 
-/// The most types and conversations that can be asked for.
+/// The most types, and the most conversations and channels each, that can be asked for.
 const MOST: (usize, usize) = (50, 100);
 /// When to come back to a server that stops.
 const RETRY: Duration = Duration::from_secs(1);
@@ -85,6 +86,14 @@ impl Tokens {
                 retry_delay: prost_types::Duration::try_from(RETRY).ok(),
             }),
             Frame::Ephemeral(said) => WiredFrame::Ephemeral(said),
+            Frame::AccessGained(channel, place) => WiredFrame::AccessGained(pb::AccessGained {
+                channel_id: channel.into(),
+                token: self.token(place)?,
+            }),
+            Frame::AccessLost(channel, place) => WiredFrame::AccessLost(pb::AccessLost {
+                channel_id: channel.into(),
+                token: self.token(place)?,
+            }),
         };
         Ok(pb::SubscribeResponse { frame: Some(frame) })
     }
@@ -118,6 +127,8 @@ impl Tokens {
         most(&mut fields, "types", request.types.len(), MOST.0);
         let conversations = request.conversation_ids;
         most(&mut fields, "conversation_ids", conversations.len(), MOST.1);
+        let channels = request.channel_ids;
+        most(&mut fields, "channel_ids", channels.len(), MOST.1);
         for (place, kind) in request.types.iter().enumerate().take(MOST.0) {
             if !is_type(kind) {
                 let words = "must be a type of events, such as `message.created`";
@@ -132,6 +143,11 @@ impl Tokens {
             let field = format!("conversation_ids[{place}]");
             let id = fields.required_id(&field, id, ConversationId);
             named.conversations.insert(id);
+        }
+        for (place, id) in channels.iter().enumerate().take(MOST.1) {
+            let field = format!("channel_ids[{place}]");
+            let id = fields.required_id(&field, id, ChannelId);
+            named.channels.insert(id);
         }
         fields.finish()?;
         Ok((start, Filter::Named(named)))
@@ -152,9 +168,28 @@ fn is_type(word: &str) -> bool {
             .is_some_and(|(noun, verb)| is_noun(noun) && is_noun(verb))
 }
 
+/// An event of the chat, with what it tells of.
+pub fn chat_event(entry: &Entry, resource: chat::Resource) -> pb::Event {
+    let deleted = resource.is_deleted();
+    let is_own = entry.resource_kind == "channel_settings";
+    let resource = match resource {
+        chat::Resource::Channel(channel) => Wired::Channel((*channel).into()),
+        chat::Resource::Member(member) if is_own => Wired::ChannelMember((*member).into()),
+        chat::Resource::Member(member) => Wired::ChannelMember(chat::as_others_see(*member)),
+        chat::Resource::Entry(entry) => Wired::ChatEntry((*entry).into()),
+        chat::Resource::Follow(follow) => Wired::ThreadFollow((*follow).into()),
+    };
+    pb::Event {
+        deleted,
+        resource: Some(resource),
+        ..event(entry, None)
+    }
+}
+
 /// An event, with what it tells of, as far as that is there.
 pub fn event(entry: &Entry, resource: Option<Resource>) -> pb::Event {
-    let is_loaded = crate::inbox::resource::is_loaded(&entry.resource_kind);
+    let kind = &entry.resource_kind;
+    let is_loaded = crate::inbox::resource::is_loaded(kind) || chat::is_loaded(kind);
     let deleted = match &resource {
         Some(resource) => resource.is_deleted(),
         None => is_loaded,
@@ -164,6 +199,11 @@ pub fn event(entry: &Entry, resource: Option<Resource>) -> pb::Event {
         Resource::Message(message) => Wired::Message((*message).into()),
         Resource::Contact(profile) => Wired::Contact((*profile).into()),
     });
+    let (channel, conversation) = if chat::is_loaded(kind) {
+        (entry.parent_id, None)
+    } else {
+        (None, entry.parent_id)
+    };
     pb::Event {
         id: entry.event_id.to_string(),
         r#type: entry.kind.clone(),
@@ -172,11 +212,12 @@ pub fn event(entry: &Entry, resource: Option<Resource>) -> pb::Event {
         caller: entry.caller.clone(),
         correlation_id: entry.correlation_id.clone(),
         resource_id: entry.resource_id.to_string(),
-        conversation_id: entry.parent_id.map(|id| id.to_string()).unwrap_or_default(),
+        conversation_id: conversation.map(|id| id.to_string()).unwrap_or_default(),
         sequence: entry.sequence.unwrap_or(0),
         version: entry.version,
         changed_fields: entry.changed.iter().flatten().cloned().collect(),
         deleted,
         resource,
+        channel_id: channel.map(|id| id.to_string()).unwrap_or_default(),
     }
 }

@@ -216,12 +216,12 @@ impl TenantDirectory {
             return Err(Error::invalid("tenant", "is required: the tenant's slug"));
         }
         context.caller.check_tenant(slug)?;
-        let known = self.known(slug).await?;
-        let named = request.actor().map(Actor::try_from).transpose()?;
         let unrestricted = request.unrestricted().then_some(T::PATH);
         if unrestricted.is_some() {
             context.caller.check_scope(Scope::ChatUnrestricted)?;
         }
+        let known = self.known(slug).await?;
+        let named = request.actor().map(Actor::try_from).transpose()?;
         let facts = Facts {
             actor: context.caller.actor(named)?,
             unrestricted,

@@ -231,8 +231,11 @@ impl Watch {
 
     fn take(&mut self, frame: Frame) -> Result<(), Error> {
         match frame {
-            // The second is nothing to a customer.
-            Frame::Hello(..) | Frame::Ephemeral(_) => return Ok(()),
+            // What is of the team is nothing to a customer.
+            Frame::Hello(..)
+            | Frame::Ephemeral(_)
+            | Frame::AccessGained(..)
+            | Frame::AccessLost(..) => return Ok(()),
             Frame::Batch(told, place) => {
                 for one in told {
                     self.place = Some(one.entry.place());

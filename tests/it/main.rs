@@ -16,6 +16,7 @@ mod bulk;
 mod channels;
 mod chat;
 mod chat_entries;
+mod chat_events;
 mod commands;
 mod connections;
 mod contacts;

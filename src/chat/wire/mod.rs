@@ -8,8 +8,10 @@ mod read_state;
 
 pub use channel::{ChannelsPage, OpenDirect, channel_answer, channel_id, update};
 pub use entry::{EntriesPage, RevisionsPage, entry_id, entry_update, new_entry};
-pub use member::{MembersPage, NewMembers, RoleEdit, UserOfChannel, member_answer, settings};
-pub use presence::presence;
+pub use member::{
+    MembersPage, NewMembers, RoleEdit, UserOfChannel, as_others_see, member_answer, settings,
+};
+pub use presence::{Writing, presence, typing};
 pub use read_state::{Marking, ThreadsPage, counted};
 
 use prost::Message;

@@ -543,7 +543,7 @@ impl Filled {
             ("DeleteEntry", "entry_id") => thing(&self.doomed_entry),
             ("EditEntry" | "ListEntryRevisions", "entry_id") => thing(&self.edited_entry),
             (_, "entry_id") => thing(&self.entry),
-            ("PostEntry" | "ListEntries", "thread_root_id")
+            ("PostEntry" | "ListEntries" | "SetTyping", "thread_root_id")
             | ("ListEntries", "around_entry_id") => thing(&self.entry),
             ("UndeleteQuickReply", "quick_reply_id") => thing(&self.deleted_quick_reply),
             (
@@ -578,6 +578,7 @@ impl Filled {
                 thing(&self.connected_by_own_app)
             }
             ("Subscribe", "conversation_ids") => thing(&self.conversation),
+            ("Subscribe", "channel_ids") => thing(&self.channel),
             ("ReplayQuarantinedItem", "delivery_id") => thing(&self.delivery),
             (method, path) => panic!("harness/calls.rs does not know `{path}` of {method}"),
         }
@@ -640,6 +641,12 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "broadcastPolicy": "CHAT_CHANNEL_POLICY_MEMBERS",
             "invitePolicy": "CHAT_CHANNEL_POLICY_MODERATORS",
             "retentionDays": 30,
+        }),
+        "SetTyping" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "channelId": tenant.channel,
+            "threadRootId": tenant.entry,
         }),
         "PostEntry" => json!({
             "tenant": slug,
@@ -800,6 +807,7 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "earliest": true,
             "types": ["conversation.created"],
             "conversationIds": [tenant.conversation],
+            "channelIds": [tenant.channel],
         }),
         "SetPresence" => json!({
             "tenant": slug,

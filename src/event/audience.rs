@@ -1,0 +1,207 @@
+//! Who may hear of an event: judged when it is sent, by who is a member of its channel then, however
+//! long ago it was.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::feed::Told;
+use crate::chat;
+use crate::error::Error;
+use crate::ids::ChannelId;
+use crate::pb::event::Resource;
+use crate::tenant::TenantConn;
+
+/// Who may hear of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Audience {
+    /// Whoever hears of anything.
+    Everybody,
+    /// Who sees a channel: everybody, if that is public.
+    Channel {
+        /// The channel.
+        id: ChannelId,
+        /// Whether it is public.
+        is_public: bool,
+    },
+    /// A user alone.
+    User(String),
+    /// Nobody, because it is not known any more whose it was.
+    Nobody,
+}
+
+/// The channels that a user is a member of, as far as the log has been read.
+#[derive(Debug)]
+pub struct OwnChannels {
+    user_id: String,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    is_loaded: bool,
+    /// The version of each membership, and whether it still is one.
+    memberships: HashMap<ChannelId, (i64, bool)>,
+}
+
+impl OwnChannels {
+    /// Tells whether the user is a member of a channel.
+    pub fn has(&self, id: ChannelId) -> bool {
+        let known = self.known();
+        known.memberships.get(&id).is_some_and(|(_, lasts)| *lasts)
+    }
+
+    fn is_loaded(&self) -> bool {
+        self.known().is_loaded
+    }
+
+    /// Takes note of a membership, unless a newer version of it is known.
+    fn note(&self, id: ChannelId, version: i64, lasts: bool) {
+        let mut known = self.known();
+        let membership = known.memberships.entry(id).or_insert((0, false));
+        if membership.0 < version {
+            *membership = (version, lasts);
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The channels of all users who listen in a tenant.
+#[derive(Default)]
+pub struct Memberships {
+    users: Mutex<HashMap<String, Weak<OwnChannels>>>,
+    /// Held by who reads them.
+    loading: tokio::sync::Mutex<()>,
+}
+
+impl Memberships {
+    /// Those of a user. What the log tells of them from now on is noted; what was before has to be
+    /// loaded.
+    pub fn of(&self, user_id: &str) -> Arc<OwnChannels> {
+        let mut users = self.users();
+        if let Some(known) = users.get(user_id).and_then(Weak::upgrade) {
+            return known;
+        }
+        users.retain(|_, channels| channels.strong_count() > 0);
+        let channels = Arc::new(OwnChannels {
+            user_id: user_id.to_owned(),
+            known: Mutex::default(),
+        });
+        users.insert(user_id.to_owned(), Arc::downgrade(&channels));
+        channels
+    }
+
+    /// Takes note of what the log tells of memberships.
+    pub fn note(&self, told: &Told) {
+        let Some(Resource::ChannelMember(member)) = &told.event.resource else {
+            return;
+        };
+        let known = self.users().get(&member.user_id).and_then(Weak::upgrade);
+        if let (Some(channels), Some(id)) = (known, told.entry.parent_id) {
+            let lasts = member.leave_time.is_none();
+            channels.note(ChannelId(id), member.version, lasts);
+        }
+    }
+
+    /// Loads those of a user, and of all others who wait for theirs.
+    pub async fn load(
+        &self,
+        of: &OwnChannels,
+        conn: impl AsyncFnOnce() -> Result<TenantConn, Error>,
+    ) -> Result<(), Error> {
+        let _one_at_a_time = self.loading.lock().await;
+        if of.is_loaded() {
+            return Ok(());
+        }
+        let waiting: HashMap<_, _> = {
+            let users = self.users();
+            let users = users.iter();
+            let alive = users.filter_map(|(id, channels)| Some((id.clone(), channels.upgrade()?)));
+            alive
+                .filter(|(_, channels)| !channels.is_loaded())
+                .collect()
+        };
+        let ids: Vec<_> = waiting.keys().map(String::as_str).collect();
+        for member in chat::memberships(&mut conn().await?, &ids).await? {
+            if let Some(channels) = waiting.get(&member.user_id) {
+                let lasts = member.left_at.is_none();
+                channels.note(member.channel_id, member.version, lasts);
+            }
+        }
+        for channels in waiting.values() {
+            channels.known().is_loaded = true;
+        }
+        Ok(())
+    }
+
+    /// Forgets what is known: the log has another history.
+    pub fn forget(&self) {
+        for channels in self.users().values().filter_map(Weak::upgrade) {
+            *channels.known() = Known::default();
+        }
+    }
+
+    fn users(&self) -> MutexGuard<'_, HashMap<String, Weak<OwnChannels>>> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who listens.
+#[derive(Debug, Clone, Default)]
+pub struct Viewer {
+    /// The channels of the user who acts, if one does.
+    pub own: Option<Arc<OwnChannels>>,
+    /// Whether they may hear of all channels.
+    pub unrestricted: bool,
+}
+
+impl Viewer {
+    /// Tells whether they may hear of something.
+    pub fn hears(&self, audience: &Audience) -> bool {
+        match audience {
+            Audience::Everybody => true,
+            Audience::Channel { id, is_public } => *is_public || self.sees(*id),
+            Audience::User(user) => self.is(user),
+            Audience::Nobody => false,
+        }
+    }
+
+    /// Tells whether that depends on who is a member now; returns their channels if it does.
+    pub fn judged_by(&self, audience: &Audience) -> Option<&Arc<OwnChannels>> {
+        match audience {
+            Audience::Channel {
+                is_public: false, ..
+            } if !self.unrestricted => self.own.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Tells whether an event is of their coming into a channel that is not public, or their leaving
+    /// it; returns the channel, and whether they see it now.
+    pub fn gains_or_loses(&self, told: &Told) -> Option<(ChannelId, bool)> {
+        let Some(Resource::ChannelMember(member)) = &told.event.resource else {
+            return None;
+        };
+        let is_change = matches!(
+            told.entry.kind.as_str(),
+            "channel_member.created" | "channel_member.deleted"
+        );
+        match &told.audience {
+            Audience::Channel {
+                id,
+                is_public: false,
+            } if is_change && self.is(&member.user_id) => Some((*id, self.sees(*id))),
+            _ => None,
+        }
+    }
+
+    fn sees(&self, id: ChannelId) -> bool {
+        self.unrestricted || self.own.as_ref().is_some_and(|own| own.has(id))
+    }
+
+    fn is(&self, user: &str) -> bool {
+        self.own.as_ref().is_some_and(|own| own.user_id == user)
+    }
+}
