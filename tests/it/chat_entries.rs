@@ -251,7 +251,7 @@ impl Team {
                 tenant: self.tenant.slug(),
                 actor: user(who),
                 unread,
-                page_size: 2,
+                page_size: 20,
                 page_token,
                 ..Default::default()
             };

@@ -17,6 +17,7 @@ mod channels;
 mod chat;
 mod chat_entries;
 mod chat_events;
+mod chat_model;
 mod commands;
 mod connections;
 mod contacts;

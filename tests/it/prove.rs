@@ -1,5 +1,6 @@
 //! The long forms of what the other tests show in short; `make prove` runs them.
 
+use crate::chat_model;
 use crate::connections::use_at_random;
 use crate::durability::{kill_and_count, lose_replies};
 use crate::event_flood::{Flood as Events, flood};
@@ -52,6 +53,11 @@ async fn a_thousand_tenants_at_random_never_open_more_than_sixty_connections() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_million_calls_at_random_do_what_the_model_says() {
     compare(1_000, 1_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_steps_at_random_leave_the_counts_that_the_model_says() {
+    chat_model::compare(50, 20, 1_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

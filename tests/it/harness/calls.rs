@@ -578,7 +578,6 @@ impl Filled {
                 thing(&self.connected_by_own_app)
             }
             ("Subscribe", "conversation_ids") => thing(&self.conversation),
-            ("Subscribe", "channel_ids") => thing(&self.channel),
             ("ReplayQuarantinedItem", "delivery_id") => thing(&self.delivery),
             (method, path) => panic!("harness/calls.rs does not know `{path}` of {method}"),
         }
