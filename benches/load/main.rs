@@ -6,6 +6,7 @@
 //! cases whose names contain one of them.
 
 mod callers;
+mod chat;
 mod deliveries;
 mod lists;
 mod postgres;
@@ -128,6 +129,13 @@ async fn main() -> Result<(), Failure> {
         fs::create_dir_all(&own)?;
         let postgres = Postgres::start(&own, true, 200).await?;
         measured = streams::measure(&postgres, &keys).await;
+        postgres.stop().await?;
+    }
+    if measured.is_ok() && is_wanted(chat::NAME) {
+        let own = folder.join("chat");
+        fs::create_dir_all(&own)?;
+        let postgres = Postgres::start(&own, true, 200).await?;
+        measured = chat::measure(&postgres, &keys).await;
         postgres.stop().await?;
     }
     if given.is_none() {
