@@ -228,6 +228,13 @@ pub enum Precondition {
     ChatEntryNotOwn(String),
     /// Who acts does not follow the thread under the entry.
     ChatThreadNotFollowed(String),
+    /// The entry would have too many kinds of reactions.
+    ChatReactionLimit {
+        /// The entry.
+        entry: String,
+        /// How many it can have.
+        limit: usize,
+    },
     /// Who acts is no member of the channel.
     NotChannelMember(String),
     /// The channel would be left without an owner.

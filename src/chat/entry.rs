@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::audit;
 use super::capability::Capability;
 use super::channel::{self, Seen};
+use super::reaction::Reactions;
 use crate::database::statement::statement;
 use crate::error::{Conflict, Denial, Error, Precondition};
 use crate::event::log::append_events;
@@ -84,6 +85,8 @@ pub struct Entry {
     pub edited_at: Option<DateTime<Utc>>,
     /// When it was deleted.
     pub deleted_at: Option<DateTime<Utc>>,
+    /// What users reacted to it with.
+    pub reactions: Reactions,
 }
 
 impl Entry {
@@ -102,7 +105,7 @@ macro_rules! entry_columns {
         "e.id, e.channel_id, e.sequence, e.thread_root_id, e.type, e.text, e.metadata,
             e.mentioned_user_ids, e.mentions_everyone, e.mentions_here, e.reply_count,
             e.last_reply_sequence, e.last_reply_at, e.author_kind, e.author_id, e.caller, e.edits,
-            e.version, e.created_at, e.updated_at, e.edited_at, e.deleted_at"
+            e.version, e.created_at, e.updated_at, e.edited_at, e.deleted_at, e.reactions"
     };
 }
 
@@ -189,7 +192,8 @@ macro_rules! post {
                 -- Who waited for the row began earlier than what came before.
                 greatest(directory.now(), c.last_entry_at) AS created_at,
                 greatest(directory.now(), c.last_entry_at) AS updated_at,
-                NULL::timestamptz AS edited_at, NULL::timestamptz AS deleted_at
+                NULL::timestamptz AS edited_at, NULL::timestamptz AS deleted_at,
+                '[]'::jsonb AS reactions
             FROM checked c, input WHERE c.refusal IS NULL
         ), claimed AS (
             INSERT INTO requests (caller, method, request_id, request_hash, response, created_at)

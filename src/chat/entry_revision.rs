@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::capability::Capability;
 use super::entry::{self, Entry, Mentions};
+use super::reaction;
 use crate::access::Facts;
 use crate::error::{Conflict, Error, Precondition};
 use crate::event::log::{Change, append};
@@ -222,6 +223,7 @@ pub async fn delete(conn: &mut TenantConn, edit: Edit) -> Result<Entry, Error> {
                 chat_entries::mentioned_user_ids.eq(Vec::<Option<String>>::new()),
                 chat_entries::mentions_everyone.eq(false),
                 chat_entries::mentions_here.eq(false),
+                chat_entries::reactions.eq(Value::Array(Vec::new())),
                 chat_entries::deleted_at.eq(sql::<Nullable<Timestamptz>>("directory.now()")),
                 chat_entries::updated_at.eq(sql("directory.now()")),
                 chat_entries::version.eq(chat_entries::version + 1),
@@ -257,6 +259,7 @@ async fn forget(conn: &mut TenantConn, entry: &Entry) -> Result<(), Error> {
     diesel::delete(revisions.filter(chat_entry_revisions::chat_entry_id.eq(entry.id)))
         .execute(conn)
         .await?;
+    reaction::drop_all(conn, entry.id).await?;
     // The first answer to the request that made it tells what it said.
     diesel::sql_query(
         "UPDATE requests SET response = 'null', request_hash = ''

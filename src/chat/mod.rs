@@ -3,12 +3,14 @@
 mod audit;
 mod capability;
 mod channel;
+mod emoji;
 mod entry;
 mod entry_list;
 mod entry_revision;
 mod erasure;
 mod listing;
 mod member;
+mod reaction;
 mod read_state;
 mod resource;
 mod service;

@@ -6,11 +6,12 @@ use super::capability::Capability;
 use super::channel::{self, Edit, NewChannel, Seen};
 use super::thread::{self, Followed};
 use super::wire::{
-    ChannelsPage, EntriesPage, Marking, MembersPage, NewMembers, OpenDirect, RevisionsPage,
-    RoleEdit, ThreadsPage, UserOfChannel, Writing, channel_answer, channel_id, counted, entry_id,
-    entry_update, member_answer, new_entry, presence, settings, typing, update,
+    ChannelsPage, EntriesPage, Marking, MembersPage, NewMembers, OpenDirect, ReactionsPage,
+    RevisionsPage, RoleEdit, ThreadsPage, UserOfChannel, Writing, channel_answer, channel_id,
+    counted, entry_id, entry_update, member_answer, new_entry, presence, reacted, settings, typing,
+    update,
 };
-use super::{entry, entry_list, entry_revision, listing, member, read_state};
+use super::{entry, entry_list, entry_revision, listing, member, reaction, read_state};
 use crate::error::Error;
 use crate::event;
 use crate::ids::{ChannelId, ChatEntryId};
@@ -323,6 +324,51 @@ impl ChatService for Chat {
         })?;
         Ok(Response::new(pb::ListEntryRevisionsResponse {
             revisions: rows.into_iter().map(Into::into).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn add_reaction(
+        &self,
+        request: Request<pb::AddReactionRequest>,
+    ) -> Result<Response<pb::AddReactionResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let (id, emoji) = reacted(&request.entry_id, &request.emoji)?;
+        let entry = reaction::add(&mut tenant.conn().await?, id, &emoji).await?;
+        Ok(Response::new(pb::AddReactionResponse {
+            entry: Some(entry.into()),
+        }))
+    }
+
+    async fn remove_reaction(
+        &self,
+        request: Request<pb::RemoveReactionRequest>,
+    ) -> Result<Response<pb::RemoveReactionResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let (id, emoji) = reacted(&request.entry_id, &request.emoji)?;
+        let entry = reaction::remove(&mut tenant.conn().await?, id, &emoji).await?;
+        Ok(Response::new(pb::RemoveReactionResponse {
+            entry: Some(entry.into()),
+        }))
+    }
+
+    async fn list_reactions(
+        &self,
+        request: Request<pb::ListReactionsRequest>,
+    ) -> Result<Response<pb::ListReactionsResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let asked = ReactionsPage::try_from(request)?;
+        let (id, emoji, page) = (asked.entry_id, asked.emoji.as_ref(), asked.page);
+        let list = tenant.own_list::<pb::ListReactionsRequest>(&page.binding);
+        let sealer = self.tenants.page_sealer();
+        let after: Option<i32> = list.position(sealer, &page.token)?;
+        let mut conn = tenant.conn().await?;
+        let mut rows = reaction::list(&mut conn, id, emoji, after, page.size).await?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, |reaction| {
+            reaction.number
+        })?;
+        Ok(Response::new(pb::ListReactionsResponse {
+            reactions: rows.into_iter().map(Into::into).collect(),
             next_page_token,
         }))
     }

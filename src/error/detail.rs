@@ -284,6 +284,12 @@ impl Precondition {
                 format!("the actor does not follow the thread under `{id}`, follow it first"),
             )
             .with("entry_id", id.clone()),
+            Self::ChatReactionLimit { entry, limit } => Detail::new(
+                ErrorReason::ChatReactionLimit,
+                format!("chat entry `{entry}` would have more than `{limit}` kinds of reactions"),
+            )
+            .with("entry_id", entry.clone())
+            .with("limit", limit.to_string()),
             Self::NotChannelMember(id) => Detail::new(
                 ErrorReason::ChannelMembershipNeeded,
                 format!("the actor is no member of channel `{id}`, join it first"),

@@ -163,6 +163,7 @@ diesel::table! {
         updated_at -> Timestamptz,
         edited_at -> Nullable<Timestamptz>,
         deleted_at -> Nullable<Timestamptz>,
+        reactions -> Jsonb,
     }
 }
 
@@ -174,6 +175,16 @@ diesel::table! {
         actor_kind -> Text,
         actor_id -> Text,
         caller -> Text,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    chat_reactions (chat_entry_id, emoji, user_id) {
+        chat_entry_id -> Uuid,
+        emoji -> Text,
+        user_id -> Text,
+        number -> Int4,
         created_at -> Timestamptz,
     }
 }
@@ -714,6 +725,7 @@ diesel::joinable!(channel_members -> channels (channel_id));
 diesel::joinable!(channels -> inbox_conversations (conversation_id));
 diesel::joinable!(chat_entries -> channels (channel_id));
 diesel::joinable!(chat_entry_revisions -> chat_entries (chat_entry_id));
+diesel::joinable!(chat_reactions -> chat_entries (chat_entry_id));
 diesel::joinable!(contact_erasures -> contacts (contact_id));
 diesel::joinable!(contact_identities -> channel_accounts (channel_account_id));
 diesel::joinable!(contact_identities -> contacts (contact_id));
@@ -754,6 +766,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     channels,
     chat_entries,
     chat_entry_revisions,
+    chat_reactions,
     contact_erasures,
     contact_identities,
     contact_merge_identities,

@@ -18,6 +18,7 @@ mod chat;
 mod chat_entries;
 mod chat_events;
 mod chat_model;
+mod chat_reactions;
 mod commands;
 mod connections;
 mod contacts;

@@ -232,6 +232,7 @@ impl From<Entry> for pb::ChatEntry {
             update_time: Some(to_timestamp(entry.updated_at)),
             edit_time: entry.edited_at.map(to_timestamp),
             delete_time: entry.deleted_at.map(to_timestamp),
+            reactions: entry.reactions.0.into_iter().map(Into::into).collect(),
         }
     }
 }

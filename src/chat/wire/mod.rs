@@ -4,6 +4,7 @@ mod channel;
 mod entry;
 mod member;
 mod presence;
+mod reaction;
 mod read_state;
 
 pub use channel::{ChannelsPage, OpenDirect, channel_answer, channel_id, update};
@@ -12,6 +13,7 @@ pub use member::{
     MembersPage, NewMembers, RoleEdit, UserOfChannel, as_others_see, member_answer, settings,
 };
 pub use presence::{Writing, presence, typing};
+pub use reaction::{ReactionsPage, reacted};
 pub use read_state::{Marking, ThreadsPage, counted};
 
 use prost::Message;

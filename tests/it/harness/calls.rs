@@ -54,6 +54,8 @@ pub struct Filled {
     entry: String,
     doomed_entry: String,
     edited_entry: String,
+    /// One of no interest to anybody.
+    plain_entry: String,
     delivery: String,
     phone_number: String,
     request_id: String,
@@ -120,6 +122,7 @@ impl Filled {
             entry: String::new(),
             doomed_entry: String::new(),
             edited_entry: String::new(),
+            plain_entry: String::new(),
             delivery: String::new(),
             phone_number: new_number(),
             page_tokens: BTreeMap::new(),
@@ -312,6 +315,15 @@ impl Filled {
         new["threadRootId"] = json!("");
         let posted = call("PostEntry", new).await;
         filled.doomed_entry = text(&posted["entry"]["id"]);
+        let mut new = example("PostEntry", &filled);
+        new["threadRootId"] = json!("");
+        let posted = call("PostEntry", new).await;
+        filled.plain_entry = text(&posted["entry"]["id"]);
+        for user in ["user-1", "user-3"] {
+            let mut reaction = example("AddReaction", &filled);
+            reaction["actor"] = json!({"userId": user});
+            call("AddReaction", reaction).await;
+        }
         // Made once, so that it is found from then on.
         call("OpenDirectChannel", example("OpenDirectChannel", &filled)).await;
         let mut batch = example("BatchCreateMessages", &filled);
@@ -542,6 +554,7 @@ impl Filled {
             (_, "channel_id" | "channel_ids") => thing(&self.channel),
             ("DeleteEntry", "entry_id") => thing(&self.doomed_entry),
             ("EditEntry" | "ListEntryRevisions", "entry_id") => thing(&self.edited_entry),
+            ("RemoveReaction", "entry_id") => thing(&self.plain_entry),
             (_, "entry_id") => thing(&self.entry),
             ("PostEntry" | "ListEntries" | "SetTyping", "thread_root_id")
             | ("ListEntries", "around_entry_id") => thing(&self.entry),
@@ -682,6 +695,25 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "tenant": slug,
             "actor": actor,
             "entryId": tenant.edited_entry,
+            "pageSize": 1,
+        }),
+        "AddReaction" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "entryId": tenant.entry,
+            "emoji": "❤️",
+        }),
+        "RemoveReaction" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "entryId": tenant.plain_entry,
+            "emoji": ":no_plates:",
+        }),
+        "ListReactions" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "entryId": tenant.entry,
+            "emoji": "❤",
             "pageSize": 1,
         }),
         "MarkChannelRead" => json!({

@@ -1,0 +1,2 @@
+DROP TABLE chat_reactions;
+ALTER TABLE chat_entries DROP COLUMN reactions;
