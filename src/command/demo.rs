@@ -3,6 +3,7 @@
 mod month;
 mod stories;
 mod talk;
+mod team;
 mod webhook;
 
 use std::error::Error;
@@ -28,7 +29,8 @@ pub struct DemoArgs {
 
 #[derive(Debug, Subcommand)]
 enum DemoCommand {
-    /// Make a tenant with believable conversations, and a month of work for its statistics
+    /// Make a tenant with believable conversations, a team that talks, and a month of work for its
+    /// statistics
     Fill {
         #[command(flatten)]
         client: ClientArgs,
@@ -104,6 +106,7 @@ async fn fill(client: Client, tenant: String, days: u16) -> Result<(), Box<dyn E
     // The past first, so that the newest is at the top.
     month::tell(&teller, days).await?;
     stories::tell(&teller).await?;
+    team::tell(&teller).await?;
     let counts = pb::GetConversationStatsRequest {
         tenant: teller.tenant.clone(),
         ..Default::default()
@@ -119,6 +122,10 @@ async fn fill(client: Client, tenant: String, days: u16) -> Result<(), Box<dyn E
     println!(
         r#"communication-service call InboxService/GetResponseTimes '{{"tenant": "{tenant}", "group_by": "RESPONSE_TIMES_GROUPING_AGENT", "time_zone": "{}"}}'"#,
         month::ZONE
+    );
+    println!("and its team talks; what `lea` has to catch up with:");
+    println!(
+        r#"communication-service call ChatService/GetUnreadCounts '{{"tenant": "{tenant}", "actor": {{"user_id": "lea"}}}}'"#
     );
     Ok(())
 }

@@ -9,7 +9,7 @@ use tokio::process::Command;
 use uuid::Uuid;
 
 use crate::harness::{
-    Tables, TestServer, Whatsapp, admin, database_url, eventually, folder, unsupported,
+    Tables, TestServer, Whatsapp, admin, database_url, eventually, folder, unsupported, user,
 };
 use crate::migration::age;
 
@@ -316,6 +316,28 @@ async fn demo_fill_tells_its_stories_once() {
             .map(|conversation| conversation.last_sequence)
             .sum();
         assert_eq!(messages, 18);
+        // And the team talks about them, once.
+        let mut chat = account.tenant.chat.clone();
+        let of_mira = pb::ListChannelsRequest {
+            tenant: slug.clone(),
+            actor: user("mira"),
+            joined: true,
+            ..Default::default()
+        };
+        let channels = chat.list_channels(of_mira).await.unwrap().into_inner();
+        let said: i64 = channels.channels.iter().map(|it| it.last_sequence).sum();
+        assert_eq!((channels.channels.len(), said), (4, 18));
+        let about = |it: &&pb::ChatChannel| !it.conversation_id.is_empty();
+        assert_eq!(channels.channels.iter().filter(about).count(), 1);
+        let of_lea = pb::GetUnreadCountsRequest {
+            tenant: slug.clone(),
+            actor: user("lea"),
+            ..Default::default()
+        };
+        let counts = chat.get_unread_counts(of_lea).await.unwrap().into_inner();
+        assert!(counts.channels.iter().any(|it| it.unread_count > 0));
+        assert!(counts.channels.iter().any(|it| it.mention_count > 0));
+        assert!(counts.channels.iter().any(|it| it.unread_thread_count > 0));
     }
 }
 
@@ -362,7 +384,8 @@ async fn demo_fill_has_a_past_that_statistics_tell_of() {
     };
     assert!(recomputed.agreed, "{recomputed:?}");
     // The line that it prints can be pasted.
-    let line = out.lines().last().unwrap().trim_end_matches('\'');
+    let line = out.lines().find(|line| line.contains("GetResponseTimes"));
+    let line = line.unwrap().trim_end_matches('\'');
     let (call, request) = line.split_once(" '").unwrap();
     let words: Vec<_> = call.split(' ').skip(1).chain([request]).collect();
     let (ok, answer, err) = said(&run(&server, &words).await);
