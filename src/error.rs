@@ -235,6 +235,13 @@ pub enum Precondition {
         /// How many it can have.
         limit: usize,
     },
+    /// The channel would have too many pinned entries.
+    ChatPinLimit {
+        /// The channel.
+        channel: String,
+        /// How many it can have.
+        limit: i64,
+    },
     /// Who acts is no member of the channel.
     NotChannelMember(String),
     /// The channel would be left without an owner.

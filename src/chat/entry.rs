@@ -16,12 +16,14 @@ use super::audit;
 use super::capability::Capability;
 use super::channel::{self, Seen};
 use super::reaction::Reactions;
+use super::search::entry_words;
 use crate::database::statement::statement;
 use crate::error::{Conflict, Denial, Error, Precondition};
 use crate::event::log::append_events;
 use crate::ids::{ChannelId, ChatEntryId};
 use crate::request_id::{self, RequestId};
 use crate::schema::tenant::chat_entries;
+use crate::search::vector;
 use crate::stored_enum::stored_enum;
 use crate::tenant::TenantConn;
 
@@ -87,6 +89,12 @@ pub struct Entry {
     pub deleted_at: Option<DateTime<Utc>>,
     /// What users reacted to it with.
     pub reactions: Reactions,
+    /// When it was pinned.
+    pub pinned_at: Option<DateTime<Utc>>,
+    /// The kind of who pinned it.
+    pub pinned_by_kind: Option<String>,
+    /// Who pinned it.
+    pub pinned_by_id: Option<String>,
 }
 
 impl Entry {
@@ -105,7 +113,8 @@ macro_rules! entry_columns {
         "e.id, e.channel_id, e.sequence, e.thread_root_id, e.type, e.text, e.metadata,
             e.mentioned_user_ids, e.mentions_everyone, e.mentions_here, e.reply_count,
             e.last_reply_sequence, e.last_reply_at, e.author_kind, e.author_id, e.caller, e.edits,
-            e.version, e.created_at, e.updated_at, e.edited_at, e.deleted_at, e.reactions"
+            e.version, e.created_at, e.updated_at, e.edited_at, e.deleted_at, e.reactions, e.pinned_at,
+            e.pinned_by_kind, e.pinned_by_id"
     };
 }
 
@@ -193,7 +202,8 @@ macro_rules! post {
                 greatest(directory.now(), c.last_entry_at) AS created_at,
                 greatest(directory.now(), c.last_entry_at) AS updated_at,
                 NULL::timestamptz AS edited_at, NULL::timestamptz AS deleted_at,
-                '[]'::jsonb AS reactions
+                '[]'::jsonb AS reactions, NULL::timestamptz AS pinned_at,
+                NULL::text AS pinned_by_kind, NULL::text AS pinned_by_id
             FROM checked c, input WHERE c.refusal IS NULL
         ), claimed AS (
             INSERT INTO requests (caller, method, request_id, request_hash, response, created_at)
@@ -217,6 +227,10 @@ macro_rules! post {
                 e.mentioned_user_ids, e.mentions_everyone, e.mentions_here, e.author_kind, e.author_id,
                 e.caller, input.correlation_id, e.created_at, e.updated_at
             FROM e, bumped, input
+        ), indexed AS (
+            INSERT INTO chat_entry_words (chat_entry_id, created_at, words)
+            SELECT e.id, e.created_at, ", entry_words!(), "
+            FROM e CROSS JOIN bumped CROSS JOIN input JOIN head c ON c.id = e.channel_id
         )", $reached, ", changes AS (
             SELECT 'chat_entry.created' AS kind, 'chat_entry' AS resource_kind, e.id AS resource_id,
                 e.channel_id AS parent_id, e.sequence, e.version, '{}'::text[] AS changed
@@ -241,6 +255,7 @@ statement! {
         thread_root_id: Option<ChatEntryId> => Nullable<sql_types::Uuid>,
         type_: EntryType => Text,
         text: &'a str => Text,
+        words: &'a str => Text,
         metadata: &'a Value => Jsonb,
         mentioned_user_ids: &'a [String] => Array<Text>,
         mentions_everyone: bool => Bool,
@@ -259,8 +274,8 @@ statement! {
                 AND r.thread_root_id IS NULL AND r.deleted_at IS NULL",
         "input.thread_root_id IS NULL OR r.id IS NOT NULL",
         ", mentioned AS (
-            INSERT INTO mentions (chat_entry_id, user_id, channel_id, sequence, thread_root_id)
-            SELECT e.id, of.user_id, e.channel_id, e.sequence, e.thread_root_id
+            INSERT INTO mentions (chat_entry_id, user_id, channel_id, sequence, thread_root_id, created_at)
+            SELECT e.id, of.user_id, e.channel_id, e.sequence, e.thread_root_id, e.created_at
             FROM e CROSS JOIN bumped CROSS JOIN input CROSS JOIN LATERAL (
                 SELECT unnest(e.mentioned_user_ids) AS user_id
                 UNION ALL
@@ -361,6 +376,7 @@ async fn post_with<const REACHES: bool>(
         thread_root_id: new.thread_root_id,
         type_: new.entry_type,
         text: &new.text,
+        words: &vector(&new.text),
         metadata: &new.metadata,
         mentioned_user_ids: &new.mentions.user_ids,
         mentions_everyone: new.mentions.everyone,

@@ -2,9 +2,11 @@
 
 use std::marker::PhantomData;
 
+use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{self, BigInt, Bool, Nullable, Text};
 use diesel_async::RunQueryDsl;
+use serde::{Deserialize, Serialize};
 
 use super::audit;
 use super::entry::{Entry, EntryRow, entry_columns};
@@ -22,6 +24,15 @@ pub enum Order {
     OldestFirst,
     /// The newest first.
     NewestFirst,
+}
+
+/// Where a page of entries begins that stand by a time: beyond this one.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Position {
+    /// Its time.
+    pub at: DateTime<Utc>,
+    /// Its id.
+    pub id: ChatEntryId,
 }
 
 /// Which entries to list.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::capability::Capability;
 use super::entry::{self, Entry, Mentions};
-use super::reaction;
+use super::{reaction, search};
 use crate::access::Facts;
 use crate::error::{Conflict, Error, Precondition};
 use crate::event::log::{Change, append};
@@ -165,6 +165,9 @@ pub async fn edit(conn: &mut TenantConn, edit: Edit, patch: EntryPatch) -> Resul
             .returning(Entry::as_returning())
             .get_result(conn)
             .await?;
+        if edited.text != current.text {
+            search::index(conn, &edited).await?;
+        }
         if named != before {
             mention(conn, &edited, named).await?;
         }
@@ -189,6 +192,7 @@ async fn mention(conn: &mut TenantConn, entry: &Entry, named: Mentions) -> Resul
             mentions::channel_id.eq(entry.channel_id),
             mentions::sequence.eq(entry.sequence),
             mentions::thread_root_id.eq(entry.thread_root_id),
+            mentions::created_at.eq(entry.created_at),
         )
     });
     diesel::insert_into(mentions::table)
@@ -224,6 +228,9 @@ pub async fn delete(conn: &mut TenantConn, edit: Edit) -> Result<Entry, Error> {
                 chat_entries::mentions_everyone.eq(false),
                 chat_entries::mentions_here.eq(false),
                 chat_entries::reactions.eq(Value::Array(Vec::new())),
+                chat_entries::pinned_at.eq(None::<DateTime<Utc>>),
+                chat_entries::pinned_by_kind.eq(None::<String>),
+                chat_entries::pinned_by_id.eq(None::<String>),
                 chat_entries::deleted_at.eq(sql::<Nullable<Timestamptz>>("directory.now()")),
                 chat_entries::updated_at.eq(sql("directory.now()")),
                 chat_entries::version.eq(chat_entries::version + 1),
@@ -260,6 +267,7 @@ async fn forget(conn: &mut TenantConn, entry: &Entry) -> Result<(), Error> {
         .execute(conn)
         .await?;
     reaction::drop_all(conn, entry.id).await?;
+    search::forget(conn, entry.id).await?;
     // The first answer to the request that made it tells what it said.
     diesel::sql_query(
         "UPDATE requests SET response = 'null', request_hash = ''

@@ -4,14 +4,17 @@ use tonic::{Request, Response, Status};
 
 use super::capability::Capability;
 use super::channel::{self, Edit, NewChannel, Seen};
+use super::entry::Entry;
 use super::thread::{self, Followed};
 use super::wire::{
-    ChannelsPage, EntriesPage, Marking, MembersPage, NewMembers, OpenDirect, ReactionsPage,
-    RevisionsPage, RoleEdit, ThreadsPage, UserOfChannel, Writing, channel_answer, channel_id,
-    counted, entry_id, entry_update, member_answer, new_entry, presence, reacted, settings, typing,
-    update,
+    ChannelsPage, EntriesPage, Marking, MembersPage, MentionsPage, NewMembers, OpenDirect,
+    PinsPage, ReactionsPage, RevisionsPage, RoleEdit, SearchPage, ThreadsPage, UserOfChannel,
+    Writing, channel_answer, channel_id, counted, entry_id, entry_match, entry_update,
+    member_answer, new_entry, presence, reacted, settings, typing, update,
 };
-use super::{entry, entry_list, entry_revision, listing, member, reaction, read_state};
+use super::{
+    entry, entry_list, entry_revision, listing, member, mention, pin, reaction, read_state, search,
+};
 use crate::error::Error;
 use crate::event;
 use crate::ids::{ChannelId, ChatEntryId};
@@ -369,6 +372,84 @@ impl ChatService for Chat {
         })?;
         Ok(Response::new(pb::ListReactionsResponse {
             reactions: rows.into_iter().map(Into::into).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn pin_entry(
+        &self,
+        request: Request<pb::PinEntryRequest>,
+    ) -> Result<Response<pb::PinEntryResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let id = entry_id(&request.entry_id)?;
+        let entry = pin::pin(&mut tenant.conn().await?, id).await?;
+        Ok(Response::new(pb::PinEntryResponse {
+            entry: Some(entry.into()),
+        }))
+    }
+
+    async fn unpin_entry(
+        &self,
+        request: Request<pb::UnpinEntryRequest>,
+    ) -> Result<Response<pb::UnpinEntryResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let id = entry_id(&request.entry_id)?;
+        let entry = pin::unpin(&mut tenant.conn().await?, id).await?;
+        Ok(Response::new(pb::UnpinEntryResponse {
+            entry: Some(entry.into()),
+        }))
+    }
+
+    async fn list_pinned_entries(
+        &self,
+        request: Request<pb::ListPinnedEntriesRequest>,
+    ) -> Result<Response<pb::ListPinnedEntriesResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let PinsPage { channel_id, page } = PinsPage::try_from(request)?;
+        let list = tenant.own_list::<pb::ListPinnedEntriesRequest>(&page.binding);
+        let sealer = self.tenants.page_sealer();
+        let beyond = list.position(sealer, &page.token)?;
+        let mut rows = pin::list(&mut tenant.conn().await?, channel_id, beyond, page.size).await?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, Entry::pin_position)?;
+        Ok(Response::new(pb::ListPinnedEntriesResponse {
+            entries: rows.into_iter().map(Into::into).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn list_mentions(
+        &self,
+        request: Request<pb::ListMentionsRequest>,
+    ) -> Result<Response<pb::ListMentionsResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let MentionsPage { filter, page } = MentionsPage::try_from(request)?;
+        let list = tenant.own_list::<pb::ListMentionsRequest>(&page.binding);
+        let sealer = self.tenants.page_sealer();
+        let beyond = list.position(sealer, &page.token)?;
+        let mut rows = mention::list(&mut tenant.conn().await?, &filter, beyond, page.size).await?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, Entry::time_position)?;
+        Ok(Response::new(pb::ListMentionsResponse {
+            entries: rows.into_iter().map(Into::into).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn search_entries(
+        &self,
+        request: Request<pb::SearchEntriesRequest>,
+    ) -> Result<Response<pb::SearchEntriesResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let asked = SearchPage::try_from(request)?;
+        let (query, filter, page) = (asked.query, asked.filter, asked.page);
+        let list = tenant.own_list::<pb::SearchEntriesRequest>(&page.binding);
+        let sealer = self.tenants.page_sealer();
+        let beyond = list.position(sealer, &page.token)?;
+        let mut conn = tenant.conn().await?;
+        let mut rows = search::search(&mut conn, &query, &filter, beyond, page.size).await?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, Entry::time_position)?;
+        let matches = rows.into_iter();
+        Ok(Response::new(pb::SearchEntriesResponse {
+            matches: matches.map(|entry| entry_match(entry, &query)).collect(),
             next_page_token,
         }))
     }

@@ -290,6 +290,12 @@ impl Precondition {
             )
             .with("entry_id", entry.clone())
             .with("limit", limit.to_string()),
+            Self::ChatPinLimit { channel, limit } => Detail::new(
+                ErrorReason::ChatPinLimit,
+                format!("channel `{channel}` would have more than `{limit}` pinned entries"),
+            )
+            .with("channel_id", channel.clone())
+            .with("limit", limit.to_string()),
             Self::NotChannelMember(id) => Detail::new(
                 ErrorReason::ChannelMembershipNeeded,
                 format!("the actor is no member of channel `{id}`, join it first"),

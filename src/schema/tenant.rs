@@ -164,6 +164,9 @@ diesel::table! {
         edited_at -> Nullable<Timestamptz>,
         deleted_at -> Nullable<Timestamptz>,
         reactions -> Jsonb,
+        pinned_at -> Nullable<Timestamptz>,
+        pinned_by_kind -> Nullable<Text>,
+        pinned_by_id -> Nullable<Text>,
     }
 }
 
@@ -506,6 +509,7 @@ diesel::table! {
         channel_id -> Uuid,
         sequence -> Int8,
         thread_root_id -> Nullable<Uuid>,
+        created_at -> Timestamptz,
     }
 }
 

@@ -2,7 +2,8 @@
 
 use communication_service::pb::{
     Actor, AddReactionRequest, ChannelRole, ChatChannelKind, ChatEntry, ChatReaction,
-    ChatUserReaction, ListReactionsRequest, RemoveReactionRequest,
+    ChatUserReaction, ListPinnedEntriesRequest, ListReactionsRequest, PinEntryRequest,
+    RemoveReactionRequest, UnpinEntryRequest,
 };
 use futures_util::future::join_all;
 use tonic::{Code, Status};
@@ -58,6 +59,49 @@ impl Team {
             let mut chat = self.tenant.chat.clone();
             let page = chat.list_reactions(request.clone()).await?.into_inner();
             all.extend(page.reactions);
+            if page.next_page_token.is_empty() {
+                return Ok(all);
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
+    async fn pin(&self, id: &str, who: Option<Actor>) -> Result<ChatEntry, Status> {
+        let request = PinEntryRequest {
+            tenant: self.tenant.slug(),
+            actor: who,
+            entry_id: id.to_owned(),
+            ..Default::default()
+        };
+        let answer = self.tenant.chat.clone().pin_entry(request).await;
+        answer.map(|answer| answer.into_inner().entry.unwrap())
+    }
+
+    async fn unpin(&self, id: &str, who: Option<Actor>) -> Result<ChatEntry, Status> {
+        let request = UnpinEntryRequest {
+            tenant: self.tenant.slug(),
+            actor: who,
+            entry_id: id.to_owned(),
+            ..Default::default()
+        };
+        let answer = self.tenant.chat.clone().unpin_entry(request).await;
+        answer.map(|answer| answer.into_inner().entry.unwrap())
+    }
+
+    async fn pins(&self, channel: &str, who: &str) -> Result<Vec<ChatEntry>, Status> {
+        let mut all = Vec::new();
+        let mut request = ListPinnedEntriesRequest {
+            tenant: self.tenant.slug(),
+            actor: user(who),
+            channel_id: channel.to_owned(),
+            page_size: 2,
+            ..Default::default()
+        };
+        loop {
+            let mut chat = self.tenant.chat.clone();
+            let page = chat.list_pinned_entries(request.clone()).await?;
+            let page = page.into_inner();
+            all.extend(page.entries);
             if page.next_page_token.is_empty() {
                 return Ok(all);
             }
@@ -277,5 +321,74 @@ async fn an_entry_has_fifty_kinds_of_reactions_and_a_deleted_one_none() {
             .await,
         0
     );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pins_are_kept_in_view_until_they_are_taken_off_or_deleted() {
+    let (server, team) = team().await;
+    let channel = team.channel(ChatChannelKind::Private, &MEMBERS).await;
+    let mut entries = Vec::new();
+    for number in 1..=5 {
+        entries.push(team.say(&channel.id, "ann", &number.to_string()).await);
+    }
+    assert_eq!(
+        why(team.pin(&entries[0].id, user("guest")).await),
+        incapable()
+    );
+    assert_eq!(
+        why(team.pin(&entries[0].id, user("stranger")).await),
+        missing()
+    );
+    assert_eq!(
+        why(team.unpin(&entries[0].id, user("stranger")).await),
+        missing()
+    );
+    assert_eq!(why(team.pins(&channel.id, "stranger").await), missing());
+    for place in [2, 0, 4] {
+        let pinned = team.pin(&entries[place].id, user("bob")).await.unwrap();
+        assert!(pinned.pin_time.is_some());
+        assert_eq!(pinned.pinner, user("bob"));
+        assert_eq!(pinned.version, entries[place].version + 1);
+        let again = team.pin(&entries[place].id, user("ann")).await.unwrap();
+        assert_eq!(again, pinned);
+    }
+    let pins = team.pins(&channel.id, "guest").await.unwrap();
+    let texts: Vec<_> = pins.iter().map(|entry| entry.text.as_str()).collect();
+    assert_eq!(texts, ["5", "1", "3"]);
+    let free = team.unpin(&entries[2].id, user("ann")).await.unwrap();
+    assert_eq!((free.pin_time, free.pinner.as_ref()), (None, None));
+    assert_eq!(team.unpin(&entries[2].id, user("ann")).await.unwrap(), free);
+    assert_eq!(team.told_of(&free.id).await, ["pin_time"; 2]);
+    let left = team.delete(&entries[4].id, "owner").await.unwrap();
+    assert_eq!((left.pin_time, left.pinner), (None, None));
+    assert_eq!(why(team.pin(&left.id, user("ann")).await), missing());
+    let pins = team.pins(&channel.id, "guest").await.unwrap();
+    assert_eq!(pins.len(), 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_has_a_hundred_pins_however_many_pin_at_once() {
+    let (server, team) = team().await;
+    let channel = team.channel(ChatChannelKind::Private, &MEMBERS).await;
+    for number in 0..97 {
+        let entry = team.say(&channel.id, "ann", &number.to_string()).await;
+        team.pin(&entry.id, user("ann")).await.unwrap();
+    }
+    let mut more = Vec::new();
+    for number in 97..105 {
+        more.push(team.say(&channel.id, "ann", &number.to_string()).await);
+    }
+    let answers = join_all(more.iter().map(|entry| team.pin(&entry.id, user("bob")))).await;
+    let (pinned, refusals): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert_eq!((pinned.len(), refusals.len()), (3, 5));
+    for refusal in refusals {
+        let refusal = refused(refusal);
+        assert_eq!(refusal.code, Code::FailedPrecondition);
+        assert_eq!(refusal.reason, "CHAT_PIN_LIMIT");
+        assert_eq!(refusal.metadata["limit"], "100");
+    }
+    assert_eq!(team.pins(&channel.id, "ann").await.unwrap().len(), 100);
     server.stop().await;
 }

@@ -1081,6 +1081,7 @@ async fn every_table_is_known_to_the_erasure() {
         "channel_members",
         "chat_entries",
         "chat_entry_revisions",
+        "chat_entry_words",
         "chat_reactions",
         "thread_follows",
         "mentions",

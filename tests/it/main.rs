@@ -19,6 +19,7 @@ mod chat_entries;
 mod chat_events;
 mod chat_model;
 mod chat_reactions;
+mod chat_search;
 mod commands;
 mod connections;
 mod contacts;

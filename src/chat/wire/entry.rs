@@ -203,6 +203,8 @@ impl From<Entry> for pb::ChatEntry {
         let etag = entry.etag();
         let mentions = entry.mentions();
         let author = Actor::of_kind(&entry.author_kind, entry.author_id);
+        let pinner = entry.pinned_by_kind.zip(entry.pinned_by_id);
+        let pinner = pinner.and_then(|(kind, id)| Actor::of_kind(&kind, id));
         // There is a thread once somebody has replied, be the reply deleted by now.
         let thread = entry.last_reply_at.map(|at| pb::ChatThread {
             reply_count: entry.reply_count,
@@ -233,6 +235,8 @@ impl From<Entry> for pb::ChatEntry {
             edit_time: entry.edited_at.map(to_timestamp),
             delete_time: entry.deleted_at.map(to_timestamp),
             reactions: entry.reactions.0.into_iter().map(Into::into).collect(),
+            pin_time: entry.pinned_at.map(to_timestamp),
+            pinner: pinner.map(Into::into),
         }
     }
 }

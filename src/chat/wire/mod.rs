@@ -3,18 +3,24 @@
 mod channel;
 mod entry;
 mod member;
+mod mention;
+mod pin;
 mod presence;
 mod reaction;
 mod read_state;
+mod search;
 
 pub use channel::{ChannelsPage, OpenDirect, channel_answer, channel_id, update};
 pub use entry::{EntriesPage, RevisionsPage, entry_id, entry_update, new_entry};
 pub use member::{
     MembersPage, NewMembers, RoleEdit, UserOfChannel, as_others_see, member_answer, settings,
 };
+pub use mention::MentionsPage;
+pub use pin::PinsPage;
 pub use presence::{Writing, presence, typing};
 pub use reaction::{ReactionsPage, reacted};
 pub use read_state::{Marking, ThreadsPage, counted};
+pub use search::{SearchPage, entry_match};
 
 use prost::Message;
 

@@ -319,6 +319,11 @@ impl Filled {
         new["threadRootId"] = json!("");
         let posted = call("PostEntry", new).await;
         filled.plain_entry = text(&posted["entry"]["id"]);
+        for entry in [&filled.entry, &filled.edited_entry] {
+            let mut pin = example("PinEntry", &filled);
+            pin["entryId"] = json!(entry);
+            call("PinEntry", pin).await;
+        }
         for user in ["user-1", "user-3"] {
             let mut reaction = example("AddReaction", &filled);
             reaction["actor"] = json!({"userId": user});
@@ -490,6 +495,7 @@ impl Filled {
                 | "agent_id"
                 | "user_ids"
                 | "user_id"
+                | "author_user_id"
                 | "members[0].user_id"
                 | "mentions.user_ids",
             ) => Named::Stranger,
@@ -554,9 +560,9 @@ impl Filled {
             (_, "channel_id" | "channel_ids") => thing(&self.channel),
             ("DeleteEntry", "entry_id") => thing(&self.doomed_entry),
             ("EditEntry" | "ListEntryRevisions", "entry_id") => thing(&self.edited_entry),
-            ("RemoveReaction", "entry_id") => thing(&self.plain_entry),
+            ("RemoveReaction" | "UnpinEntry", "entry_id") => thing(&self.plain_entry),
             (_, "entry_id") => thing(&self.entry),
-            ("PostEntry" | "ListEntries" | "SetTyping", "thread_root_id")
+            ("PostEntry" | "ListEntries" | "SetTyping" | "SearchEntries", "thread_root_id")
             | ("ListEntries", "around_entry_id") => thing(&self.entry),
             ("UndeleteQuickReply", "quick_reply_id") => thing(&self.deleted_quick_reply),
             (
@@ -714,6 +720,32 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "actor": actor,
             "entryId": tenant.entry,
             "emoji": "❤",
+            "pageSize": 1,
+        }),
+        "PinEntry" => json!({"tenant": slug, "actor": actor, "entryId": tenant.entry}),
+        "UnpinEntry" => json!({"tenant": slug, "actor": actor, "entryId": tenant.plain_entry}),
+        "ListPinnedEntries" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "channelId": tenant.channel,
+            "pageSize": 1,
+        }),
+        // Who is mentioned by the entries of others.
+        "ListMentions" => json!({
+            "tenant": slug,
+            "actor": {"userId": "user-3"},
+            "channelId": tenant.channel,
+            "unread": true,
+            "pageSize": 1,
+        }),
+        "SearchEntries" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "query": "who \"the plates\" brin* -nobody",
+            "channelId": tenant.channel,
+            "authorUserId": "user-1",
+            "startTime": "2020-01-01T00:00:00Z",
+            "endTime": "2100-01-01T00:00:00Z",
             "pageSize": 1,
         }),
         "MarkChannelRead" => json!({
