@@ -262,7 +262,7 @@ pub enum Precondition {
         /// The most that there can be.
         limit: i32,
     },
-    /// The attachment belongs to another message or quick reply.
+    /// The attachment belongs to another message, quick reply or entry.
     AttachmentInUse(String),
     /// The attachment is not there.
     AttachmentNotReady {

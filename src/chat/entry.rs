@@ -12,6 +12,7 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::attachment;
 use super::audit;
 use super::capability::Capability;
 use super::channel::{self, Seen};
@@ -20,7 +21,8 @@ use super::search::entry_words;
 use crate::database::statement::statement;
 use crate::error::{Conflict, Denial, Error, Precondition};
 use crate::event::log::append_events;
-use crate::ids::{ChannelId, ChatEntryId};
+use crate::ids::{AttachmentId, ChannelId, ChatEntryId};
+use crate::inbox::Attachments;
 use crate::request_id::{self, RequestId};
 use crate::schema::tenant::chat_entries;
 use crate::search::vector;
@@ -57,6 +59,8 @@ pub struct Entry {
     pub text: String,
     /// Free data.
     pub metadata: Value,
+    /// Its files.
+    pub attachments: Option<Attachments>,
     /// The users that it mentions.
     pub mentioned_user_ids: Vec<Option<String>>,
     /// Whether it mentions every member.
@@ -110,7 +114,7 @@ pub(super) type EntryRow = <<Entry as Selectable<Pg>>::SelectExpression as Expre
 /// The columns of an `Entry`, in the order of its fields, of the table `e`.
 macro_rules! entry_columns {
     () => {
-        "e.id, e.channel_id, e.sequence, e.thread_root_id, e.type, e.text, e.metadata,
+        "e.id, e.channel_id, e.sequence, e.thread_root_id, e.type, e.text, e.metadata, e.attachments,
             e.mentioned_user_ids, e.mentions_everyone, e.mentions_here, e.reply_count,
             e.last_reply_sequence, e.last_reply_at, e.author_kind, e.author_id, e.caller, e.edits,
             e.version, e.created_at, e.updated_at, e.edited_at, e.deleted_at, e.reactions, e.pinned_at,
@@ -150,26 +154,30 @@ pub struct NewEntry {
     pub mentions: Mentions,
     /// Free data.
     pub metadata: Value,
+    /// Its files.
+    pub attachments: Vec<AttachmentId>,
 }
 
 impl NewEntry {
-    /// Whether it goes beyond the channel itself: into a thread, or to somebody.
+    /// Whether it goes beyond the channel itself: into a thread, or to somebody, or with files.
     fn reaches_out(&self) -> bool {
         self.thread_root_id.is_some()
+            || !self.attachments.is_empty()
             || self.mentions.everyone
             || !self.mentions.user_ids.is_empty()
     }
 }
 
-/// The text of `Post`, whose parts about threads and mentions are left out where there are none.
+/// The text of `Post`, whose parts about threads, mentions and files are left out where there are none.
 macro_rules! post {
-    ($root:expr, $root_found:expr, $reached:expr, $changes:expr) => {
+    ($files:expr, $root:expr, $root_found:expr, $files_fit:expr, $attachments:expr, $reached:expr,
+        $changes:expr) => {
         concat!("
         , head AS (
             SELECT c.* FROM channels c, input
             WHERE c.id = input.channel_id AND c.deleted_at IS NULL
             FOR NO KEY UPDATE OF c
-        ), known AS (
+        )", $files, ", known AS (
             SELECT head.*, m.role,
                 m.role IN ('owner', 'moderator') OR input.unrestricted AS keeps_order,
                 m.role IS NULL AND input.user_id IS NULL AND head.kind = 'public' AS is_automation,
@@ -189,11 +197,12 @@ macro_rules! post {
                 WHEN input.broadcasts AND k.keeps_order IS NOT TRUE AND (k.broadcast_policy <> 'members'
                     OR k.role = 'guest') THEN 'broadcast'
                 WHEN NOT k.root_found THEN 'root'
-                END AS refusal
+                ", $files_fit, "END AS refusal
             FROM known k, input
         ), new AS (
             SELECT input.id, c.id AS channel_id, c.last_sequence + 1 AS sequence, input.thread_root_id,
-                input.type_ AS type, input.text, input.metadata, input.mentioned_user_ids,
+                input.type_ AS type, input.text, input.metadata, ", $attachments, " AS attachments,
+                input.mentioned_user_ids,
                 input.mentions_everyone, input.mentions_here, 0 AS reply_count,
                 0::bigint AS last_reply_sequence, NULL::timestamptz AS last_reply_at,
                 input.actor_kind AS author_kind, input.actor_id AS author_id, input.caller, 0 AS edits,
@@ -221,10 +230,10 @@ macro_rules! post {
             RETURNING c.id
         ), inserted AS (
             INSERT INTO chat_entries (id, channel_id, sequence, thread_root_id, type, text, metadata,
-                mentioned_user_ids, mentions_everyone, mentions_here, author_kind, author_id, caller,
+                attachments, mentioned_user_ids, mentions_everyone, mentions_here, author_kind, author_id, caller,
                 correlation_id, created_at, updated_at)
             SELECT e.id, e.channel_id, e.sequence, e.thread_root_id, e.type, e.text, e.metadata,
-                e.mentioned_user_ids, e.mentions_everyone, e.mentions_here, e.author_kind, e.author_id,
+                e.attachments, e.mentioned_user_ids, e.mentions_everyone, e.mentions_here, e.author_kind, e.author_id,
                 e.caller, input.correlation_id, e.created_at, e.updated_at
             FROM e, bumped, input
         ), indexed AS (
@@ -245,7 +254,8 @@ statement! {
     // One round trip. The channel's row lock orders its entries; the request id is claimed under it
     // with the answer in hand. Memberships and the thread's root are read as the statement began,
     // which may be before its wait for the lock: `removals` tells whether one of them was taken away
-    // meanwhile, and then it is done again. No row = no such channel.
+    // meanwhile, and then it is done again. Files are locked after the channel, and all of them have to
+    // be there, free, and the author's own. No row = no such channel.
     /// Posts an entry.
     Post<'a, REACHES> -> (Nullable<Text>, Nullable<EntryRow>) {
         id: ChatEntryId => sql_types::Uuid,
@@ -257,6 +267,7 @@ statement! {
         text: &'a str => Text,
         words: &'a str => Text,
         metadata: &'a Value => Jsonb,
+        attachment_ids: &'a [AttachmentId] => Array<sql_types::Uuid>,
         mentioned_user_ids: &'a [String] => Array<Text>,
         mentions_everyone: bool => Bool,
         mentions_here: bool => Bool,
@@ -270,10 +281,26 @@ statement! {
         correlation_id: &'a str => Text,
         tenant_number: i32 => Integer,
     }
-    post!("LEFT JOIN chat_entries r ON r.id = input.thread_root_id AND r.channel_id = head.id
+    post!(", files AS (
+            SELECT a.id, asked.place, a.chat_entry_id IS NULL AS is_free,
+                jsonb_build_object('id', a.id, 'chat_entry_id', input.id, 'file_name', a.file_name,
+                    'content_type', a.content_type, 'size_bytes', a.size_bytes,
+                    'sha256', a.sha256, 'created_at', a.created_at) AS attachment
+            FROM head CROSS JOIN input
+            CROSS JOIN unnest(input.attachment_ids) WITH ORDINALITY AS asked (id, place)
+            JOIN attachments a ON a.id = asked.id AND a.state = 'ready' AND a.of_chat
+                AND a.actor_kind = input.actor_kind AND a.actor_id = input.actor_id
+            FOR NO KEY UPDATE OF a
+        )",
+        "LEFT JOIN chat_entries r ON r.id = input.thread_root_id AND r.channel_id = head.id
                 AND r.thread_root_id IS NULL AND r.deleted_at IS NULL",
         "input.thread_root_id IS NULL OR r.id IS NOT NULL",
-        ", mentioned AS (
+        "WHEN (SELECT count(*) FROM files WHERE is_free) < cardinality(input.attachment_ids) THEN 'files'
+                ",
+        "(SELECT jsonb_agg(files.attachment ORDER BY files.place) FROM files)",
+        ", attached AS (
+            UPDATE attachments a SET chat_entry_id = e.id FROM e, bumped, files WHERE a.id = files.id
+        ), mentioned AS (
             INSERT INTO mentions (chat_entry_id, user_id, channel_id, sequence, thread_root_id, created_at)
             SELECT e.id, of.user_id, e.channel_id, e.sequence, e.thread_root_id, e.created_at
             FROM e CROSS JOIN bumped CROSS JOIN input CROSS JOIN LATERAL (
@@ -324,14 +351,14 @@ statement! {
             SELECT 'thread_follow.updated', 'thread_follow', f.id, f.channel_id, NULL, f.version,
                 '{following}'
             FROM followed f"),
-    post!("", "true", "", "")
+    post!("", "", "true", "", "NULL::jsonb", "", "")
 }
 
 /// Posts an entry.
 ///
 /// # Errors
 /// There is no such channel for who acts, they may not post or mention everyone there, it is
-/// archived, or there is no such entry to reply to.
+/// archived, there is no such entry to reply to, or a file is not theirs or of another entry.
 pub async fn post(conn: &mut TenantConn, new: NewEntry) -> Result<Entry, Error> {
     if conn.facts().unrestricted.is_none() {
         return try_to_post(conn, &new).await;
@@ -378,6 +405,7 @@ async fn post_with<const REACHES: bool>(
         text: &new.text,
         words: &vector(&new.text),
         metadata: &new.metadata,
+        attachment_ids: &new.attachments,
         mentioned_user_ids: &new.mentions.user_ids,
         mentions_everyone: new.mentions.everyone,
         mentions_here: new.mentions.here,
@@ -410,6 +438,10 @@ async fn post_with<const REACHES: bool>(
         && let Some(answer) = request_id::answer(conn, request).await?
     {
         return Ok(Some(answer));
+    }
+    if refusal.as_deref() == Some("files") {
+        attachment::refuse(conn, &new.attachments).await?;
+        return Err(Error::Aborted(Conflict::Transaction));
     }
     let channel = new.channel_id.to_string();
     let lacks = |capability: Capability| {

@@ -8,6 +8,7 @@ use diesel::sql_types::{Nullable, Text, Timestamptz};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use serde_json::{Map, Value};
 
+use super::attachment;
 use super::capability::Capability;
 use super::entry::{self, Entry, Mentions};
 use super::{reaction, search};
@@ -121,6 +122,12 @@ pub async fn edit(conn: &mut TenantConn, edit: Edit, patch: EntryPatch) -> Resul
         seen.check(&facts, Capability::Post)?;
         let before = current.mentions();
         let text = patch.text.unwrap_or_else(|| current.text.clone());
+        if text.is_empty() && current.attachments.is_none() {
+            return Err(Error::invalid(
+                "text",
+                "is required of an entry without files",
+            ));
+        }
         let named = patch.mentions.unwrap_or_else(|| before.clone());
         let metadata = patch.metadata.unwrap_or_else(|| current.metadata.clone());
         let broadcasts = |mentions: &Mentions| mentions.everyone || mentions.here;
@@ -224,6 +231,7 @@ pub async fn delete(conn: &mut TenantConn, edit: Edit) -> Result<Entry, Error> {
             .set((
                 chat_entries::text.eq(""),
                 chat_entries::metadata.eq(Value::Object(Map::new())),
+                chat_entries::attachments.eq(None::<Value>),
                 chat_entries::mentioned_user_ids.eq(Vec::<Option<String>>::new()),
                 chat_entries::mentions_everyone.eq(false),
                 chat_entries::mentions_here.eq(false),
@@ -259,6 +267,7 @@ pub async fn delete(conn: &mut TenantConn, edit: Edit) -> Result<Entry, Error> {
 
 /// Forgets what a deleted entry said, wherever that was kept.
 async fn forget(conn: &mut TenantConn, entry: &Entry) -> Result<(), Error> {
+    attachment::discard(conn, &[entry.id]).await?;
     diesel::delete(mentions::table.filter(mentions::chat_entry_id.eq(entry.id)))
         .execute(conn)
         .await?;

@@ -6,10 +6,11 @@ use diesel::sql_types::{Nullable, Timestamptz};
 use diesel_async::RunQueryDsl;
 use serde_json::{Map, Value};
 
+use super::attachment;
 use super::channel::Channel;
 use crate::error::Error;
 use crate::event::log::append;
-use crate::ids::{ChannelId, ConversationId};
+use crate::ids::{ChannelId, ChatEntryId, ConversationId};
 use crate::schema::tenant::{channels, chat_entries};
 use crate::tenant::TenantConn;
 
@@ -36,6 +37,13 @@ pub async fn erase_about(
         .await?;
     // Who posted meanwhile held the channel's row: now all is there that will be.
     let ids: Vec<_> = erased.iter().map(|channel| channel.id).collect();
+    let with_files: Vec<ChatEntryId> = chat_entries::table
+        .filter(chat_entries::channel_id.eq_any(&ids))
+        .filter(chat_entries::attachments.is_not_null())
+        .select(chat_entries::id)
+        .load(conn)
+        .await?;
+    attachment::discard(conn, &with_files).await?;
     diesel::delete(chat_entries::table)
         .filter(chat_entries::channel_id.eq_any(ids))
         .execute(conn)

@@ -1,5 +1,6 @@
 //! The tenant's own team: where it talks, and what is said there.
 
+mod attachment;
 mod audit;
 mod capability;
 mod channel;

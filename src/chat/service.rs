@@ -1,6 +1,7 @@
 //! The calls of `ChatService`.
 
-use tonic::{Request, Response, Status};
+use futures_util::stream::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::capability::Capability;
 use super::channel::{self, Edit, NewChannel, Seen};
@@ -13,11 +14,15 @@ use super::wire::{
     member_answer, new_entry, presence, reacted, settings, typing, update,
 };
 use super::{
-    entry, entry_list, entry_revision, listing, member, mention, pin, reaction, read_state, search,
+    attachment, entry, entry_list, entry_revision, listing, member, mention, pin, reaction,
+    read_state, search,
 };
 use crate::error::Error;
 use crate::event;
 use crate::ids::{ChannelId, ChatEntryId};
+use crate::inbox::{
+    NewAttachment, attachment_id, content, frames, read_attachment, reading, store_attachment,
+};
 use crate::page::cut;
 use crate::pb;
 use crate::pb::chat_service_server::ChatService;
@@ -555,6 +560,46 @@ impl ChatService for Chat {
             threads: rows.into_iter().map(Into::into).collect(),
             next_page_token,
         }))
+    }
+
+    async fn upload_chat_attachment(
+        &self,
+        request: Request<Streaming<pb::UploadChatAttachmentRequest>>,
+    ) -> Result<Response<pb::UploadChatAttachmentResponse>, Status> {
+        let (tenant, first, frames) = self.tenants.enter_stream(request).await?;
+        let new = NewAttachment::try_from(first)?;
+        let stored = store_attachment(tenant, new, content(frames)).await?;
+        Ok(Response::new(pb::UploadChatAttachmentResponse {
+            attachment: Some(stored.into()),
+        }))
+    }
+
+    async fn get_chat_attachment(
+        &self,
+        request: Request<pb::GetChatAttachmentRequest>,
+    ) -> Result<Response<pb::GetChatAttachmentResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let id = attachment_id(&request.attachment_id)?;
+        let found = attachment::get(&mut tenant.conn().await?, id).await?;
+        Ok(Response::new(pb::GetChatAttachmentResponse {
+            attachment: Some(found.into()),
+        }))
+    }
+
+    type DownloadChatAttachmentStream =
+        BoxStream<'static, Result<pb::DownloadChatAttachmentResponse, Status>>;
+
+    async fn download_chat_attachment(
+        &self,
+        request: Request<pb::DownloadChatAttachmentRequest>,
+    ) -> Result<Response<Self::DownloadChatAttachmentStream>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let reading = reading(&request.attachment_id, request.offset, request.length)?;
+        let found = attachment::get(&mut tenant.conn().await?, reading.id).await?;
+        let pieces = read_attachment(&tenant, &found, &reading).await?;
+        Ok(Response::new(frames(found, pieces, |attachment, data| {
+            pb::DownloadChatAttachmentResponse { attachment, data }
+        })))
     }
 
     async fn set_presence(

@@ -325,7 +325,7 @@ impl Precondition {
             .with("limit", limit.to_string()),
             Self::AttachmentInUse(id) => Detail::new(
                 ErrorReason::AttachmentInUse,
-                format!("attachment `{id}` belongs to another message or quick reply"),
+                format!("attachment `{id}` belongs to another message, quick reply or entry"),
             )
             .with("attachment_id", id.clone()),
             Self::AttachmentNotReady { id, state } => Detail::new(

@@ -24,7 +24,7 @@ use crate::error::{Chain, Conflict, Error, Precondition};
 use crate::event::log::{self, Change};
 use crate::file_store::FileWriter;
 use crate::hex;
-use crate::ids::{AttachmentId, MessageId, QuickReplyId};
+use crate::ids::{AttachmentId, ChatEntryId, MessageId, QuickReplyId};
 use crate::request_id::{self, RequestId};
 use crate::schema::tenant::{attachments, inbox_messages};
 use crate::stored_enum::stored_enum;
@@ -91,6 +91,9 @@ pub struct Attachment {
     /// The quick reply that it belongs to.
     #[serde(default)]
     pub quick_reply_id: Option<QuickReplyId>,
+    /// The entry of the team's chat that it belongs to.
+    #[serde(default)]
+    pub chat_entry_id: Option<ChatEntryId>,
     /// What it is called.
     pub file_name: String,
     /// What it is.
@@ -121,6 +124,8 @@ impl FromSql<Jsonb, Pg> for Attachments {
 pub struct NewAttachment {
     /// The caller's id for the request, which does not stand for the content yet.
     pub request_id: Option<RequestId>,
+    /// Whether it is for the team's chat, and not for messages.
+    pub of_chat: bool,
     /// What it is called.
     pub file_name: String,
     /// What it is.
@@ -248,7 +253,8 @@ impl Upload {
         });
         let size = i64::try_from(size).map_err(Error::internal)?;
         let mut conn = self.scope.conn().await?;
-        finish(&mut conn, self.id, request.as_ref(), size, &sha256).await
+        let of_chat = new.of_chat;
+        finish(&mut conn, self.id, of_chat, request.as_ref(), size, &sha256).await
     }
 
     /// Removes what was written of a file that is not to be.
@@ -279,6 +285,7 @@ async fn announce(
         .values((
             attachments::id.eq(id),
             attachments::state.eq(State::Uploading),
+            attachments::of_chat.eq(new.of_chat),
             attachments::file_name.eq(&new.file_name),
             attachments::content_type.eq(content_type),
             attachments::actor_kind.eq(facts.actor.kind()),
@@ -297,6 +304,7 @@ async fn announce(
 async fn finish(
     conn: &mut TenantConn,
     id: AttachmentId,
+    of_chat: bool,
     request: Option<&RequestId>,
     size: i64,
     sha256: &str,
@@ -324,17 +332,22 @@ async fn finish(
         if let Some(request) = request {
             request_id::keep(conn, request, &ready).await?;
         }
-        log::append(conn, created(id)).await?;
+        log::append(conn, created(id, of_chat)).await?;
         Ok(ready)
     })
     .await
 }
 
-/// The event that a file is there.
-pub fn created<'a>(id: AttachmentId) -> Change<'a> {
+/// The event that a file is there; one of the team's chat is of another kind, which is not for all.
+pub fn created<'a>(id: AttachmentId, of_chat: bool) -> Change<'a> {
+    let (kind, resource_kind) = if of_chat {
+        ("chat_attachment.created", "chat_attachment")
+    } else {
+        ("attachment.created", "attachment")
+    };
     Change {
-        kind: "attachment.created",
-        resource_kind: "attachment",
+        kind,
+        resource_kind,
         resource_id: id.0,
         parent_id: None,
         sequence: None,
@@ -361,11 +374,12 @@ async fn discard(scope: &TenantScope, id: AttachmentId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Finds a file, unless its message was deleted.
+/// Finds a file, unless its message was deleted. Those of the team's chat are elsewhere.
 pub async fn find(conn: &mut TenantConn, id: AttachmentId) -> Result<Option<Attachment>, Error> {
     let found = attachments::table
         .left_join(inbox_messages::table)
         .filter(attachments::id.eq(id))
+        .filter(attachments::of_chat.eq(false))
         .filter(attachments::state.eq_any([State::Pending, State::Ready, State::Failed]))
         .filter(inbox_messages::deleted_at.is_null())
         .select(Attachment::as_select());
@@ -407,6 +421,19 @@ pub async fn open(
 ) -> Result<(Attachment, Receiver<Result<Vec<u8>, Error>>), Error> {
     let found = find(&mut scope.conn().await?, reading.id).await?;
     let found = found.ok_or_else(|| Error::not_found("attachment", reading.id))?;
+    let pieces = read(scope, &found, reading).await?;
+    Ok((found, pieces))
+}
+
+/// Reads a file that was found.
+///
+/// # Errors
+/// It is not there yet, or ends before the part that is asked for.
+pub async fn read(
+    scope: &TenantScope,
+    found: &Attachment,
+    reading: &Reading,
+) -> Result<Receiver<Result<Vec<u8>, Error>>, Error> {
     let size = found
         .size_bytes
         .filter(|_| found.state == State::Ready)
@@ -415,8 +442,7 @@ pub async fn open(
             Error::FailedPrecondition(Precondition::AttachmentNotReady { id, state })
         })?;
     let size = u64::try_from(size).map_err(Error::internal)?;
-    let pieces = scope.files().read(found.id, reading.range(size)?).await?;
-    Ok((found, pieces))
+    scope.files().read(found.id, reading.range(size)?).await
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub async fn refuse(
     let found: Vec<Attachment> = attachments::table
         .filter(attachments::id.eq_any(ids))
         .filter(attachments::state.eq(State::Ready))
+        .filter(attachments::of_chat.eq(false))
         .select(Attachment::as_select())
         .load(conn)
         .await?;
@@ -75,6 +76,7 @@ pub async fn give(
     let found: Vec<Attachment> = attachments::table
         .filter(attachments::id.eq_any(ids))
         .filter(attachments::state.eq(State::Ready))
+        .filter(attachments::of_chat.eq(false))
         .select(Attachment::as_select())
         .order(attachments::id)
         .for_no_key_update()
@@ -143,7 +145,7 @@ pub async fn copy(scope: &TenantScope, of: &[Attachment]) -> Result<Vec<Attachme
             .execute(conn)
             .await?;
         for id in &ids {
-            log::append(conn, created(*id)).await?;
+            log::append(conn, created(*id, false)).await?;
         }
         Ok::<_, Error>(())
     })

@@ -385,7 +385,7 @@ statement! {
                     'sha256', a.sha256, 'created_at', a.created_at) AS attachment
             FROM head CROSS JOIN input
             CROSS JOIN unnest(input.attachment_ids) WITH ORDINALITY AS asked (id, place)
-            JOIN attachments a ON a.id = asked.id AND a.state = 'ready'
+            JOIN attachments a ON a.id = asked.id AND a.state = 'ready' AND NOT a.of_chat
             FOR NO KEY UPDATE OF a
         ", "(SELECT count(*) FROM files WHERE fits) = cardinality(input.attachment_ids)",
         "(SELECT jsonb_agg(files.attachment ORDER BY files.place) FROM files)",

@@ -55,8 +55,8 @@ mod wire;
 
 pub use amendment::{Amendment, AmendmentKind};
 pub use attachment::{
-    Attachment, FetchFailure, NewAttachment, Reading, open as open_attachment,
-    store as store_attachment,
+    Attachment, Attachments, FetchFailure, NewAttachment, Reading, State as AttachmentState,
+    open as open_attachment, read as read_attachment, store as store_attachment,
 };
 pub use attachment_owner::give as give_attachments;
 pub use due::work;
@@ -73,4 +73,6 @@ pub use service::Inbox;
 pub use statistics::keeper::run as keep_statistics;
 pub use thread_state::ThreadState;
 pub use watermark::Watermark;
-pub use wire::attachment_ids;
+pub use wire::{
+    Described, UploadFrame, attachment_id, attachment_ids, content, frames, new_attachment, reading,
+};

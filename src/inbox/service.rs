@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use futures_util::stream::{self, BoxStream, StreamExt as _};
-use tokio_stream::wrappers::ReceiverStream;
+use futures_util::stream::{BoxStream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::agent::{self, AgentPatch};
-use super::attachment::{self, NewAttachment, Reading};
+use super::attachment::{self, NewAttachment};
 use super::attempt;
 use super::bulk::{self, Batch};
 use super::change::{self, Alteration, Target};
@@ -34,8 +33,8 @@ use super::wire::{
     self, Abandonment, AgentsPage, AutoAssign, ContactEdit, ContactsPage, ConversationsPage,
     FilterCall, MergesPage, MessagesPage, PageOfConversation, PageOfMessage, PolicyEdit, ReadMark,
     Retry, ScheduledPage, SearchPage, Sending, attachment_id, contact_id, contact_merge_id,
-    content, conversation_id, conversation_merge_id, message_id, message_match, policy_account,
-    scheduled_id, team_id,
+    content, conversation_id, conversation_merge_id, frames, message_id, message_match,
+    policy_account, reading, scheduled_id, team_id,
 };
 use super::{
     activity, contact_erasure, contact_export, conversation, merge, message_list, policy,
@@ -943,7 +942,7 @@ impl InboxService for Inbox {
         request: Request<pb::GetAttachmentRequest>,
     ) -> Result<Response<pb::GetAttachmentResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let id = attachment_id(&request)?;
+        let id = attachment_id(&request.attachment_id)?;
         let found = attachment::find(&mut tenant.conn().await?, id).await?;
         let found = found.ok_or_else(|| Error::not_found("attachment", id))?;
         Ok(Response::new(pb::GetAttachmentResponse {
@@ -959,19 +958,10 @@ impl InboxService for Inbox {
         request: Request<pb::DownloadAttachmentRequest>,
     ) -> Result<Response<Self::DownloadAttachmentStream>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let reading = Reading::try_from(request)?;
+        let reading = reading(&request.attachment_id, request.offset, request.length)?;
         let (found, pieces) = attachment::open(&tenant, &reading).await?;
-        let first = pb::DownloadAttachmentResponse {
-            attachment: Some(found.into()),
-            data: Vec::new(),
-        };
-        let others = ReceiverStream::new(pieces).map(|piece| {
-            Ok(pb::DownloadAttachmentResponse {
-                attachment: None,
-                data: piece?,
-            })
-        });
-        let frames = stream::once(async { Ok(first) }).chain(others);
-        Ok(Response::new(frames.boxed()))
+        Ok(Response::new(frames(found, pieces, |attachment, data| {
+            pb::DownloadAttachmentResponse { attachment, data }
+        })))
     }
 }

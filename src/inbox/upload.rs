@@ -33,6 +33,7 @@ pub async fn find(
     let found = attachments::table
         .find(id)
         .filter(attachments::state.eq(State::Ready))
+        .filter(attachments::of_chat.eq(false))
         .filter(attachments::actor_kind.eq(owner.kind()))
         .filter(attachments::actor_id.eq(owner.id()))
         .select(Attachment::as_select());
@@ -62,7 +63,7 @@ pub(super) async fn attach(
             UPDATE attachments a SET message_id = recorded.id
             FROM recorded
             WHERE a.id = ANY ($3) AND a.state = 'ready' AND a.message_id IS NULL
-                AND a.quick_reply_id IS NULL
+                AND a.quick_reply_id IS NULL AND NOT a.of_chat
             RETURNING a.*
         )
         UPDATE inbox_messages m

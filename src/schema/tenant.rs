@@ -29,6 +29,8 @@ diesel::table! {
         quick_reply_id -> Nullable<Uuid>,
         failure -> Nullable<Text>,
         content_id -> Nullable<Text>,
+        of_chat -> Bool,
+        chat_entry_id -> Nullable<Uuid>,
     }
 }
 
@@ -167,6 +169,7 @@ diesel::table! {
         pinned_at -> Nullable<Timestamptz>,
         pinned_by_kind -> Nullable<Text>,
         pinned_by_id -> Nullable<Text>,
+        attachments -> Nullable<Jsonb>,
     }
 }
 
@@ -721,6 +724,7 @@ diesel::table! {
     }
 }
 
+diesel::joinable!(attachments -> chat_entries (chat_entry_id));
 diesel::joinable!(attachments -> inbox_messages (message_id));
 diesel::joinable!(attachments -> inbox_quick_replies (quick_reply_id));
 diesel::joinable!(channel_account_agents -> agents (agent_id));

@@ -1,4 +1,4 @@
-//! Which files go: those that no message took, those of deleted messages, those of purged tenants.
+//! Which files go: those that nothing took, those of deleted messages, those of purged tenants.
 //!
 //! The database says so first, and forgets a file only when it is gone: whatever stops in between
 //! is gone on with by the next round of the janitor.
@@ -131,7 +131,8 @@ async fn mark(conn: &mut AsyncPgConnection, schema: &SchemaName) -> Result<(), E
     let unused = format!(
         "UPDATE {schema}.attachments SET state = 'deleted' WHERE id IN (
              SELECT id FROM {schema}.attachments a
-             WHERE message_id IS NULL AND quick_reply_id IS NULL AND state <> 'deleted'
+             WHERE message_id IS NULL AND quick_reply_id IS NULL AND chat_entry_id IS NULL
+                 AND state <> 'deleted'
                  AND created_at < directory.now() - interval '24 hours'
                  AND NOT EXISTS (
                      SELECT FROM {schema}.scheduled_messages s

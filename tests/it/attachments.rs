@@ -28,11 +28,11 @@ const PART: usize = 5 << 20;
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
 
 /// Bytes that differ from place to place, and tell no type.
-fn bytes(size: usize) -> Vec<u8> {
+pub fn bytes(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at * 31 + at / 251) as u8).collect()
 }
 
-fn sha256(content: &[u8]) -> String {
+pub fn sha256(content: &[u8]) -> String {
     let digest = digest(&SHA256, content);
     digest
         .as_ref()

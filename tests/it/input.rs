@@ -222,6 +222,7 @@ async fn texts_are_taken_up_to_their_limit_and_not_beyond() {
         ("ListQuickReplies", "query", 256, "ä"),
         ("UpdateMessageStatus", "failure.code", 128, "ä"),
         ("UploadAttachment", "file_name", 255, "x"),
+        ("UploadChatAttachment", "file_name", 255, "x"),
         ("UpdateMessageStatus", "failure.message", 4000, "ä"),
         ("SetPresence", "text", 128, "ä"),
     ];

@@ -17,6 +17,7 @@ mod channels;
 mod chat;
 mod chat_entries;
 mod chat_events;
+mod chat_files;
 mod chat_model;
 mod chat_reactions;
 mod chat_search;

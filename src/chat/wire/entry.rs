@@ -8,6 +8,7 @@ use crate::chat::entry_revision::{Edit, EntryPatch, Revision};
 use crate::error::Error;
 use crate::field::{Fields, Mask, Most, to_struct};
 use crate::ids::{ChannelId, ChatEntryId};
+use crate::inbox::attachment_ids;
 use crate::page::PageSize;
 use crate::pb;
 use crate::request_id::RequestId;
@@ -64,15 +65,22 @@ pub fn new_entry(mut request: pb::PostEntryRequest, facts: &Facts) -> Result<New
     if entry_type == EntryType::System && facts.actor.user_id().is_some() {
         fields.refuse("type", "must be MESSAGE where a user acts");
     }
+    let attachments = attachment_ids(&mut fields, &request.attachment_ids);
+    let text = if request.attachment_ids.is_empty() {
+        fields.required_text("text", request.text, TEXT)
+    } else {
+        fields.text("text", request.text, TEXT)
+    };
     let new = NewEntry {
         id: ChatEntryId::new(),
         request_id,
         channel_id: fields.required_id("channel_id", &request.channel_id, ChannelId),
         thread_root_id: fields.id("thread_root_id", &request.thread_root_id, ChatEntryId),
         entry_type,
-        text: fields.required_text("text", request.text, TEXT),
+        text,
         mentions: mentions(&mut fields, request.mentions),
         metadata: fields.metadata("metadata", request.metadata),
+        attachments,
     };
     fields.finish()?;
     Ok(new)
@@ -153,7 +161,7 @@ pub fn entry_update(request: pb::EditEntryRequest) -> Result<(Edit, EntryPatch),
     let mut patch = EntryPatch::default();
     if mask.touches("text", request.text.is_some()) {
         let text = request.text.unwrap_or_default();
-        patch.text = Some(fields.required_text("text", text, TEXT));
+        patch.text = Some(fields.text("text", text, TEXT));
     }
     if mask.touches("mentions", request.mentions.is_some()) {
         patch.mentions = Some(mentions(&mut fields, request.mentions));
@@ -202,6 +210,8 @@ impl From<Entry> for pb::ChatEntry {
     fn from(entry: Entry) -> Self {
         let etag = entry.etag();
         let mentions = entry.mentions();
+        let attachments = entry.attachments.into_iter();
+        let attachments = attachments.flat_map(|attachments| attachments.0);
         let author = Actor::of_kind(&entry.author_kind, entry.author_id);
         let pinner = entry.pinned_by_kind.zip(entry.pinned_by_id);
         let pinner = pinner.and_then(|(kind, id)| Actor::of_kind(&kind, id));
@@ -237,6 +247,7 @@ impl From<Entry> for pb::ChatEntry {
             reactions: entry.reactions.0.into_iter().map(Into::into).collect(),
             pin_time: entry.pinned_at.map(to_timestamp),
             pinner: pinner.map(Into::into),
+            attachments: attachments.map(Into::into).collect(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The chat on the wire.
 
+mod attachment;
 mod channel;
 mod entry;
 mod member;

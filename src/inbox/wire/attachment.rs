@@ -1,7 +1,9 @@
 //! Files on the wire.
 
-use futures_util::{Stream, StreamExt as _};
-use tonic::Streaming;
+use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
+use tokio::sync::mpsc::Receiver;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
 
 use crate::codec::broken_off;
 use crate::error::Error;
@@ -10,7 +12,7 @@ use crate::ids::AttachmentId;
 use crate::inbox::attachment::{Attachment, FetchFailure, NewAttachment, Reading, State};
 use crate::inbox::content_type;
 use crate::pb;
-use crate::request_id::RequestId;
+use crate::request_id::{Repeatable, RequestId};
 use crate::time::to_timestamp;
 
 const FILE_NAME: Most = Most::Bytes(255);
@@ -19,46 +21,97 @@ const SHA256_DIGITS: usize = 64;
 /// The most content that one frame can have.
 const FRAME: usize = 1024 * 1024;
 
-impl TryFrom<pb::UploadAttachmentRequest> for NewAttachment {
-    type Error = Error;
+/// A frame of an upload.
+pub trait UploadFrame: Repeatable + Default + PartialEq {
+    /// Whether its file is for the team's chat.
+    const OF_CHAT: bool;
 
-    fn try_from(mut request: pb::UploadAttachmentRequest) -> Result<Self, Error> {
-        // How the content is cut is no part of the request.
-        let beginning = std::mem::take(&mut request.data);
-        let request_id = RequestId::take(&mut request)?;
-        let mut fields = Fields::default();
-        if beginning.len() > FRAME {
-            fields.refuse("data", too_long());
+    /// Takes the content out of it.
+    fn take_data(&mut self) -> Vec<u8>;
+
+    /// What it says of the file.
+    fn described(self) -> Described;
+}
+
+/// What the first frame of an upload says of its file.
+pub struct Described {
+    /// What it is called.
+    pub file_name: String,
+    /// What it is.
+    pub content_type: String,
+    /// How long it is.
+    pub size_bytes: Option<i64>,
+    /// The SHA-256 of its content.
+    pub sha256: String,
+}
+
+impl UploadFrame for pb::UploadAttachmentRequest {
+    const OF_CHAT: bool = false;
+
+    fn take_data(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.data)
+    }
+
+    fn described(self) -> Described {
+        Described {
+            file_name: self.file_name,
+            content_type: self.content_type,
+            size_bytes: self.size_bytes,
+            sha256: self.sha256,
         }
-        let new = Self {
-            request_id,
-            file_name: file_name(&mut fields, request.file_name),
-            content_type: content_type(&mut fields, request.content_type),
-            size_bytes: request.size_bytes.map(|size| {
-                u64::try_from(size).unwrap_or_else(|_| {
-                    fields.refuse("size_bytes", "must not be negative");
-                    0
-                })
-            }),
-            sha256: sha256(&mut fields, request.sha256),
-            beginning,
-        };
-        fields.finish()?;
-        Ok(new)
     }
 }
 
+impl TryFrom<pb::UploadAttachmentRequest> for NewAttachment {
+    type Error = Error;
+
+    fn try_from(request: pb::UploadAttachmentRequest) -> Result<Self, Error> {
+        new_attachment(request)
+    }
+}
+
+/// Reads the first frame of an upload.
+///
+/// # Errors
+/// A field cannot be what it is.
+pub fn new_attachment<F: UploadFrame>(mut first: F) -> Result<NewAttachment, Error> {
+    // How the content is cut is no part of the request.
+    let beginning = first.take_data();
+    let request_id = RequestId::take(&mut first)?;
+    let described = first.described();
+    let mut fields = Fields::default();
+    if beginning.len() > FRAME {
+        fields.refuse("data", too_long());
+    }
+    let new = NewAttachment {
+        request_id,
+        of_chat: F::OF_CHAT,
+        file_name: file_name(&mut fields, described.file_name),
+        content_type: content_type(&mut fields, described.content_type),
+        size_bytes: described.size_bytes.map(|size| {
+            u64::try_from(size).unwrap_or_else(|_| {
+                fields.refuse("size_bytes", "must not be negative");
+                0
+            })
+        }),
+        sha256: sha256(&mut fields, described.sha256),
+        beginning,
+    };
+    fields.finish()?;
+    Ok(new)
+}
+
 /// Reads the content in the frames after the first.
-pub fn content(
-    frames: Streaming<pb::UploadAttachmentRequest>,
+pub fn content<F: UploadFrame>(
+    frames: Streaming<F>,
 ) -> impl Stream<Item = Result<Vec<u8>, Error>> + Unpin {
     frames.map(|frame| {
         let mut frame = frame.map_err(broken_off)?;
-        let data = std::mem::take(&mut frame.data);
+        let data = frame.take_data();
         if data.len() > FRAME {
             return Err(Error::invalid("data", too_long()));
         }
-        if frame != pb::UploadAttachmentRequest::default() {
+        if frame != F::default() {
             let description = "must be alone in every frame but the first";
             return Err(Error::invalid("data", description));
         }
@@ -107,41 +160,54 @@ fn sha256(fields: &mut Fields, digits: String) -> Option<String> {
     Some(digits.to_ascii_lowercase())
 }
 
-/// Reads the id of `GetAttachment`.
-pub fn attachment_id(request: &pb::GetAttachmentRequest) -> Result<AttachmentId, Error> {
+/// Reads the id of a file.
+pub fn attachment_id(id: &str) -> Result<AttachmentId, Error> {
     let mut fields = Fields::default();
-    let id = fields.required_id("attachment_id", &request.attachment_id, AttachmentId);
+    let id = fields.required_id("attachment_id", id, AttachmentId);
     fields.finish()?;
     Ok(id)
 }
 
-impl TryFrom<pb::DownloadAttachmentRequest> for Reading {
-    type Error = Error;
+/// Reads which part of which file to read.
+///
+/// # Errors
+/// A field cannot be what it is.
+pub fn reading(id: &str, offset: i64, length: i64) -> Result<Reading, Error> {
+    let mut fields = Fields::default();
+    let mut number = |field, number| {
+        u64::try_from(number).unwrap_or_else(|_| {
+            fields.refuse(field, "must not be negative");
+            0
+        })
+    };
+    let offset = number("offset", offset);
+    let length = number("length", length);
+    let reading = Reading {
+        id: fields.required_id("attachment_id", id, AttachmentId),
+        offset,
+        length: (length > 0).then_some(length),
+    };
+    fields.finish()?;
+    Ok(reading)
+}
 
-    fn try_from(request: pb::DownloadAttachmentRequest) -> Result<Self, Error> {
-        let mut fields = Fields::default();
-        let id = &request.attachment_id;
-        let mut number = |field, number| {
-            u64::try_from(number).unwrap_or_else(|_| {
-                fields.refuse(field, "must not be negative");
-                0
-            })
-        };
-        let offset = number("offset", request.offset);
-        let length = number("length", request.length);
-        let reading = Self {
-            id: fields.required_id("attachment_id", id, AttachmentId),
-            offset,
-            length: (length > 0).then_some(length),
-        };
-        fields.finish()?;
-        Ok(reading)
-    }
+/// The frames of a file: the first says what it is, the others have its content.
+pub fn frames<T: Send + 'static>(
+    found: Attachment,
+    pieces: Receiver<Result<Vec<u8>, Error>>,
+    frame: fn(Option<pb::Attachment>, Vec<u8>) -> T,
+) -> BoxStream<'static, Result<T, Status>> {
+    let first = frame(Some(found.into()), Vec::new());
+    let others = ReceiverStream::new(pieces).map(move |piece| Ok(frame(None, piece?)));
+    let first = stream::once(async { Ok(first) });
+    first.chain(others).boxed()
 }
 
 impl From<Attachment> for pb::Attachment {
     fn from(attachment: Attachment) -> Self {
-        let is_free = attachment.message_id.is_none() && attachment.quick_reply_id.is_none();
+        let is_free = attachment.message_id.is_none()
+            && attachment.quick_reply_id.is_none()
+            && attachment.chat_entry_id.is_none();
         let state = match attachment.state {
             State::Pending => pb::AttachmentState::Pending,
             State::Failed => pb::AttachmentState::Failed,
@@ -170,6 +236,7 @@ impl From<Attachment> for pb::Attachment {
                 .unwrap_or_default(),
             failure: failure.unwrap_or_default().into(),
             content_id: attachment.content_id.unwrap_or_default(),
+            chat_entry_id: attachment.chat_entry_id.map(Into::into).unwrap_or_default(),
         }
     }
 }

@@ -11,7 +11,9 @@ mod schedule;
 mod search;
 mod statistics;
 
-pub use attachment::{attachment_id, content};
+pub use attachment::{
+    Described, UploadFrame, attachment_id, content, frames, new_attachment, reading,
+};
 pub use bulk::FilterCall;
 pub use contact::{ContactEdit, ContactsPage, MergesPage, contact_id, contact_merge_id};
 pub use conversation::{

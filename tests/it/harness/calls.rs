@@ -56,6 +56,8 @@ pub struct Filled {
     edited_entry: String,
     /// One of no interest to anybody.
     plain_entry: String,
+    /// A file that user-1 has stored for an entry.
+    chat_attachment: String,
     delivery: String,
     phone_number: String,
     request_id: String,
@@ -123,6 +125,7 @@ impl Filled {
             doomed_entry: String::new(),
             edited_entry: String::new(),
             plain_entry: String::new(),
+            chat_attachment: String::new(),
             delivery: String::new(),
             phone_number: new_number(),
             page_tokens: BTreeMap::new(),
@@ -329,6 +332,10 @@ impl Filled {
             reaction["actor"] = json!({"userId": user});
             call("AddReaction", reaction).await;
         }
+        let mut upload = example("UploadChatAttachment", &filled);
+        upload["requestId"] = json!(filled.request_id);
+        let stored = call("UploadChatAttachment", upload).await;
+        filled.chat_attachment = text(&stored["attachment"]["id"]);
         // Made once, so that it is found from then on.
         call("OpenDirectChannel", example("OpenDirectChannel", &filled)).await;
         let mut batch = example("BatchCreateMessages", &filled);
@@ -420,6 +427,11 @@ impl Filled {
                 "text": "Here it is",
             }),
             "UpdateQuickReply" => json!({"tenant": self.slug, "quickReplyId": self.quick_reply}),
+            "PostEntry" => json!({
+                "tenant": self.slug,
+                "actor": {"userId": "user-1"},
+                "channelId": self.channel,
+            }),
             _ => json!({
                 "tenant": self.slug,
                 "conversationId": self.conversation,
@@ -511,6 +523,7 @@ impl Filled {
                 | "CreateQuickReply"
                 | "UseQuickReply"
                 | "UploadAttachment"
+                | "UploadChatAttachment"
                 | "BatchUpdateConversations"
                 | "BatchCreateMessages"
                 | "RetryMessage",
@@ -582,6 +595,8 @@ impl Filled {
             ("RetryMessage" | "ListMessageAttempts", "message_id") => thing(&self.failed),
             ("GetAttachment" | "DownloadAttachment", "attachment_id")
             | ("CreateMessage", "attachment_ids") => thing(&self.attachment),
+            ("GetChatAttachment" | "DownloadChatAttachment", "attachment_id")
+            | ("PostEntry", "attachment_ids") => thing(&self.chat_attachment),
             ("CreateQuickReply", "attachment_ids") => thing(&self.files_of_quick_replies[0]),
             ("UpdateQuickReply", "attachment_ids") => thing(&self.files_of_quick_replies[1]),
             (
@@ -1391,7 +1406,7 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "holidays": ["2026-12-25"],
         }),
         "RecomputeStatistics" => json!({"tenant": slug}),
-        "UploadAttachment" => json!({
+        "UploadAttachment" | "UploadChatAttachment" => json!({
             "tenant": slug,
             "actor": actor,
             "requestId": Uuid::now_v7().to_string(),
@@ -1402,6 +1417,18 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "data": "aGVsbG8=",
         }),
         "GetAttachment" => json!({"tenant": slug, "attachmentId": tenant.attachment}),
+        "GetChatAttachment" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "attachmentId": tenant.chat_attachment,
+        }),
+        "DownloadChatAttachment" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "attachmentId": tenant.chat_attachment,
+            "offset": "1",
+            "length": "2",
+        }),
         "DownloadAttachment" => json!({
             "tenant": slug,
             "attachmentId": tenant.attachment,
