@@ -196,7 +196,6 @@ async fn say(
             actor: user(who),
             entry_id: last.clone(),
             emoji: emoji.to_owned(),
-            ..Default::default()
         };
         chat.add_reaction(teller.ago(ago, request)).await?;
         return Ok(());
