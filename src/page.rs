@@ -1,12 +1,12 @@
 //! Pages of a list: their size, and the tokens that lead from one to the next.
 
 use aws_lc_rs::aead::Aad;
-use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::digest;
 use crate::error::{Error, InvalidRequest};
 use crate::master_key::Sealer;
 
@@ -53,15 +53,7 @@ pub struct List([u8; 32]);
 impl List {
     /// Binds the parts that make up the list.
     pub fn new(parts: &[&[u8]]) -> Self {
-        let mut context = Context::new(&SHA256);
-        for part in parts {
-            // The length keeps ("ab", "c") from being ("a", "bc").
-            context.update(&part.len().to_be_bytes());
-            context.update(part);
-        }
-        let mut hash = [0; 32];
-        hash.copy_from_slice(context.finish().as_ref());
-        Self(hash)
+        Self(digest::of_parts(parts.iter().copied()))
     }
 
     /// Makes the token of the page that begins after `position`.

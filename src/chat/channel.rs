@@ -1,6 +1,5 @@
 //! Channels: how they are made, found, changed and archived.
 
-use aws_lc_rs::digest::{Context, SHA256};
 use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::pg::Pg;
@@ -14,8 +13,9 @@ use serde_json::Value;
 use super::audit;
 use super::capability::{Capability, Standing};
 use super::member::{self, Member, NewMember, Role};
-use crate::access::{Actor, Facts};
-use crate::error::{Conflict, Denial, Error, Existing, Precondition};
+use crate::access::Facts;
+use crate::error::{Denial, Error, Existing, Precondition};
+use crate::etag::{check_etag, etag};
 use crate::event::log::{Change, append};
 use crate::fold::fold;
 use crate::ids::{ChannelId, ConversationId};
@@ -108,7 +108,7 @@ pub struct Channel {
 impl Channel {
     /// The etag that stands for what a caller may edit of it.
     pub fn etag(&self) -> String {
-        format!("\"{}\"", self.edit_version)
+        etag(self.edit_version)
     }
 
     pub(super) fn change<'a>(&self, kind: &'a str, changed: Vec<&'a str>) -> Change<'a> {
@@ -212,7 +212,11 @@ pub async fn lock(conn: &mut TenantConn, id: ChannelId) -> Result<Seen, Error> {
     see(conn, id, found).await
 }
 
-async fn see(conn: &mut TenantConn, id: ChannelId, found: Option<Channel>) -> Result<Seen, Error> {
+pub(super) async fn see(
+    conn: &mut TenantConn,
+    id: ChannelId,
+    found: Option<Channel>,
+) -> Result<Seen, Error> {
     let missing = || Error::not_found("channel", id);
     let channel = found.ok_or_else(missing)?;
     let facts = conn.facts().clone();
@@ -281,29 +285,9 @@ pub async fn create(conn: &mut TenantConn, new: NewChannel) -> Result<Seen, Erro
         let others = new.members.iter();
         let others = others.filter(|member| Some(member.user_id.as_str()) != acting);
         let members: Vec<_> = owner.into_iter().chain(others.cloned()).collect();
-        let made = diesel::insert_into(channels::table)
-            .values((
-                channels::id.eq(id),
-                channels::kind.eq(new.kind),
-                channels::name.eq(&new.name),
-                channels::name_key.eq(fold(&new.name)),
-                channels::topic.eq(&new.topic),
-                channels::metadata.eq(&new.metadata),
-                channels::conversation_id.eq(new.conversation_id),
-                channels::user_ids.eq(Vec::<Option<String>>::new()),
-                channels::posting_policy.eq(new.posting_policy),
-                channels::broadcast_policy.eq(new.broadcast_policy),
-                channels::invite_policy.eq(new.invite_policy),
-                channels::retention_days.eq(new.retention_days),
-                channels::member_count.eq(0),
-                MadeBy::of(&facts),
-                channels::created_at.eq(sql("directory.now()")),
-                channels::updated_at.eq(sql("directory.now()")),
-            ))
-            .returning(Channel::as_returning())
-            .get_result(conn)
-            .await;
-        let made: Channel = made.map_err(|error| taken(error, &new.name))?;
+        let made = insert(conn, id, &new, None).await?;
+        let taken = || Error::AlreadyExists(Existing::ChannelName(new.name.clone()));
+        let made = made.ok_or_else(taken)?;
         let seen = with_members(conn, made, &members).await?;
         if let Some(request) = request {
             request_id::keep(conn, request, &seen).await?;
@@ -314,29 +298,52 @@ pub async fn create(conn: &mut TenantConn, new: NewChannel) -> Result<Seen, Erro
     .await
 }
 
-/// Who makes a channel.
-#[derive(Insertable)]
-#[diesel(table_name = channels)]
-struct MadeBy<'a> {
-    actor_kind: &'a str,
-    actor_id: &'a str,
-    caller: &'a str,
-    correlation_id: &'a str,
+/// Users whose one channel it is to be, and what stands for them.
+pub(super) struct Fixed<'a> {
+    pub(super) user_ids: &'a [String],
+    pub(super) hash: &'a [u8],
 }
 
-impl<'a> MadeBy<'a> {
-    fn of(facts: &'a Facts) -> Self {
-        Self {
-            actor_kind: facts.actor.kind(),
-            actor_id: facts.actor.id(),
-            caller: &facts.caller.service,
-            correlation_id: &facts.correlation_id,
-        }
-    }
+/// Adds the row of a channel; `None` if another one has its name, or is that of its users.
+pub(super) async fn insert(
+    conn: &mut TenantConn,
+    id: ChannelId,
+    new: &NewChannel,
+    fixed: Option<&Fixed<'_>>,
+) -> Result<Option<Channel>, Error> {
+    let facts = conn.facts().clone();
+    let users = fixed.into_iter().flat_map(|fixed| fixed.user_ids);
+    let users: Vec<_> = users.cloned().map(Some).collect();
+    let made = diesel::insert_into(channels::table)
+        .values((
+            channels::id.eq(id),
+            channels::kind.eq(new.kind),
+            channels::name.eq(&new.name),
+            channels::name_key.eq(fold(&new.name)),
+            channels::topic.eq(&new.topic),
+            channels::metadata.eq(&new.metadata),
+            channels::conversation_id.eq(new.conversation_id),
+            channels::user_ids.eq(users),
+            channels::users_hash.eq(fixed.map(|fixed| fixed.hash)),
+            channels::posting_policy.eq(new.posting_policy),
+            channels::broadcast_policy.eq(new.broadcast_policy),
+            channels::invite_policy.eq(new.invite_policy),
+            channels::retention_days.eq(new.retention_days),
+            channels::member_count.eq(0),
+            channels::actor_kind.eq(facts.actor.kind()),
+            channels::actor_id.eq(facts.actor.id()),
+            channels::caller.eq(&facts.caller.service),
+            channels::correlation_id.eq(&*facts.correlation_id),
+            channels::created_at.eq(sql("directory.now()")),
+            channels::updated_at.eq(sql("directory.now()")),
+        ))
+        .on_conflict_do_nothing()
+        .returning(Channel::as_returning());
+    Ok(made.get_result(conn).await.optional()?)
 }
 
 /// Gives a channel that was just made its first members.
-async fn with_members(
+pub(super) async fn with_members(
     conn: &mut TenantConn,
     made: Channel,
     members: &[NewMember],
@@ -382,127 +389,6 @@ fn taken(error: DieselError, name: &str) -> Error {
         }
         _ => error.into(),
     }
-}
-
-/// Finds the channel of some users, or makes it; tells whether it did.
-///
-/// # Errors
-/// Who acts is none of them.
-pub async fn open_direct(
-    conn: &mut TenantConn,
-    mut user_ids: Vec<String>,
-) -> Result<(Seen, bool), Error> {
-    let facts = conn.facts().clone();
-    match (&facts.actor, facts.unrestricted) {
-        (Actor::User(user), _) => user_ids.push(user.clone()),
-        (Actor::Bot(_) | Actor::Service(_), Some(_)) => {}
-        (Actor::Bot(_) | Actor::Service(_), None) => {
-            let problem = "must be a user, or `unrestricted` must be set";
-            return Err(Error::invalid("actor", problem));
-        }
-    }
-    user_ids.sort();
-    user_ids.dedup();
-    if user_ids.is_empty() {
-        return Err(Error::invalid("user_ids", "is required where no user acts"));
-    }
-    if user_ids.len() > MOST_DIRECT {
-        let problem = format!("must be at most {MOST_DIRECT} users with the one who acts");
-        return Err(Error::invalid("user_ids", problem));
-    }
-    let hash = users_hash(&user_ids);
-    if let Some(seen) = find_direct(conn, &hash).await? {
-        return Ok((seen, false));
-    }
-    let made = conn
-        .transaction(async |conn| make_direct(conn, &user_ids, &hash).await)
-        .await?;
-    match made {
-        Some(seen) => Ok((seen, true)),
-        // Somebody else has made it a moment earlier.
-        None => {
-            let seen = find_direct(conn, &hash).await?;
-            Ok((seen.ok_or(Error::Aborted(Conflict::Transaction))?, false))
-        }
-    }
-}
-
-/// The most users of a channel whose members stay the same.
-const MOST_DIRECT: usize = 16;
-
-/// What stands for some users.
-fn users_hash(user_ids: &[String]) -> Vec<u8> {
-    let mut context = Context::new(&SHA256);
-    for user in user_ids {
-        // The length keeps ("ab", "c") from being ("a", "bc").
-        context.update(&user.len().to_be_bytes());
-        context.update(user.as_bytes());
-    }
-    context.finish().as_ref().to_vec()
-}
-
-async fn find_direct(conn: &mut TenantConn, hash: &[u8]) -> Result<Option<Seen>, Error> {
-    let found = channels::table
-        .filter(channels::users_hash.eq(hash))
-        .select(Channel::as_select());
-    let found: Option<Channel> = found.first(conn).await.optional()?;
-    match found {
-        Some(channel) => see(conn, channel.id, Some(channel)).await.map(Some),
-        None => Ok(None),
-    }
-}
-
-/// Makes the channel of some users; `None` if there is one.
-async fn make_direct(
-    conn: &mut TenantConn,
-    user_ids: &[String],
-    hash: &[u8],
-) -> Result<Option<Seen>, Error> {
-    let facts = conn.facts().clone();
-    let kind = if user_ids.len() > 2 {
-        Kind::Group
-    } else {
-        Kind::Direct
-    };
-    let users: Vec<_> = user_ids.iter().cloned().map(Some).collect();
-    let made: Option<Channel> = diesel::insert_into(channels::table)
-        .values((
-            channels::id.eq(ChannelId::new()),
-            channels::kind.eq(kind),
-            channels::name.eq(""),
-            channels::name_key.eq(""),
-            channels::topic.eq(""),
-            channels::metadata.eq(Value::Object(serde_json::Map::new())),
-            channels::user_ids.eq(users),
-            channels::users_hash.eq(hash),
-            channels::posting_policy.eq(Policy::Members),
-            channels::broadcast_policy.eq(Policy::Members),
-            channels::invite_policy.eq(Policy::Moderators),
-            channels::retention_days.eq(0),
-            channels::member_count.eq(0),
-            MadeBy::of(&facts),
-            channels::created_at.eq(sql("directory.now()")),
-            channels::updated_at.eq(sql("directory.now()")),
-        ))
-        .on_conflict_do_nothing()
-        .returning(Channel::as_returning())
-        .get_result(conn)
-        .await
-        .optional()?;
-    let Some(made) = made else {
-        return Ok(None);
-    };
-    let members: Vec<_> = user_ids
-        .iter()
-        .map(|user| NewMember {
-            user_id: user.clone(),
-            role: Role::Member,
-        })
-        .collect();
-    let seen = with_members(conn, made, &members).await?;
-    audit::note(conn, seen.channel.id).await?;
-    append(conn, seen.channel.change("channel.created", Vec::new())).await?;
-    Ok(Some(seen))
 }
 
 /// What to change in a channel.
@@ -582,14 +468,7 @@ pub struct Edit {
 
 impl Edit {
     fn check_etag(&self, channel: &Channel) -> Result<(), Error> {
-        let current = channel.etag();
-        match &self.etag {
-            Some(given) if *given != current => Err(Error::Aborted(Conflict::Etag {
-                given: given.clone(),
-                current,
-            })),
-            Some(_) | None => Ok(()),
-        }
+        check_etag(self.etag.as_deref(), channel.etag())
     }
 }
 

@@ -20,6 +20,7 @@ use super::reaction::Reactions;
 use super::search::entry_words;
 use crate::database::statement::statement;
 use crate::error::{Conflict, Denial, Error, Precondition};
+use crate::etag::etag;
 use crate::event::log::append_events;
 use crate::ids::{AttachmentId, ChannelId, ChatEntryId};
 use crate::inbox::Attachments;
@@ -104,7 +105,7 @@ pub struct Entry {
 impl Entry {
     /// The etag that stands for what a caller may edit of it.
     pub fn etag(&self) -> String {
-        format!("\"{}\"", i64::from(self.edits) + 1)
+        etag(i64::from(self.edits) + 1)
     }
 }
 

@@ -13,7 +13,8 @@ use super::capability::Capability;
 use super::entry::{self, Entry, Mentions};
 use super::{reaction, search};
 use crate::access::Facts;
-use crate::error::{Conflict, Error, Precondition};
+use crate::error::{Error, Precondition};
+use crate::etag::check_etag;
 use crate::event::log::{Change, append};
 use crate::ids::ChatEntryId;
 use crate::page::PageSize;
@@ -51,14 +52,7 @@ pub struct Edit {
 
 impl Edit {
     fn check_etag(&self, entry: &Entry) -> Result<(), Error> {
-        let current = entry.etag();
-        match &self.etag {
-            Some(given) if *given != current => Err(Error::Aborted(Conflict::Etag {
-                given: given.clone(),
-                current,
-            })),
-            Some(_) | None => Ok(()),
-        }
+        check_etag(self.etag.as_deref(), entry.etag())
     }
 }
 

@@ -4,6 +4,7 @@ mod attachment;
 mod audit;
 mod capability;
 mod channel;
+mod direct;
 mod emoji;
 mod entry;
 mod entry_list;

@@ -14,7 +14,7 @@ use super::wire::{
     member_answer, new_entry, presence, reacted, settings, typing, update,
 };
 use super::{
-    attachment, entry, entry_list, entry_revision, listing, member, mention, pin, reaction,
+    attachment, direct, entry, entry_list, entry_revision, listing, member, mention, pin, reaction,
     read_state, search,
 };
 use crate::error::Error;
@@ -62,7 +62,7 @@ impl ChatService for Chat {
         let (tenant, request) = self.tenants.enter(request).await?;
         let OpenDirect { user_ids } = OpenDirect::try_from(request)?;
         let mut conn = tenant.conn().await?;
-        let (seen, created) = channel::open_direct(&mut conn, user_ids).await?;
+        let (seen, created) = direct::open(&mut conn, user_ids).await?;
         Ok(Response::new(pb::OpenDirectChannelResponse {
             channel: Some(channel_answer(seen, tenant.facts())),
             created,

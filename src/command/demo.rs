@@ -17,6 +17,7 @@ use super::client::{Client, ClientArgs, ClientError};
 use crate::call::CLOCK_OFFSET;
 use crate::database::private::default_data_dir;
 use crate::pb;
+use crate::pb::chat_service_client::ChatServiceClient;
 use crate::pb::inbox_service_client::InboxServiceClient;
 use crate::pb::tenant_admin_service_client::TenantAdminServiceClient;
 
@@ -139,6 +140,10 @@ struct Teller {
 impl Teller {
     fn inbox(&self) -> InboxServiceClient<Channel> {
         InboxServiceClient::new(self.client.channel.clone())
+    }
+
+    fn chat(&self) -> ChatServiceClient<Channel> {
+        ChatServiceClient::new(self.client.channel.clone())
     }
 
     /// A request that happens so many seconds ago.

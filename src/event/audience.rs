@@ -111,7 +111,11 @@ impl Memberships {
         of: &OwnChannels,
         conn: impl AsyncFnOnce() -> Result<TenantConn, Error>,
     ) -> Result<(), Error> {
+        if of.is_loaded() {
+            return Ok(());
+        }
         let _one_at_a_time = self.loading.lock().await;
+        // Whoever had the lock has loaded them, too.
         if of.is_loaded() {
             return Ok(());
         }
@@ -149,7 +153,7 @@ impl Memberships {
 }
 
 /// Who listens.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub struct Viewer {
     /// The channels of the user who acts, if one does.
     pub own: Option<Arc<OwnChannels>>,

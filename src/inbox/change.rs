@@ -13,11 +13,12 @@ use serde_json::Value;
 
 use super::contact_words;
 use super::conversation::{
-    Conversation, ConversationRow, Priority, Status, conversation_columns, conversation_of, etag,
+    Conversation, ConversationRow, Priority, Status, conversation_columns, conversation_of,
     is_replaced,
 };
 use crate::database::statement::statement;
 use crate::error::{Conflict, Error, Precondition};
+use crate::etag::etag;
 use crate::event::log::append_events;
 use crate::ids::ConversationId;
 use crate::stored_enum::stored_enum;

@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::contact_identity::{self, ContactIdentity, NewContactIdentity};
 use super::contact_words;
-use crate::error::{Conflict, Error, Precondition};
+use crate::error::{Error, Precondition};
+use crate::etag::{check_etag, etag};
 use crate::event::log::{Change, append};
 use crate::ids::{ChannelAccountId, ContactId};
 use crate::page::PageSize;
@@ -71,20 +72,8 @@ impl Contact {
     /// # Errors
     /// It has.
     pub fn check_etag(&self, given: Option<&str>) -> Result<(), Error> {
-        let current = etag(self.edit_version);
-        match given {
-            Some(given) if given != current => Err(Error::Aborted(Conflict::Etag {
-                given: given.to_owned(),
-                current,
-            })),
-            _ => Ok(()),
-        }
+        check_etag(given, etag(self.edit_version))
     }
-}
-
-/// The etag that stands for an edit version.
-pub fn etag(edit_version: i64) -> String {
-    format!("\"{edit_version}\"")
 }
 
 /// A person with all identities.

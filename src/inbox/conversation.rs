@@ -259,11 +259,6 @@ pub async fn find(conn: &mut TenantConn, id: ConversationId) -> Result<Option<Se
     Ok(found.map(|(conversation, unread)| (conversation, Some(unread))))
 }
 
-/// The etag that stands for an edit version.
-pub fn etag(edit_version: i64) -> String {
-    format!("\"{edit_version}\"")
-}
-
 /// Tells whether an archived conversation cannot go on because another of the same person has taken
 /// its place.
 pub fn is_replaced(error: &DieselError) -> bool {

@@ -12,9 +12,10 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 
 use super::change::{ChangeKind, edit_version, log_changes, moved};
-use super::conversation::{self, Conversation, etag, is_replaced};
+use super::conversation::{self, Conversation, is_replaced};
 use crate::database::statement::statement;
 use crate::error::{Conflict, Error, Precondition};
+use crate::etag::etag;
 use crate::event::log::append_events;
 use crate::ids::{ConversationId, ConversationMergeId};
 use crate::page::PageSize;

@@ -7,8 +7,8 @@ use diesel::prelude::*;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
 use super::agent;
-use super::conversation::etag;
 use crate::error::{Conflict, Error};
+use crate::etag::etag;
 use crate::event::log::{Change, append};
 use crate::ids::{AgentId, ChannelAccountId};
 use crate::schema::tenant::{agents, channel_account_agents, channel_accounts};

@@ -11,7 +11,8 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use super::change::{Alteration, Assignment, ChangeKind, Target, alter};
 use super::conversation::{self, Conversation};
 use super::policy::{AccountPolicy, Routing};
-use crate::error::{Conflict, Error, Precondition};
+use crate::error::{Error, Precondition};
+use crate::etag::{check_etag, etag};
 use crate::ids::{AgentId, ChannelAccountId, ContactIdentityId, ConversationId};
 use crate::schema::tenant::{
     agents, channel_account_agents, channel_accounts, contact_identities, inbox_conversations,
@@ -260,12 +261,7 @@ pub async fn auto_assign(
             .optional()?
             .ok_or_else(not_found)?;
         let (identity, assignee, team_id, archived_at, edit_version, version) = standing;
-        if let Some(given) = etag
-            && given != conversation::etag(edit_version)
-        {
-            let current = conversation::etag(edit_version);
-            return Err(Error::Aborted(Conflict::Etag { given, current }));
-        }
+        check_etag(etag.as_deref(), self::etag(edit_version))?;
         if archived_at.is_some() {
             let archived = Precondition::ConversationArchived(id.to_string());
             return Err(Error::FailedPrecondition(archived));

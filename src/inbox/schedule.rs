@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::attachment_owner;
-use super::conversation::etag;
 use super::message::{self, Direction, Location, MessageType, NewMessage};
 use crate::access::{Actor, Caller, Facts};
-use crate::error::{Conflict, Error, Precondition};
+use crate::error::{Error, Precondition};
+use crate::etag::{check_etag, etag};
 use crate::event::log::{self, Change};
 use crate::ids::{AttachmentId, ConversationId, MessageId};
 use crate::page::PageSize;
@@ -95,14 +95,8 @@ impl Scheduled {
         })
     }
 
-    fn check_etag(&self, given: Option<String>) -> Result<(), Error> {
-        match given {
-            Some(given) if given != self.etag() => Err(Error::Aborted(Conflict::Etag {
-                given,
-                current: self.etag(),
-            })),
-            _ => Ok(()),
-        }
+    fn check_etag(&self, given: Option<&str>) -> Result<(), Error> {
+        check_etag(given, self.etag())
     }
 }
 
@@ -270,7 +264,7 @@ async fn lock(conn: &mut TenantConn, id: MessageId) -> Result<Scheduled, Error> 
 pub async fn update(conn: &mut TenantConn, patch: ScheduledPatch) -> Result<Scheduled, Error> {
     conn.transaction(async |conn| {
         let current = lock(conn, patch.id).await?;
-        current.check_etag(patch.etag)?;
+        current.check_etag(patch.etag.as_deref())?;
         let text = patch.text.unwrap_or_else(|| current.text.clone());
         if text.is_empty() && current.message_type == MessageType::Text {
             return Err(Error::invalid("text", "is required for type TEXT"));
@@ -316,7 +310,7 @@ pub async fn delete(
 ) -> Result<(), Error> {
     conn.transaction(async |conn| {
         let current = lock(conn, id).await?;
-        current.check_etag(etag)?;
+        current.check_etag(etag.as_deref())?;
         forget(conn, &current).await
     })
     .await

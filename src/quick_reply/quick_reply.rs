@@ -13,6 +13,7 @@ use super::content::{Content, Stored, Variant};
 use super::variable::Variable;
 use crate::access::Actor;
 use crate::error::{Conflict, Error, Existing};
+use crate::etag::{check_etag, etag};
 use crate::event::log::{Change, append};
 use crate::fold::fold;
 use crate::ids::{AttachmentId, QuickReplyId};
@@ -281,21 +282,9 @@ pub struct Edit {
     pub validate_only: bool,
 }
 
-/// The etag that stands for an edit version.
-pub fn etag(edit_version: i64) -> String {
-    format!("\"{edit_version}\"")
-}
-
 impl Edit {
     fn check_etag(&self, quick_reply: &QuickReply) -> Result<(), Error> {
-        let current = etag(quick_reply.edit_version);
-        match &self.etag {
-            Some(given) if *given != current => Err(Error::Aborted(Conflict::Etag {
-                given: given.clone(),
-                current,
-            })),
-            Some(_) | None => Ok(()),
-        }
+        check_etag(self.etag.as_deref(), etag(quick_reply.edit_version))
     }
 
     fn not_found(&self) -> Error {

@@ -15,6 +15,7 @@ use super::provider_app::{AppSealers, AppSecrets, app_of};
 use super::tenant::Tenant;
 use crate::channel::Channel;
 use crate::error::{Conflict, Error, Existing, Precondition};
+use crate::etag::etag;
 use crate::ids::{AppId, ChannelAccountId, TenantId};
 use crate::master_key::{Sealer, TenantSealers, place};
 use crate::page::PageSize;
@@ -71,7 +72,7 @@ pub struct ChannelAccount {
 impl ChannelAccount {
     /// What stands for it as it is.
     pub fn etag(&self) -> String {
-        format!("\"{}\"", self.version)
+        etag(self.version)
     }
 }
 

@@ -13,6 +13,7 @@ use super::provision::{LOCK_TIMEOUT, Provisioner, Transactions, begin, next_epoc
 use super::schema_name::{SchemaName, Slug};
 use super::tenant::{State, Tenant};
 use crate::error::{Conflict, Error, Existing, Precondition};
+use crate::etag::check_etag;
 use crate::schema::directory::{installation, tenants};
 
 /// How long a purge waits for who still uses something of the tenant.
@@ -62,13 +63,7 @@ pub struct Terms {
 
 impl Terms {
     fn check(&self, tenant: &Tenant) -> Result<(), Error> {
-        match &self.etag {
-            Some(given) if *given != tenant.etag() => Err(Error::Aborted(Conflict::Etag {
-                given: given.clone(),
-                current: tenant.etag(),
-            })),
-            _ => Ok(()),
-        }
+        check_etag(self.etag.as_deref(), tenant.etag())
     }
 }
 

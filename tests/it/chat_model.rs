@@ -11,11 +11,11 @@ use communication_service::pb::{
 use futures_util::future::join_all;
 use tokio_postgres::Client;
 use tonic::Request;
-use uuid::Uuid;
 
 use crate::chat::Team;
 use crate::harness::{Folder, TestTenant, connect, durable, eventually, user};
 use crate::janitor::{cleaned, later};
+use crate::model::{Dice, seed};
 
 const USERS: [&str; 6] = ["owner", "ann", "bob", "cas", "dan", "eve"];
 /// How long the entries of the first channel are kept, and how much time passes at once.
@@ -25,24 +25,6 @@ const PASSING_DAYS: i64 = 3;
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_steps_at_random_leave_the_counts_that_the_model_says() {
     compare(8, 4, 320).await;
-}
-
-/// Numbers that follow from a seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, most: usize) -> usize {
-        // SplitMix64.
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        usize::try_from((mixed ^ (mixed >> 31)) % most as u64).unwrap()
-    }
-
-    fn pick<T: Clone>(&mut self, of: &[T]) -> Option<T> {
-        (!of.is_empty()).then(|| of[self.below(of.len())].clone())
-    }
 }
 
 #[derive(Debug, Default)]
@@ -148,9 +130,9 @@ impl Channel {
         let sequence = self.last;
         if let Some(root) = entry.root.and_then(|root| self.entries.get_mut(&root)) {
             root.day = entry.day;
-            let mut follow = |who: &'static str, read: i64, comes_back: bool| {
-                let known = root.follows.get_mut(who);
-                match known {
+            let asker = root.author;
+            let mut follow =
+                |who: &'static str, read: i64, comes_back: bool| match root.follows.get_mut(who) {
                     None => {
                         let new = Follow {
                             following: true,
@@ -165,26 +147,13 @@ impl Channel {
                         known.version += 1;
                     }
                     Some(_) => {}
-                }
-            };
+                };
+            // Who writes, or is named, follows by that alone, whoever asked.
             follow(entry.author, sequence, true);
-            for who in &entry.mentions {
-                if *who != entry.author {
-                    follow(who, sequence - 1, true);
-                }
+            for who in entry.mentions.iter().filter(|who| **who != entry.author) {
+                follow(who, sequence - 1, true);
             }
-            let (asker, asked) = (root.author, entry.root.unwrap());
-            if asker != entry.author && !entry.mentions.contains(asker) {
-                let known = root.follows.contains_key(asker);
-                if !known {
-                    let new = Follow {
-                        following: true,
-                        read: asked,
-                        version: 1,
-                    };
-                    root.follows.insert(asker, new);
-                }
-            }
+            follow(asker, entry.root.unwrap(), false);
         }
         self.entries.insert(sequence, entry);
     }
@@ -252,7 +221,7 @@ impl Run {
         Self {
             team,
             seed,
-            dice: Dice(seed),
+            dice: Dice::new(seed),
             ids,
             channels,
             today: 0,
@@ -577,11 +546,7 @@ pub async fn compare(teams: u64, times: i64, steps: usize) {
     let postgres = durable(&folder).await;
     let (url, database) = (postgres.url().to_owned(), connect(postgres.url()).await);
     let server = later(&url, "0s").await;
-    let first = match std::env::var("MODEL_SEED").as_deref() {
-        Ok("random") => Uuid::now_v7().as_u64_pair().1 % 1_000_000_000,
-        Ok(seed) => seed.parse().unwrap(),
-        Err(_) => 1,
-    };
+    let first = seed();
     let mut runs = Vec::new();
     for seed in first..first + teams {
         let tenant = TestTenant::new(&server, server.initialize(&format!("team-{seed}")).await);

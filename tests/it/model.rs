@@ -30,7 +30,8 @@ use uuid::Uuid;
 
 use crate::harness::{Tables, TestServer, TestTenant, now};
 use inbox::{Account, CHANNELS, Edit, FRESH, Inbox, NOW, Place, Refused, STORED, Talk};
-use step::{Dice, Etag, Step, USERS};
+pub use step::Dice;
+use step::{Etag, Step, USERS};
 
 /// How far a sequence got, or what was found.
 type Checked<T = ()> = Result<T, String>;
@@ -46,7 +47,7 @@ async fn many_at_once_on_few_conversations_leave_nothing_torn() {
 }
 
 /// The seed of the first sequence: that of `MODEL_SEED`, a number or `random`, or 1.
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     match std::env::var("MODEL_SEED").as_deref() {
         Ok("random") => Uuid::now_v7().as_u64_pair().1 % 1_000_000_000,
         Ok(seed) => seed.parse().unwrap(),

@@ -5,6 +5,7 @@ use super::{Page, member_answer, user_id};
 use crate::access::{Actor, Facts};
 use crate::chat::capability::Capability;
 use crate::chat::channel::{Channel, ChannelPatch, Edit, Kind, NewChannel, Policy, Seen};
+use crate::chat::direct::MOST_USERS;
 use crate::chat::listing::ChannelFilter;
 use crate::error::Error;
 use crate::field::{Fields, Mask, Most, to_struct};
@@ -17,8 +18,6 @@ const NAME: Most = Most::Characters(128);
 const TOPIC: Most = Most::Characters(1024);
 /// The most days that entries can be kept, which is a hundred years.
 const MAX_RETENTION_DAYS: i32 = 36_500;
-/// The most users that can be named at once where a channel is opened.
-const MOST_USERS: usize = 16;
 
 fn kind(kind: pb::ChatChannelKind) -> Option<Kind> {
     Some(match kind {

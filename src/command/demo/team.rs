@@ -2,7 +2,6 @@
 
 use super::{ClientError, Teller, user};
 use crate::pb;
-use crate::pb::chat_service_client::ChatServiceClient;
 
 /// Who is in the team.
 const TEAM: [&str; 4] = ["mira", "lea", "jon", "tom"];
@@ -87,7 +86,7 @@ const ROOMS: [Room; 4] = [
 
 /// Tells of the team, once.
 pub async fn tell(teller: &Teller) -> Result<(), ClientError> {
-    let mut chat = ChatServiceClient::new(teller.client.channel.clone());
+    let mut chat = teller.chat();
     let known = pb::ListChannelsRequest {
         tenant: teller.tenant.clone(),
         ..Default::default()
@@ -126,7 +125,7 @@ pub async fn tell(teller: &Teller) -> Result<(), ClientError> {
 
 /// Makes a room; returns its id.
 async fn open(teller: &Teller, room: &Room) -> Result<String, ClientError> {
-    let mut chat = ChatServiceClient::new(teller.client.channel.clone());
+    let mut chat = teller.chat();
     let (tenant, owner) = (teller.tenant.clone(), room.members[0]);
     let others = room.members.iter().skip(1);
     if room.kind == pb::ChatChannelKind::Direct {
@@ -186,7 +185,7 @@ async fn say(
     last: &mut String,
     root: &mut String,
 ) -> Result<(), ClientError> {
-    let mut chat = ChatServiceClient::new(teller.client.channel.clone());
+    let mut chat = teller.chat();
     let (minutes, rest) = line.split_once(' ').unwrap_or_default();
     let ago = minutes.parse::<i64>().unwrap_or_default() * 60;
     let tenant = teller.tenant.clone();

@@ -14,9 +14,9 @@ pub use super::hours::Interval;
 
 use super::hours::Hours;
 use super::snapshot;
-use crate::error::{Conflict, Error};
+use crate::error::Error;
+use crate::etag::{check_etag, etag};
 use crate::event::log::{self, Change};
-use crate::inbox::conversation::etag;
 use crate::schema::tenant::business_hours;
 use crate::tenant::TenantConn;
 
@@ -154,10 +154,7 @@ async fn change(conn: &mut TenantConn, patch: BusinessHoursPatch) -> Result<(), 
         .for_update()
         .first(conn)
         .await?;
-    let current = etag(row.version);
-    if let Some(given) = patch.etag.filter(|given| *given != current) {
-        return Err(Error::Aborted(Conflict::Etag { given, current }));
-    }
+    check_etag(patch.etag.as_deref(), etag(row.version))?;
     let old = row.hours()?;
     let new = Hours {
         team_id: patch.team_id,

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use prost::Message as _;
 
 use crate::error::{Error, Refusal};
+use crate::etag::etag;
 use crate::field::{Fields, Mask, Most};
 use crate::ids::ConversationId;
 use crate::inbox::bulk::{Batch, ByFilter, Item, Outcome, Progress};
 use crate::inbox::change::{Alteration, Assignment, ChangeKind, Target};
-use crate::inbox::conversation::etag;
 use crate::pb;
 use crate::request_id::RequestId;
 

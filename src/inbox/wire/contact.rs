@@ -3,9 +3,10 @@
 use crate::access::Actor;
 use crate::channel::Channel;
 use crate::error::Error;
+use crate::etag::etag;
 use crate::field::{Fields, Mask, Most, to_struct};
 use crate::ids::{ChannelAccountId, ContactId, ContactIdentityId, ContactMergeId};
-use crate::inbox::contact::{ContactFilter, ContactPatch, NewContact, Order, Profile, etag};
+use crate::inbox::contact::{ContactFilter, ContactPatch, NewContact, Order, Profile};
 use crate::inbox::contact_erasure::ContactErasure;
 use crate::inbox::contact_export::Piece;
 use crate::inbox::contact_identity::{

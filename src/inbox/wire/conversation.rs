@@ -3,12 +3,13 @@
 use crate::access::Actor;
 use crate::channel::Channel;
 use crate::error::Error;
+use crate::etag::etag;
 use crate::field::{Fields, Mask, Most, to_struct};
 use crate::ids::{ChannelAccountId, ContactId, ConversationId, ConversationMergeId};
 use crate::inbox::activity::{Activity, After, Before};
 use crate::inbox::change::{Alteration, Assignment, ChangeKind, Lead, MOST_LABELS, Target};
 use crate::inbox::contact_words;
-use crate::inbox::conversation::{Conversation, Priority, Seen, Status, etag};
+use crate::inbox::conversation::{Conversation, Priority, Seen, Status};
 use crate::inbox::conversation_search::TextFilter;
 use crate::inbox::listing::{ConversationFilter, Order};
 use crate::inbox::merge::{Merge, NewMerge};

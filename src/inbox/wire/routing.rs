@@ -1,10 +1,10 @@
 //! Policies of accounts and agents on the wire.
 
 use crate::error::Error;
+use crate::etag::etag;
 use crate::field::{Fields, Mask};
 use crate::ids::{ChannelAccountId, ConversationId};
 use crate::inbox::agent::{Agent, AgentPatch};
-use crate::inbox::conversation::etag;
 use crate::inbox::policy::{Policy, PolicyPatch, ReopenPolicy, Routing};
 use crate::page::PageSize;
 use crate::pb;

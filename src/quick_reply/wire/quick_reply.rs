@@ -2,6 +2,7 @@
 
 use super::{MAX_VARIABLES, language, someone};
 use crate::error::Error;
+use crate::etag::etag;
 use crate::field::{Fields, Mask, Most, to_struct};
 use crate::fold::fold;
 use crate::ids::QuickReplyId;
@@ -10,9 +11,7 @@ use crate::page::PageSize;
 use crate::pb;
 use crate::quick_reply::content::{Content, Stored, Variant};
 use crate::quick_reply::listing::{Order, QuickReplyFilter, ScopeFilter};
-use crate::quick_reply::quick_reply::{
-    Edit, NewQuickReply, QuickReply, QuickReplyPatch, Scope, etag,
-};
+use crate::quick_reply::quick_reply::{Edit, NewQuickReply, QuickReply, QuickReplyPatch, Scope};
 use crate::quick_reply::template::MAX_TEXT_BYTES;
 use crate::quick_reply::variable::{Variable, VariableType, is_name};
 use crate::request_id::RequestId;

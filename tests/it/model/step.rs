@@ -91,6 +91,11 @@ impl Dice {
         values[self.below(values.len())].clone()
     }
 
+    /// One of several, if there are any.
+    pub fn pick<T: Clone>(&mut self, of: &[T]) -> Option<T> {
+        (!of.is_empty()).then(|| self.of(of))
+    }
+
     fn talk(&mut self) -> Talk {
         // The newer half the time among the newest, so that calls meet.
         let among = self.of(&[4, 64]);
