@@ -29,6 +29,7 @@ mod provider;
 mod quick_reply;
 mod request_id;
 mod rest;
+mod schedule;
 mod schema;
 mod search;
 pub mod server;

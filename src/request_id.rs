@@ -10,10 +10,10 @@ use prost::Message;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::access::Call;
 use crate::error::{Conflict, Error, Existing, Precondition};
-use crate::ids::MessageId;
 use crate::schema::tenant::requests;
 use crate::tenant::TenantConn;
 
@@ -136,13 +136,13 @@ pub async fn keep<T: Serialize>(
     keep_words(conn, request, answer, None).await
 }
 
-/// Keeps an answer that holds the words of some messages, so that they can be forgotten with them.
-/// An answer that is kept in the minute of its one message is found without that.
+/// Keeps an answer that holds the words of some messages or entries, so that they can be forgotten with
+/// them. An answer that is kept in the minute of its one message is found without that.
 pub async fn keep_words<T: Serialize>(
     conn: &mut TenantConn,
     request: &RequestId,
     answer: &T,
-    of: Option<Vec<MessageId>>,
+    of: Option<Vec<Uuid>>,
 ) -> Result<(), Error> {
     let caller = conn.facts().caller.clone();
     let answer = serde_json::to_value(answer).map_err(Error::internal)?;

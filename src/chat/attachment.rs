@@ -69,14 +69,21 @@ pub async fn refuse(conn: &mut TenantConn, ids: &[AttachmentId]) -> Result<(), E
     Ok(())
 }
 
-/// Lets go of the files of some entries, in the open transaction, and forgets what they were called.
-pub async fn discard(conn: &mut TenantConn, of: &[ChatEntryId]) -> Result<(), Error> {
+/// Lets go of the files of some entries and of some that were to be, in the open transaction, and
+/// forgets what they were called.
+pub async fn discard(
+    conn: &mut TenantConn,
+    of: &[ChatEntryId],
+    unsent: &[AttachmentId],
+) -> Result<(), Error> {
     let discarded: Vec<Discarded> = diesel::sql_query(
         "UPDATE attachments SET state = 'deleted', file_name = ''
-         WHERE chat_entry_id = ANY ($1) AND state <> 'deleted'
+         WHERE (chat_entry_id = ANY ($1) OR id = ANY ($2) AND of_chat AND chat_entry_id IS NULL)
+             AND state <> 'deleted'
          RETURNING id",
     )
     .bind::<Array<sql_types::Uuid>, _>(of)
+    .bind::<Array<sql_types::Uuid>, _>(unsent)
     .load(conn)
     .await?;
     if discarded.is_empty() {

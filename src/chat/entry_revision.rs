@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::attachment;
 use super::capability::Capability;
 use super::entry::{self, Entry, Mentions};
-use super::{reaction, search};
+use super::{reaction, schedule, search};
 use crate::access::Facts;
 use crate::error::{Error, Precondition};
 use crate::etag::check_etag;
@@ -261,7 +261,8 @@ pub async fn delete(conn: &mut TenantConn, edit: Edit) -> Result<Entry, Error> {
 
 /// Forgets what a deleted entry said, wherever that was kept.
 async fn forget(conn: &mut TenantConn, entry: &Entry) -> Result<(), Error> {
-    attachment::discard(conn, &[entry.id]).await?;
+    attachment::discard(conn, &[entry.id], &[]).await?;
+    schedule::forget_answer(conn, entry.id).await?;
     diesel::delete(mentions::table.filter(mentions::chat_entry_id.eq(entry.id)))
         .execute(conn)
         .await?;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::attachment;
 use super::channel::Channel;
+use super::schedule;
 use crate::error::Error;
 use crate::event::log::append;
 use crate::ids::{ChannelId, ChatEntryId, ConversationId};
@@ -43,7 +44,8 @@ pub async fn erase_about(
         .select(chat_entries::id)
         .load(conn)
         .await?;
-    attachment::discard(conn, &with_files).await?;
+    let unsent = schedule::discard(conn, &ids).await?;
+    attachment::discard(conn, &with_files, &unsent).await?;
     diesel::delete(chat_entries::table)
         .filter(chat_entries::channel_id.eq_any(ids))
         .execute(conn)

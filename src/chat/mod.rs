@@ -1,5 +1,6 @@
 //! The tenant's own team: where it talks, and what is said there.
 
+mod activity;
 mod attachment;
 mod audit;
 mod capability;
@@ -17,6 +18,7 @@ mod pin;
 mod reaction;
 mod read_state;
 mod resource;
+mod schedule;
 mod search;
 mod service;
 mod thread;
@@ -25,5 +27,6 @@ mod wire;
 pub use audit::note_list;
 pub use erasure::{about, erase_about};
 pub use resource::{Resource, is_loaded, load, memberships};
+pub use schedule::ScheduledEntry;
 pub use service::Chat;
 pub use wire::as_others_see;

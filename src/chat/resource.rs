@@ -9,10 +9,13 @@ use uuid::Uuid;
 use super::channel::{Channel, Kind};
 use super::entry::Entry;
 use super::member::Member;
+use super::schedule::ScheduledEntry;
 use super::thread::Follow;
 use crate::error::Error;
 use crate::ids::{ChannelId, ChannelMemberId, ChatEntryId, ThreadFollowId};
-use crate::schema::tenant::{channel_members, channels, chat_entries, thread_follows};
+use crate::schema::tenant::{
+    channel_members, channels, chat_entries, scheduled_entries, thread_follows,
+};
 use crate::tenant::TenantConn;
 
 /// What happened to something of the chat, happened to this.
@@ -26,6 +29,8 @@ pub enum Resource {
     Entry(Box<Entry>),
     /// How a user stands to a thread.
     Follow(Box<Follow>),
+    /// An entry that is to be posted.
+    Scheduled(Box<ScheduledEntry>),
 }
 
 impl Resource {
@@ -34,7 +39,7 @@ impl Resource {
         match self {
             Self::Member(member) => member.left_at.is_some(),
             Self::Entry(entry) => entry.deleted_at.is_some(),
-            Self::Channel(_) | Self::Follow(_) => false,
+            Self::Channel(_) | Self::Follow(_) | Self::Scheduled(_) => false,
         }
     }
 
@@ -43,7 +48,7 @@ impl Resource {
         match self {
             Self::Member(member) => Some(&member.user_id),
             Self::Follow(follow) => Some(&follow.user_id),
-            Self::Channel(_) | Self::Entry(_) => None,
+            Self::Channel(_) | Self::Entry(_) | Self::Scheduled(_) => None,
         }
     }
 }
@@ -51,17 +56,30 @@ impl Resource {
 /// What was loaded.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// What happened happened to this.
-    pub resources: HashMap<Uuid, Resource>,
+    resources: HashMap<Uuid, Resource>,
     /// Whether the channels are public, erased ones too.
     pub channels: HashMap<ChannelId, bool>,
+}
+
+impl Loaded {
+    /// What has an id. An entry that was to be posted left it to the entry that it became.
+    pub fn resource(&self, kind: &str, id: Uuid) -> Option<&Resource> {
+        let found = self.resources.get(&id)?;
+        let is_scheduled = matches!(found, Resource::Scheduled(_));
+        (is_scheduled == (kind == "scheduled_entry")).then_some(found)
+    }
 }
 
 /// Tells whether resources of a kind are loaded here.
 pub fn is_loaded(kind: &str) -> bool {
     matches!(
         kind,
-        "channel" | "channel_member" | "channel_settings" | "chat_entry" | "thread_follow"
+        "channel"
+            | "channel_member"
+            | "channel_settings"
+            | "chat_entry"
+            | "scheduled_entry"
+            | "thread_follow"
     )
 }
 
@@ -132,6 +150,18 @@ pub async fn load(
             .await?;
         let found = found.into_iter().map(Box::new);
         let found = found.map(|one| (one.id.0, Resource::Follow(one)));
+        loaded.resources.extend(found);
+    }
+    let ids = of(&["scheduled_entry"]).into_iter();
+    let ids: Vec<_> = ids.map(ChatEntryId).collect();
+    if !ids.is_empty() {
+        let found: Vec<ScheduledEntry> = scheduled_entries::table
+            .filter(scheduled_entries::id.eq_any(ids))
+            .select(ScheduledEntry::as_select())
+            .load(conn)
+            .await?;
+        let found = found.into_iter().map(Box::new);
+        let found = found.map(|one| (one.id.0, Resource::Scheduled(one)));
         loaded.resources.extend(found);
     }
     Ok(loaded)

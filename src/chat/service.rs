@@ -6,16 +6,18 @@ use tonic::{Request, Response, Status, Streaming};
 use super::capability::Capability;
 use super::channel::{self, Edit, NewChannel, Seen};
 use super::entry::Entry;
+use super::schedule::{self, ScheduledPatch};
 use super::thread::{self, Followed};
 use super::wire::{
-    ChannelsPage, EntriesPage, Marking, MembersPage, MentionsPage, NewMembers, OpenDirect,
-    PinsPage, ReactionsPage, RevisionsPage, RoleEdit, SearchPage, ThreadsPage, UserOfChannel,
-    Writing, channel_answer, channel_id, counted, entry_id, entry_match, entry_update,
-    member_answer, new_entry, presence, reacted, settings, typing, update,
+    Abandonment, ActivityPage, ChannelsPage, EntriesPage, Marking, MembersPage, MentionsPage,
+    NewMembers, OpenDirect, PinsPage, Posting, ReactionsPage, RevisionsPage, RoleEdit,
+    ScheduledPage, SearchPage, ThreadsPage, UserOfChannel, Writing, channel_answer, channel_id,
+    counted, entry_id, entry_match, entry_update, member_answer, posting, presence, reacted,
+    scheduled_id, settings, typing, update,
 };
 use super::{
-    attachment, direct, entry, entry_list, entry_revision, listing, member, mention, pin, reaction,
-    read_state, search,
+    activity, attachment, direct, entry, entry_list, entry_revision, listing, member, mention, pin,
+    reaction, read_state, search,
 };
 use crate::error::Error;
 use crate::event;
@@ -246,11 +248,25 @@ impl ChatService for Chat {
         request: Request<pb::PostEntryRequest>,
     ) -> Result<Response<pb::PostEntryResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
-        let new = new_entry(request, tenant.facts())?;
-        let entry = entry::post(&mut tenant.conn().await?, new).await?;
-        Ok(Response::new(pb::PostEntryResponse {
-            entry: Some(entry.into()),
-        }))
+        let Posting { entry, send_at } = posting(request, tenant.facts())?;
+        let answer = match send_at {
+            None => {
+                let entry = entry::post(&mut tenant.conn().await?, entry).await?;
+                pb::PostEntryResponse {
+                    entry: Some(entry.into()),
+                    scheduled_entry: None,
+                }
+            }
+            Some(at) => {
+                self.tenants.set_alarm(&tenant, at).await?;
+                let scheduled = schedule::create(&mut tenant.conn().await?, entry, at).await?;
+                pb::PostEntryResponse {
+                    entry: None,
+                    scheduled_entry: Some(scheduled.into()),
+                }
+            }
+        };
+        Ok(Response::new(answer))
     }
 
     async fn get_entry(
@@ -562,6 +578,73 @@ impl ChatService for Chat {
         }))
     }
 
+    async fn get_scheduled_entry(
+        &self,
+        request: Request<pb::GetScheduledEntryRequest>,
+    ) -> Result<Response<pb::GetScheduledEntryResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let id = scheduled_id(&request.scheduled_entry_id)?;
+        let scheduled = schedule::get(&mut tenant.conn().await?, id).await?;
+        Ok(Response::new(pb::GetScheduledEntryResponse {
+            scheduled_entry: Some(scheduled.into()),
+        }))
+    }
+
+    async fn list_scheduled_entries(
+        &self,
+        request: Request<pb::ListScheduledEntriesRequest>,
+    ) -> Result<Response<pb::ListScheduledEntriesResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let ScheduledPage { channel_id, page } = ScheduledPage::try_from(request)?;
+        let list = tenant.own_list::<pb::ListScheduledEntriesRequest>(&page.binding);
+        let sealer = self.tenants.page_sealer();
+        let after = list.position(sealer, &page.token)?;
+        let mut conn = tenant.conn().await?;
+        let mut rows = schedule::list(&mut conn, channel_id, after, page.size).await?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, |scheduled| {
+            (scheduled.send_at, scheduled.id)
+        })?;
+        Ok(Response::new(pb::ListScheduledEntriesResponse {
+            scheduled_entries: rows.into_iter().map(Into::into).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn update_scheduled_entry(
+        &self,
+        request: Request<pb::UpdateScheduledEntryRequest>,
+    ) -> Result<Response<pb::UpdateScheduledEntryResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let patch = ScheduledPatch::try_from(request)?;
+        let mut conn = tenant.conn().await?;
+        let found = schedule::get(&mut conn, patch.id).await?;
+        // Also for one that could not be posted and is tried again at its old time.
+        let at = patch.send_at.unwrap_or(found.send_at);
+        self.tenants.set_alarm(&tenant, at).await?;
+        let scheduled = schedule::update(&mut conn, patch).await?;
+        Ok(Response::new(pb::UpdateScheduledEntryResponse {
+            scheduled_entry: Some(scheduled.into()),
+        }))
+    }
+
+    async fn delete_scheduled_entry(
+        &self,
+        request: Request<pb::DeleteScheduledEntryRequest>,
+    ) -> Result<Response<pb::DeleteScheduledEntryResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let Abandonment {
+            id,
+            etag,
+            allow_missing,
+        } = Abandonment::try_from(request)?;
+        match schedule::delete(&mut tenant.conn().await?, id, etag).await {
+            Ok(()) => {}
+            Err(Error::NotFound { .. }) if allow_missing => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Response::new(pb::DeleteScheduledEntryResponse {}))
+    }
+
     async fn upload_chat_attachment(
         &self,
         request: Request<Streaming<pb::UploadChatAttachmentRequest>>,
@@ -600,6 +683,26 @@ impl ChatService for Chat {
         Ok(Response::new(frames(found, pieces, |attachment, data| {
             pb::DownloadChatAttachmentResponse { attachment, data }
         })))
+    }
+
+    async fn get_chat_activity(
+        &self,
+        request: Request<pb::GetChatActivityRequest>,
+    ) -> Result<Response<pb::GetChatActivityResponse>, Status> {
+        let (tenant, request) = self.tenants.enter(request).await?;
+        let ActivityPage { query, page } = ActivityPage::try_from(request)?;
+        let list = tenant.own_list::<pb::GetChatActivityRequest>(&page.binding);
+        let sealer = self.tenants.page_sealer();
+        let after: Option<String> = list.position(sealer, &page.token)?;
+        let mut conn = tenant.conn().await?;
+        let mut rows = activity::count(&mut conn, &query, after.as_deref(), page.size).await?;
+        let next_page_token = cut(&mut rows, page.size, &list, sealer, |activity| {
+            activity.user_id.clone()
+        })?;
+        Ok(Response::new(pb::GetChatActivityResponse {
+            activities: rows.into_iter().map(Into::into).collect(),
+            next_page_token,
+        }))
     }
 
     async fn set_presence(

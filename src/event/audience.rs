@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::feed::Told;
+use crate::access::Actor;
 use crate::chat;
 use crate::error::Error;
 use crate::ids::ChannelId;
@@ -23,18 +24,15 @@ pub enum Audience {
         /// Whether it is public.
         is_public: bool,
     },
-    /// A user alone.
-    User(String),
+    /// One alone.
+    Alone(Actor),
     /// Nobody, because it is not known any more whose it was.
     Nobody,
 }
 
 /// The channels that a user is a member of, as far as the log has been read.
-#[derive(Debug)]
-pub struct OwnChannels {
-    user_id: String,
-    known: Mutex<Known>,
-}
+#[derive(Debug, Default)]
+pub struct OwnChannels(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -64,7 +62,7 @@ impl OwnChannels {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,10 +83,7 @@ impl Memberships {
             return known;
         }
         users.retain(|_, channels| channels.strong_count() > 0);
-        let channels = Arc::new(OwnChannels {
-            user_id: user_id.to_owned(),
-            known: Mutex::default(),
-        });
+        let channels = Arc::<OwnChannels>::default();
         users.insert(user_id.to_owned(), Arc::downgrade(&channels));
         channels
     }
@@ -155,7 +150,9 @@ impl Memberships {
 /// Who listens.
 #[derive(Debug)]
 pub struct Viewer {
-    /// The channels of the user who acts, if one does.
+    /// Who acts.
+    pub actor: Actor,
+    /// Their channels, if they are a user.
     pub own: Option<Arc<OwnChannels>>,
     /// Whether they may hear of all channels.
     pub unrestricted: bool,
@@ -167,7 +164,7 @@ impl Viewer {
         match audience {
             Audience::Everybody => true,
             Audience::Channel { id, is_public } => *is_public || self.sees(*id),
-            Audience::User(user) => self.is(user),
+            Audience::Alone(one) => self.actor == *one,
             Audience::Nobody => false,
         }
     }
@@ -196,16 +193,14 @@ impl Viewer {
             Audience::Channel {
                 id,
                 is_public: false,
-            } if is_change && self.is(&member.user_id) => Some((*id, self.sees(*id))),
+            } if is_change && self.actor.user_id() == Some(&member.user_id) => {
+                Some((*id, self.sees(*id)))
+            }
             _ => None,
         }
     }
 
     fn sees(&self, id: ChannelId) -> bool {
         self.unrestricted || self.own.as_ref().is_some_and(|own| own.has(id))
-    }
-
-    fn is(&self, user: &str) -> bool {
-        self.own.as_ref().is_some_and(|own| own.user_id == user)
     }
 }

@@ -17,7 +17,7 @@ use super::audience::{Audience, Memberships};
 use super::entry::{self, Entry, Place};
 use super::log;
 use super::wire;
-use crate::access::Facts;
+use crate::access::{Actor, Facts};
 use crate::chat;
 use crate::error::{Chain, Error};
 use crate::ids::{ChannelId, TenantId};
@@ -214,7 +214,7 @@ pub async fn tell(conn: &mut TenantConn, entries: Vec<Entry>) -> Result<Vec<Told
     let channels: Vec<_> = channels.into_iter().collect();
     let chat = chat::load(conn, &of_chat, &channels).await?;
     let told = entries.into_iter().map(|entry| {
-        let of_chat = chat.resources.get(&entry.resource_id);
+        let of_chat = chat.resource(&entry.resource_kind, entry.resource_id);
         let audience = audience(&entry, of_chat, &chat.channels);
         let event = match of_chat.cloned() {
             Some(resource) => wire::chat_event(&entry, resource),
@@ -231,19 +231,23 @@ fn audience(
     resource: Option<&chat::Resource>,
     channels: &HashMap<ChannelId, bool>,
 ) -> Audience {
-    let Some(id) = entry.channel_id() else {
-        return Audience::Everybody;
-    };
-    if matches!(
-        entry.resource_kind.as_str(),
-        "channel_settings" | "thread_follow"
-    ) {
-        let user = resource.and_then(chat::Resource::user_id);
-        return user.map_or(Audience::Nobody, |user| Audience::User(user.to_owned()));
-    }
-    match channels.get(&id) {
-        Some(&is_public) => Audience::Channel { id, is_public },
-        None => Audience::Nobody,
+    let alone = |one: Option<Actor>| one.map_or(Audience::Nobody, Audience::Alone);
+    match entry.resource_kind.as_str() {
+        "channel_settings" | "thread_follow" => {
+            let user = resource.and_then(chat::Resource::user_id);
+            alone(user.map(|user| Actor::User(user.to_owned())))
+        }
+        // Only who has them changes them.
+        "scheduled_entry" | "chat_attachment" => {
+            alone(Actor::of_kind(&entry.actor_kind, entry.actor_id.clone()))
+        }
+        _ => match entry.channel_id() {
+            Some(id) => match channels.get(&id) {
+                Some(&is_public) => Audience::Channel { id, is_public },
+                None => Audience::Nobody,
+            },
+            None => Audience::Everybody,
+        },
     }
 }
 

@@ -54,6 +54,7 @@ impl Events {
         let facts = scope.facts();
         let user = facts.actor.user_id();
         let viewer = Viewer {
+            actor: facts.actor.clone(),
             own: user.map(|user| feed.memberships().of(user)),
             unrestricted: facts.unrestricted.is_some(),
         };

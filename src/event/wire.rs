@@ -178,6 +178,7 @@ pub fn chat_event(entry: &Entry, resource: chat::Resource) -> pb::Event {
         chat::Resource::Member(member) => Wired::ChannelMember(chat::as_others_see(*member)),
         chat::Resource::Entry(entry) => Wired::ChatEntry((*entry).into()),
         chat::Resource::Follow(follow) => Wired::ThreadFollow((*follow).into()),
+        chat::Resource::Scheduled(scheduled) => Wired::ScheduledEntry((*scheduled).into()),
     };
     pb::Event {
         deleted,

@@ -142,7 +142,7 @@ pub async fn retry(
         }
         let message = retry_in(conn, id).await?;
         if let Some(request) = &request {
-            request_id::keep_words(conn, request, &message, Some(vec![message.id])).await?;
+            request_id::keep_words(conn, request, &message, Some(vec![message.id.0])).await?;
         }
         Ok(message)
     })

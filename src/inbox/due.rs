@@ -1,5 +1,5 @@
-//! What comes to its time by itself: conversations that were put aside, messages to be sent, files
-//! to be fetched.
+//! What comes to its time by itself: conversations that were put aside, messages and
+//! entries of the chat to be sent, files to be fetched.
 
 use std::time::Duration;
 
@@ -8,9 +8,11 @@ use diesel_async::RunQueryDsl;
 use futures_util::StreamExt as _;
 
 use super::change::{self, Alteration, ChangeKind, Target};
-use super::schedule;
+use super::schedule::Scheduled;
+use crate::chat::ScheduledEntry;
 use crate::error::{Chain, Error};
 use crate::ids::ConversationId;
+use crate::schedule;
 use crate::schema::tenant::inbox_conversations;
 use crate::tenant::{Alarm, TenantConn, TenantDirectory, TenantScope};
 
@@ -47,7 +49,10 @@ async fn see_to(tenants: &TenantDirectory, alarm: &Alarm, fetch_files: &impl Fn(
         let scope = tenants.enter_for_alarm(alarm).await?;
         fetch_files(scope.clone());
         wake(&mut scope.conn().await?).await?;
-        schedule::send_due(&scope).await?;
+        // What is in the way of the one is not in that of the other.
+        let messages = schedule::do_due::<Scheduled>(&scope).await;
+        schedule::do_due::<ScheduledEntry>(&scope).await?;
+        messages?;
         tenants.end_alarm(alarm).await
     };
     let Err(error) = done.await else {

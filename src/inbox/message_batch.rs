@@ -4,13 +4,13 @@
 use chrono::{DateTime, Utc};
 use diesel_async::AsyncConnection as _;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::message::{self, Message, NewMessage};
 use super::message_import::{import, lock};
 use super::message_status::MessageStatus;
 use crate::access::Actor;
 use crate::error::{Error, Refusal};
-use crate::ids::MessageId;
 use crate::request_id::{self, RequestId};
 use crate::tenant::TenantConn;
 
@@ -74,9 +74,9 @@ impl Outcome {
     }
 
     /// The messages that are there.
-    pub(super) fn messages(outcomes: &[Self]) -> Vec<MessageId> {
+    pub(super) fn messages(outcomes: &[Self]) -> Vec<Uuid> {
         let of = |outcome: &Self| match outcome {
-            Self::Message { message, .. } => Some(message.id),
+            Self::Message { message, .. } => Some(message.id.0),
             Self::Refused(_) => None,
         };
         outcomes.iter().filter_map(of).collect()

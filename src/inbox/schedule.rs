@@ -1,8 +1,6 @@
 //! Messages that are to be sent at a time: kept apart until then, and messages like any other from
 //! then on, under the same id.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::pg::Pg;
@@ -14,19 +12,15 @@ use serde_json::Value;
 
 use super::attachment_owner;
 use super::message::{self, Direction, Location, MessageType, NewMessage};
-use crate::access::{Actor, Caller, Facts};
 use crate::error::{Error, Precondition};
 use crate::etag::{check_etag, etag};
 use crate::event::log::{self, Change};
 use crate::ids::{AttachmentId, ConversationId, MessageId};
 use crate::page::PageSize;
-use crate::pb::ErrorReason;
 use crate::request_id;
+use crate::schedule::{self, Author, Failure};
 use crate::schema::tenant::{inbox_conversations, inbox_messages, scheduled_messages};
-use crate::tenant::{TenantConn, TenantScope};
-
-/// How many are sent in one step.
-const SENT: i64 = 100;
+use crate::tenant::TenantConn;
 
 /// A message that is to be sent at a time.
 #[derive(Debug, Clone, PartialEq, Queryable, Selectable, Serialize, Deserialize)]
@@ -162,7 +156,7 @@ pub async fn create(
             .get_result(conn)
             .await?;
         if let Some(request) = request {
-            request_id::keep_words(conn, request, &scheduled, Some(vec![scheduled.id])).await?;
+            request_id::keep_words(conn, request, &scheduled, Some(vec![scheduled.id.0])).await?;
         }
         log(conn, "scheduled_message.created", &scheduled, Vec::new()).await?;
         Ok(scheduled)
@@ -323,81 +317,58 @@ async fn forget(conn: &mut TenantConn, scheduled: &Scheduled) -> Result<(), Erro
     log(conn, "scheduled_message.deleted", scheduled, Vec::new()).await
 }
 
-/// Sends what is due in a tenant.
-///
-/// # Errors
-/// Something is in the way for now; what was not sent is due still.
-pub async fn send_due(scope: &TenantScope) -> Result<(), Error> {
-    loop {
-        let due: Vec<Scheduled> = scheduled_messages::table
+impl schedule::Scheduled for Scheduled {
+    async fn due(conn: &mut TenantConn) -> Result<Vec<Self>, Error> {
+        let due = scheduled_messages::table
             .filter(scheduled_messages::failure_reason.is_null())
             .filter(scheduled_messages::send_at.le(sql("directory.now()")))
             .order((scheduled_messages::send_at, scheduled_messages::id))
-            .limit(SENT)
-            .select(Scheduled::as_select())
-            .load(&mut scope.conn().await?)
-            .await?;
-        if due.is_empty() {
-            return Ok(());
+            .limit(schedule::STEP)
+            .select(Scheduled::as_select());
+        Ok(due.load(conn).await?)
+    }
+
+    fn author(&self) -> Author {
+        Author {
+            kind: self.actor_kind.clone(),
+            id: self.actor_id.clone(),
+            caller: self.caller.clone(),
+            correlation_id: self.correlation_id.clone(),
         }
-        for scheduled in due {
-            send(scope, scheduled).await?;
-        }
+    }
+
+    async fn fulfil(&self, conn: &mut TenantConn) -> Result<(), Error> {
+        send_as(conn, self.id, self.version).await
+    }
+
+    async fn fail(&self, conn: &mut TenantConn, failure: Failure) -> Result<(), Error> {
+        conn.transaction(async |conn| {
+            let failed: Option<Self> = diesel::update(scheduled_messages::table.find(self.id))
+                .filter(scheduled_messages::version.eq(self.version))
+                .set((
+                    scheduled_messages::failure_reason.eq(failure.reason),
+                    scheduled_messages::failure_message.eq(failure.message),
+                    scheduled_messages::version.eq(scheduled_messages::version + 1),
+                    scheduled_messages::updated_at.eq(sql::<Timestamptz>("directory.now()")),
+                ))
+                .returning(Self::as_returning())
+                .get_result(conn)
+                .await
+                .optional()?;
+            match failed {
+                Some(failed) => {
+                    log(conn, "scheduled_message.updated", &failed, vec!["failure"]).await
+                }
+                None => Ok(()),
+            }
+        })
+        .await
     }
 }
 
-/// Sends a message in the name of who scheduled it, or keeps why it cannot be sent.
-async fn send(scope: &TenantScope, scheduled: Scheduled) -> Result<(), Error> {
-    let (kind, actor) = (scheduled.actor_kind.clone(), scheduled.actor_id.clone());
-    let facts = Facts {
-        actor: Actor::of_kind(&kind, actor)
-            .ok_or_else(|| Error::internal("an actor of no kind"))?,
-        caller: Arc::new(Caller::before(&scheduled.caller)),
-        correlation_id: scheduled.correlation_id.as_str().into(),
-        clock_offset: 0,
-        unrestricted: None,
-    };
-    let scope = scope.on_behalf(facts);
-    let (id, version) = (scheduled.id, scheduled.version);
-    let sent = send_as(&mut scope.conn().await?, id, version).await;
-    let Err(error) = sent else {
-        return Ok(());
-    };
-    let reason = match &error {
-        Error::NotFound { .. } | Error::FailedPrecondition(_) | Error::InvalidArgument(_) => {
-            let refusal = error.refusal();
-            let reason = ErrorReason::try_from(refusal.reason).map(|reason| reason.as_str_name());
-            reason
-                .unwrap_or_default()
-                .trim_start_matches("ERROR_REASON_")
-        }
-        _ => return Err(error),
-    };
-    let mut conn = scope.conn().await?;
-    conn.transaction(async |conn| {
-        let failed: Option<Scheduled> = diesel::update(scheduled_messages::table.find(id))
-            .filter(scheduled_messages::version.eq(version))
-            .set((
-                scheduled_messages::failure_reason.eq(reason),
-                scheduled_messages::failure_message.eq(error.to_string()),
-                scheduled_messages::version.eq(scheduled_messages::version + 1),
-                scheduled_messages::updated_at.eq(sql::<Timestamptz>("directory.now()")),
-            ))
-            .returning(Scheduled::as_returning())
-            .get_result(conn)
-            .await
-            .optional()?;
-        match failed {
-            Some(failed) => log(conn, "scheduled_message.updated", &failed, vec!["failure"]).await,
-            None => Ok(()),
-        }
-    })
-    .await
-}
-
+/// Sends a message in the name of who acts, unless somebody else has sent, changed or given it up.
 async fn send_as(conn: &mut TenantConn, id: MessageId, version: i64) -> Result<(), Error> {
     conn.transaction(async |conn| {
-        // Somebody else has sent, changed or given it up.
         let scheduled = match lock(conn, id).await {
             Ok(scheduled) if scheduled.version == version => scheduled,
             Ok(_) | Err(Error::NotFound { .. }) => return Ok(()),

@@ -622,6 +622,32 @@ diesel::table! {
 }
 
 diesel::table! {
+    scheduled_entries (id) {
+        id -> Uuid,
+        channel_id -> Uuid,
+        thread_root_id -> Nullable<Uuid>,
+        #[sql_name = "type"]
+        type_ -> Text,
+        text -> Text,
+        metadata -> Jsonb,
+        attachment_ids -> Array<Nullable<Uuid>>,
+        mentioned_user_ids -> Array<Nullable<Text>>,
+        mentions_everyone -> Bool,
+        mentions_here -> Bool,
+        send_at -> Timestamptz,
+        failure_reason -> Nullable<Text>,
+        failure_message -> Nullable<Text>,
+        author_kind -> Text,
+        author_id -> Text,
+        caller -> Text,
+        correlation_id -> Text,
+        version -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     scheduled_messages (id) {
         id -> Uuid,
         conversation_id -> Uuid,
@@ -759,6 +785,7 @@ diesel::joinable!(parked_receipts -> channel_accounts (channel_account_id));
 diesel::joinable!(provider_events -> channel_accounts (channel_account_id));
 diesel::joinable!(provider_events -> inbox_messages (message_id));
 diesel::joinable!(receipt_watermarks -> channel_accounts (channel_account_id));
+diesel::joinable!(scheduled_entries -> channels (channel_id));
 diesel::joinable!(scheduled_messages -> inbox_conversations (conversation_id));
 diesel::joinable!(thread_follows -> chat_entries (chat_entry_id));
 diesel::joinable!(thread_states -> channel_accounts (channel_account_id));
@@ -801,6 +828,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     provider_events,
     receipt_watermarks,
     requests,
+    scheduled_entries,
     scheduled_messages,
     statistics_folds,
     statistics_rollups,

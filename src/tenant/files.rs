@@ -138,6 +138,10 @@ async fn mark(conn: &mut AsyncPgConnection, schema: &SchemaName) -> Result<(), E
                      SELECT FROM {schema}.scheduled_messages s
                      WHERE s.attachment_ids <> '{{}}' AND s.attachment_ids @> ARRAY[a.id]
                  )
+                 AND NOT EXISTS (
+                     SELECT FROM {schema}.scheduled_entries s
+                     WHERE s.attachment_ids <> '{{}}' AND s.attachment_ids @> ARRAY[a.id]
+                 )
              FOR NO KEY UPDATE SKIP LOCKED
          )"
     );

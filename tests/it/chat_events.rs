@@ -424,3 +424,67 @@ async fn all_of_the_chat_is_heard_with_its_own_scope_only() {
     }
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_scheduled_or_stored_is_heard_by_whose_it_is() {
+    let (server, team) = team().await;
+    let members = [("ann", ChannelRole::Member)];
+    let public = team.channel(ChatChannelKind::Public, &members).await;
+    let all = SubscribeRequest {
+        unrestricted: true,
+        ..team.heard_by(None)
+    };
+    let mut others = Vec::new();
+    for request in [team.heard_by(user("owner")), team.heard_by(None), all] {
+        others.push(Reader::open(&server, request).await);
+    }
+    let mut own = Reader::open(&server, team.heard_by(user("ann"))).await;
+    let file = team.store("ann", "plan").await;
+    let mut later = team.later(&public.id, "ann", "At eight");
+    later.attachment_ids = vec![file.id.clone()];
+    let scheduled = team.schedule(later).await.unwrap();
+    let heard = own
+        .until(|event| event.r#type == "scheduled_entry.created")
+        .await;
+    let [stored, kept] = heard.as_slice() else {
+        panic!("{heard:?}")
+    };
+    assert_eq!(stored.r#type, "chat_attachment.created");
+    assert_eq!(stored.resource_id, file.id);
+    assert_eq!(kept.channel_id, public.id);
+    let resource = kept.resource.clone();
+    assert_eq!(resource, Some(Resource::ScheduledEntry(scheduled.clone())));
+
+    team.bring_forward(&scheduled, "ann").await;
+    team.posted(&scheduled).await;
+    let kinds = |events: &[Event]| -> Vec<String> {
+        let kinds = events.iter().map(|event| event.r#type.clone());
+        kinds.collect()
+    };
+    let ended = |event: &Event| event.r#type == "scheduled_entry.deleted";
+    let own_kinds = [
+        "scheduled_entry.updated",
+        "chat_entry.created",
+        "scheduled_entry.deleted",
+    ];
+    assert_eq!(kinds(&own.until(ended).await), own_kinds);
+    for mut other in others {
+        assert_eq!(until(&mut other, "At eight").await, [said("At eight")]);
+    }
+    // Whoever reads it later hears that it is gone, and not of the entry that has its id.
+    let late = SubscribeRequest {
+        start: Some(Start::Earliest(true)),
+        types: ["created", "updated", "deleted"]
+            .map(|what| format!("scheduled_entry.{what}"))
+            .to_vec(),
+        ..team.heard_by(user("ann"))
+    };
+    let told = Reader::open(&server, late).await.until(ended).await;
+    assert_eq!(told.len(), 3);
+    assert!(told.iter().all(|event| event.resource_id == scheduled.id));
+    assert!(
+        told.iter()
+            .all(|event| event.deleted && event.resource.is_none())
+    );
+    server.stop().await;
+}

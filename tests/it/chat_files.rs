@@ -47,7 +47,7 @@ impl Team {
         answer.map(|answer| answer.into_inner().attachment.unwrap())
     }
 
-    async fn store(&self, who: &str, name: &str) -> Attachment {
+    pub async fn store(&self, who: &str, name: &str) -> Attachment {
         let stored = self.upload(self.file(who, name), name.as_bytes()).await;
         stored.unwrap()
     }

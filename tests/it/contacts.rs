@@ -1064,6 +1064,7 @@ async fn every_table_is_known_to_the_erasure() {
         "message_attempts",
         "message_revisions",
         "scheduled_messages",
+        "scheduled_entries",
         "message_imports",
         "requests",
         "channel_accounts",

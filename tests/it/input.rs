@@ -223,6 +223,7 @@ async fn texts_are_taken_up_to_their_limit_and_not_beyond() {
         ("UpdateMessageStatus", "failure.code", 128, "ä"),
         ("UploadAttachment", "file_name", 255, "x"),
         ("UploadChatAttachment", "file_name", 255, "x"),
+        ("UpdateScheduledEntry", "text", 64 * 1024, "x"),
         ("UpdateMessageStatus", "failure.message", 4000, "ä"),
         ("SetPresence", "text", 128, "ä"),
     ];

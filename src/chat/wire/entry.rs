@@ -1,5 +1,8 @@
 //! Entries on the wire.
 
+use chrono::{DateTime, Utc};
+
+use super::schedule::later;
 use super::{Page, user_id};
 use crate::access::{Actor, Facts};
 use crate::chat::entry::{Entry, EntryType, Mentions, NewEntry};
@@ -14,7 +17,7 @@ use crate::pb;
 use crate::request_id::RequestId;
 use crate::time::to_timestamp;
 
-const TEXT: Most = Most::Bytes(64 * 1024);
+pub(super) const TEXT: Most = Most::Bytes(64 * 1024);
 /// The most users that an entry can mention by name.
 const MOST_MENTIONED: usize = 50;
 
@@ -28,7 +31,7 @@ impl From<EntryType> for pb::ChatEntryType {
 }
 
 /// Reads whom an entry mentions, each user once.
-fn mentions(fields: &mut Fields, mentions: Option<pb::ChatMentions>) -> Mentions {
+pub(super) fn mentions(fields: &mut Fields, mentions: Option<pb::ChatMentions>) -> Mentions {
     let mentions = mentions.unwrap_or_default();
     if mentions.user_ids.len() > MOST_MENTIONED {
         let problem = format!("must be at most {MOST_MENTIONED} users");
@@ -49,11 +52,28 @@ fn mentions(fields: &mut Fields, mentions: Option<pb::ChatMentions>) -> Mentions
     }
 }
 
+/// Whom an entry mentions, if anybody.
+pub(super) fn mentions_answer(mentions: Mentions) -> Option<pb::ChatMentions> {
+    (mentions != Mentions::default()).then_some(pb::ChatMentions {
+        user_ids: mentions.user_ids,
+        everyone: mentions.everyone,
+        here: mentions.here,
+    })
+}
+
+/// What `PostEntry` asks for.
+pub struct Posting {
+    /// The entry.
+    pub entry: NewEntry,
+    /// When to post it, if not at once.
+    pub send_at: Option<DateTime<Utc>>,
+}
+
 /// Reads `PostEntry`.
 ///
 /// # Errors
 /// A field cannot be what it is.
-pub fn new_entry(mut request: pb::PostEntryRequest, facts: &Facts) -> Result<NewEntry, Error> {
+pub fn posting(mut request: pb::PostEntryRequest, facts: &Facts) -> Result<Posting, Error> {
     let request_id = RequestId::take(&mut request)?;
     let mut fields = Fields::default();
     let entry_type = match fields.choice("type", request.r#type) {
@@ -71,7 +91,12 @@ pub fn new_entry(mut request: pb::PostEntryRequest, facts: &Facts) -> Result<New
     } else {
         fields.text("text", request.text, TEXT)
     };
-    let new = NewEntry {
+    let send_at = later(
+        &mut fields,
+        request.send_time.as_ref(),
+        request.unrestricted,
+    );
+    let entry = NewEntry {
         id: ChatEntryId::new(),
         request_id,
         channel_id: fields.required_id("channel_id", &request.channel_id, ChannelId),
@@ -83,7 +108,7 @@ pub fn new_entry(mut request: pb::PostEntryRequest, facts: &Facts) -> Result<New
         attachments,
     };
     fields.finish()?;
-    Ok(new)
+    Ok(Posting { entry, send_at })
 }
 
 /// Reads the id of an entry.
@@ -209,7 +234,7 @@ impl TryFrom<pb::ListEntryRevisionsRequest> for RevisionsPage {
 impl From<Entry> for pb::ChatEntry {
     fn from(entry: Entry) -> Self {
         let etag = entry.etag();
-        let mentions = entry.mentions();
+        let mentions = mentions_answer(entry.mentions());
         let attachments = entry.attachments.into_iter();
         let attachments = attachments.flat_map(|attachments| attachments.0);
         let author = Actor::of_kind(&entry.author_kind, entry.author_id);
@@ -230,11 +255,7 @@ impl From<Entry> for pb::ChatEntry {
             text: entry.text,
             author: author.map(Into::into),
             caller: entry.caller,
-            mentions: (mentions != Mentions::default()).then_some(pb::ChatMentions {
-                user_ids: mentions.user_ids,
-                everyone: mentions.everyone,
-                here: mentions.here,
-            }),
+            mentions,
             metadata: Some(to_struct(entry.metadata)),
             thread,
             edit_count: entry.edits,

@@ -1,5 +1,6 @@
 //! The chat on the wire.
 
+mod activity;
 mod attachment;
 mod channel;
 mod entry;
@@ -9,10 +10,12 @@ mod pin;
 mod presence;
 mod reaction;
 mod read_state;
+mod schedule;
 mod search;
 
+pub use activity::ActivityPage;
 pub use channel::{ChannelsPage, OpenDirect, channel_answer, channel_id, update};
-pub use entry::{EntriesPage, RevisionsPage, entry_id, entry_update, new_entry};
+pub use entry::{EntriesPage, Posting, RevisionsPage, entry_id, entry_update, posting};
 pub use member::{
     MembersPage, NewMembers, RoleEdit, UserOfChannel, as_others_see, member_answer, settings,
 };
@@ -21,6 +24,7 @@ pub use pin::PinsPage;
 pub use presence::{Writing, presence, typing};
 pub use reaction::{ReactionsPage, reacted};
 pub use read_state::{Marking, ThreadsPage, counted};
+pub use schedule::{Abandonment, ScheduledPage, scheduled_id};
 pub use search::{SearchPage, entry_match};
 
 use prost::Message;

@@ -16,8 +16,8 @@ use crate::time::to_timestamp;
 /// How far ahead a message can be scheduled, in days.
 const DAYS: i64 = 366;
 
-/// Reads when to send a message.
-pub(super) fn send_time(
+/// Reads when to send a message, or to post an entry.
+pub fn send_time(
     fields: &mut Fields,
     time: Option<&prost_types::Timestamp>,
 ) -> Option<DateTime<Utc>> {

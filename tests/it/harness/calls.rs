@@ -56,8 +56,9 @@ pub struct Filled {
     edited_entry: String,
     /// One of no interest to anybody.
     plain_entry: String,
-    /// A file that user-1 has stored for an entry.
+    /// A file that user-1 has stored for an entry, and an entry that they have scheduled.
     chat_attachment: String,
+    scheduled_entry: String,
     delivery: String,
     phone_number: String,
     request_id: String,
@@ -126,6 +127,7 @@ impl Filled {
             edited_entry: String::new(),
             plain_entry: String::new(),
             chat_attachment: String::new(),
+            scheduled_entry: String::new(),
             delivery: String::new(),
             phone_number: new_number(),
             page_tokens: BTreeMap::new(),
@@ -332,10 +334,22 @@ impl Filled {
             reaction["actor"] = json!({"userId": user});
             call("AddReaction", reaction).await;
         }
+        // Of somebody else, so that there is activity of two.
+        let mut new = example("PostEntry", &filled);
+        new["actor"] = json!({"userId": "user-3"});
+        new["threadRootId"] = json!("");
+        new["mentions"] = json!({});
+        call("PostEntry", new).await;
         let mut upload = example("UploadChatAttachment", &filled);
         upload["requestId"] = json!(filled.request_id);
         let stored = call("UploadChatAttachment", upload).await;
         filled.chat_attachment = text(&stored["attachment"]["id"]);
+        for _ in 0..2 {
+            let mut new = example("PostEntry", &filled);
+            new["requestId"] = json!("");
+            let made = call("PostEntry", tomorrow(new)).await;
+            filled.scheduled_entry = text(&made["scheduledEntry"]["id"]);
+        }
         // Made once, so that it is found from then on.
         call("OpenDirectChannel", example("OpenDirectChannel", &filled)).await;
         let mut batch = example("BatchCreateMessages", &filled);
@@ -595,6 +609,10 @@ impl Filled {
             ("RetryMessage" | "ListMessageAttempts", "message_id") => thing(&self.failed),
             ("GetAttachment" | "DownloadAttachment", "attachment_id")
             | ("CreateMessage", "attachment_ids") => thing(&self.attachment),
+            (
+                "GetScheduledEntry" | "UpdateScheduledEntry" | "DeleteScheduledEntry",
+                "scheduled_entry_id",
+            ) => thing(&self.scheduled_entry),
             ("GetChatAttachment" | "DownloadChatAttachment", "attachment_id")
             | ("PostEntry", "attachment_ids") => thing(&self.chat_attachment),
             ("CreateQuickReply", "attachment_ids") => thing(&self.files_of_quick_replies[0]),
@@ -1417,6 +1435,43 @@ fn example(method: &str, tenant: &Filled) -> Json {
             "data": "aGVsbG8=",
         }),
         "GetAttachment" => json!({"tenant": slug, "attachmentId": tenant.attachment}),
+        "GetChatActivity" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "startTime": in_days(-1),
+            "endTime": in_days(2),
+            "userIds": ["user-1", "user-3"],
+            "channelId": tenant.channel,
+            "pageSize": 1,
+        }),
+        "GetScheduledEntry" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "scheduledEntryId": tenant.scheduled_entry,
+        }),
+        "ListScheduledEntries" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "channelId": tenant.channel,
+            "pageSize": 1,
+        }),
+        "UpdateScheduledEntry" => tomorrow(json!({
+            "tenant": slug,
+            "actor": actor,
+            "scheduledEntryId": tenant.scheduled_entry,
+            "updateMask": "text,mentions,metadata,sendTime",
+            "text": "Even later",
+            "mentions": {"userIds": ["user-3"]},
+            "metadata": metadata,
+            "sendTime": "TOMORROW",
+        })),
+        // Any number of times, so not the one that the others read.
+        "DeleteScheduledEntry" => json!({
+            "tenant": slug,
+            "actor": actor,
+            "scheduledEntryId": tenant.entry,
+            "allowMissing": true,
+        }),
         "GetChatAttachment" => json!({
             "tenant": slug,
             "actor": actor,
@@ -1466,8 +1521,18 @@ fn identity(tenant: &Filled) -> Json {
 
 /// Puts tomorrow into a request, which the service takes for a time to come.
 fn tomorrow(mut request: Json) -> Json {
-    let seconds = i64::try_from(super::now()).unwrap() + 86_400;
-    let time = chrono::DateTime::from_timestamp(seconds, 0).unwrap();
-    request["sendTime"] = json!(time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+    request["sendTime"] = time(i64::try_from(super::now()).unwrap() + 86_400);
     request
+}
+
+/// Midnight in so many days: the same all day, so that a page token stays good.
+fn in_days(days: i64) -> Json {
+    let today = i64::try_from(super::now()).unwrap() / 86_400;
+    time((today + days) * 86_400)
+}
+
+/// So many seconds after 1970.
+fn time(seconds: i64) -> Json {
+    let time = chrono::DateTime::from_timestamp(seconds, 0).unwrap();
+    json!(time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
 }

@@ -1,0 +1,1 @@
+DROP INDEX chat_entries_author_id_idx;
