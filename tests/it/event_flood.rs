@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use communication_service::database::private::PrivateServer;
 use communication_service::pb::event_service_client::EventServiceClient;
 use communication_service::pb::subscribe_request::Start;
 use communication_service::pb::subscribe_response::Frame;
@@ -16,7 +17,10 @@ use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
 use tonic::transport::Channel;
 
-use crate::harness::{Folder, Service, connect, decoded, durable, within};
+use crate::harness::{Folder, Service, TestTenant, connect, decoded, durable, within};
+
+/// The type of the events that writers write.
+const WRITTEN: &str = "test.written";
 
 /// How much happens.
 pub struct Flood {
@@ -31,8 +35,9 @@ pub struct Flood {
 }
 
 /// Events in their order, of which no more is kept than tells one order from another.
-struct Heard {
-    count: usize,
+pub struct Heard {
+    /// How many.
+    pub count: usize,
     order: Context,
 }
 
@@ -49,7 +54,8 @@ impl Heard {
         self.order.update(id.as_bytes());
     }
 
-    fn end(self) -> (usize, Vec<u8>) {
+    /// What tells them from others.
+    pub fn end(self) -> (usize, Vec<u8>) {
         (self.count, self.order.finish().as_ref().to_vec())
     }
 }
@@ -69,7 +75,7 @@ fn transaction(schema: &str, tenant: i32, writer: usize, turn: usize) -> (String
         SELECT pg_advisory_xact_lock_shared(1129270605, {tenant});
         INSERT INTO {schema}.events (id, event_id, kind, resource_kind, resource_id, sequence,
             version, changed, actor_kind, actor_id, caller, correlation_id, at)
-        VALUES (nextval('{schema}.events_id_seq'), gen_random_uuid(), 'test.written', 'test',
+        VALUES (nextval('{schema}.events_id_seq'), gen_random_uuid(), '{WRITTEN}', 'test',
             gen_random_uuid(), {turn}, 1, '{{}}', 'service', 'writer-{writer}', 'test', 'flood',
             now());
         {sleep}
@@ -78,10 +84,91 @@ fn transaction(schema: &str, tenant: i32, writer: usize, turn: usize) -> (String
     (sql, rolls_back)
 }
 
+/// Two servers on a database of their own, each of which is killed in its turn.
+pub struct Pair {
+    folder: Folder,
+    /// The database.
+    pub database: PrivateServer,
+    services: [Service; 2],
+    /// The tenant.
+    pub tenant: TestTenant,
+    channels: watch::Sender<[Channel; 2]>,
+}
+
+impl Pair {
+    /// Starts both, and makes a tenant.
+    pub async fn start() -> Self {
+        let folder = Folder::new();
+        let database = durable(&folder).await;
+        let start = async || Service::start(&folder, database.url()).await;
+        let services = [start().await, start().await];
+        let tenant = services[0].tenant("acme").await;
+        let channels = [services[0].channel.clone(), services[1].channel.clone()];
+        Self {
+            folder,
+            database,
+            services,
+            tenant,
+            channels: watch::channel(channels).0,
+        }
+    }
+
+    /// How to reach them, as it changes.
+    pub fn channels(&self) -> watch::Receiver<[Channel; 2]> {
+        self.channels.subscribe()
+    }
+
+    /// Where the log ends.
+    pub async fn head(&self) -> String {
+        let head = GetHeadRequest {
+            tenant: self.tenant.slug(),
+        };
+        let mut events = EventServiceClient::new(self.services[0].channel.clone());
+        events.get_head(head).await.unwrap().into_inner().token
+    }
+
+    /// Kills one of them, the other the next time, and the database each second time.
+    pub async fn kill(&mut self, turn: usize) {
+        let url = self.database.url();
+        let next = Service::start(&self.folder, url).await;
+        let killed = std::mem::replace(&mut self.services[turn % 2], next);
+        killed.kill().await;
+        let next = self.services[turn % 2].channel.clone();
+        self.channels
+            .send_modify(|channels| channels[turn % 2] = next);
+        if turn.is_multiple_of(2) {
+            crash(url).await;
+        }
+    }
+
+    /// The ids of all events of some types, in the order of the log.
+    pub async fn logged(&self, types: &[&str]) -> Heard {
+        let sql = format!(
+            "SELECT event_id::text FROM {}.events WHERE kind = ANY ($1) ORDER BY id",
+            self.tenant.tenant.schema_name
+        );
+        let mut log = Heard::new();
+        let admin = reconnect(self.database.url()).await;
+        for row in admin.query(&sql, &[&types]).await.unwrap() {
+            log.add(row.get(0));
+        }
+        log
+    }
+
+    /// Ends them.
+    pub async fn stop(self) {
+        for service in self.services {
+            service.kill().await;
+        }
+        self.database.stop().await.unwrap();
+    }
+}
+
 /// Reads from whichever server is there, a few frames at a time, until it has heard as much as was
 /// written in the end.
-async fn read(
+pub async fn read(
     mut servers: watch::Receiver<[Channel; 2]>,
+    types: Vec<String>,
     mut token: String,
     reader: usize,
     expected: watch::Receiver<Option<usize>>,
@@ -95,7 +182,7 @@ async fn read(
         let request = SubscribeRequest {
             tenant: "acme".to_owned(),
             start: Some(Start::Token(token.clone())),
-            types: vec!["test.written".to_owned()],
+            types: types.clone(),
             ..Default::default()
         };
         let Ok(stream) = EventServiceClient::new(channel).subscribe(request).await else {
@@ -124,7 +211,7 @@ async fn read(
 }
 
 /// Connects as soon as the database is there.
-async fn reconnect(url: &str) -> Client {
+pub async fn reconnect(url: &str) -> Client {
     loop {
         if let Ok((client, connection)) = tokio_postgres::connect(url, NoTls).await {
             tokio::spawn(connection);
@@ -160,19 +247,9 @@ async fn readers_that_come_back_hear_everything_once_whatever_writers_and_kills_
 
 /// Floods the log, and compares what each reader has heard with what is there in the end.
 pub async fn flood(load: Flood) {
-    let folder = Folder::new();
-    let database = durable(&folder).await;
-    let start = async || Service::start(&folder, database.url()).await;
-    let mut services = [start().await, start().await];
-    let tenant = services[0].tenant("acme").await.tenant;
-    let (announce, servers) =
-        watch::channel([services[0].channel.clone(), services[1].channel.clone()]);
-    let head = GetHeadRequest {
-        tenant: "acme".to_owned(),
-    };
-    let mut events = EventServiceClient::new(services[0].channel.clone());
-    let head = events.get_head(head).await.unwrap().into_inner().token;
-    let admin = connect(database.url()).await;
+    let mut pair = Pair::start().await;
+    let head = pair.head().await;
+    let admin = connect(pair.database.url()).await;
     let sql = "SELECT number FROM directory.tenants WHERE slug = 'acme'";
     let number: i32 = admin.query_one(sql, &[]).await.unwrap().get(0);
 
@@ -180,7 +257,8 @@ pub async fn flood(load: Flood) {
     let mut readers = JoinSet::new();
     for reader in 0..load.readers {
         readers.spawn(read(
-            servers.clone(),
+            pair.channels(),
+            vec![WRITTEN.to_owned()],
             head.clone(),
             reader,
             expected.clone(),
@@ -191,10 +269,10 @@ pub async fn flood(load: Flood) {
     let is_enough = Arc::new(AtomicBool::new(false));
     let mut writers = JoinSet::new();
     for writer in 0..load.writers {
-        let url = database.url().to_owned();
+        let url = pair.database.url().to_owned();
         let (written, doubtful) = (written.clone(), doubtful.clone());
         let is_enough = is_enough.clone();
-        let schema = tenant.schema_name.clone();
+        let schema = pair.tenant.tenant.schema_name.clone();
         writers.spawn(async move {
             let mut client = reconnect(&url).await;
             for turn in 0.. {
@@ -219,12 +297,7 @@ pub async fn flood(load: Flood) {
             written.load(Ordering::Relaxed) >= part
         })
         .await;
-        let killed = std::mem::replace(&mut services[kill % 2], start().await);
-        killed.kill().await;
-        announce.send_modify(|servers| servers[kill % 2] = services[kill % 2].channel.clone());
-        if kill % 2 == 0 {
-            crash(database.url()).await;
-        }
+        pair.kill(kill).await;
     }
     within(Duration::from_secs(600), "all is written", async || {
         written.load(Ordering::Relaxed) >= load.events
@@ -233,15 +306,7 @@ pub async fn flood(load: Flood) {
     is_enough.store(true, Ordering::Relaxed);
     while writers.join_next().await.transpose().unwrap().is_some() {}
 
-    let sql = format!(
-        "SELECT event_id::text FROM {}.events WHERE kind = 'test.written' ORDER BY id",
-        tenant.schema_name
-    );
-    let mut log = Heard::new();
-    let admin = reconnect(database.url()).await;
-    for row in admin.query(&sql, &[]).await.unwrap() {
-        log.add(row.get(0));
-    }
+    let log = pair.logged(&[WRITTEN]).await;
     let known = written.load(Ordering::Relaxed);
     assert!((known..=known + doubtful.load(Ordering::Relaxed)).contains(&log.count));
     tell.send_replace(Some(log.count));
@@ -259,8 +324,5 @@ pub async fn flood(load: Flood) {
         "{} events, each heard once by {} readers",
         log.0, load.readers
     );
-    for service in services {
-        service.kill().await;
-    }
-    database.stop().await.unwrap();
+    pair.stop().await;
 }

@@ -64,6 +64,7 @@ mod schedule;
 mod schema;
 mod search;
 mod secrets;
+mod sequence;
 mod ses;
 mod statistics;
 mod tenant_admin;

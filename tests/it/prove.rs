@@ -8,6 +8,7 @@ use crate::import::import_file;
 use crate::model::{compare, meet};
 use crate::outage::{Flood, outlast};
 use crate::redelivery::{Load, meet_many, redeliver};
+use crate::sequence::{Load as Writing, write_at_once};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_killed_a_hundred_times_loses_and_doubles_nothing() {
@@ -70,6 +71,16 @@ async fn a_hundred_thousand_lines_are_imported_once() {
     let rate = import_file(100_000, 2_000).await;
     println!("{rate} messages a second");
     assert!(rate >= 1_000, "{rate} messages a second");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_messages_by_sixty_four_writers_have_one_order_for_all() {
+    let load = Writing {
+        writers: 64,
+        messages: 10_000,
+        kills: 20,
+    };
+    write_at_once(load).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
