@@ -10,10 +10,13 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
+use prost_reflect::DynamicMessage;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tonic::metadata::MetadataMap;
 
-use crate::harness::{TestServer, decoded, exchange};
+use crate::harness::{Filled, Method, TestServer, decoded, exchange};
+use crate::rest::lasting;
 
 const PATH: &str = "/communication.v1.TenantAdminService/ListTenants";
 /// An empty message, uncompressed.
@@ -84,7 +87,7 @@ async fn a_page_of_a_named_origin_may_call_and_no_other() {
     assert!(answered.contains("grpc-status: 16"), "{answered}");
 }
 
-/// A stream as a page reads it.
+/// An answer as a page reads it.
 struct Page {
     body: Incoming,
     is_text: bool,
@@ -94,19 +97,14 @@ struct Page {
 
 impl Page {
     /// Calls by gRPC-Web, in its form of bytes or of text.
-    async fn subscribe(server: &TestServer, tenant: &str, kind: &str) -> Self {
-        let request = SubscribeRequest {
-            tenant: tenant.to_owned(),
-            ..Default::default()
-        };
-        let message = request.encode_to_vec();
+    async fn open(server: &TestServer, path: &str, message: &[u8], kind: &str) -> Self {
         let length = u32::try_from(message.len()).unwrap().to_be_bytes();
-        let mut body = [&[0], length.as_slice(), &message].concat();
+        let mut body = [&[0], length.as_slice(), message].concat();
         let is_text = kind.contains("text");
         if is_text {
             body = STANDARD.encode(body).into_bytes();
         }
-        let request = hyper::Request::post("/communication.v1.EventService/Subscribe")
+        let request = hyper::Request::post(path)
             .header("host", "localhost")
             .header("origin", "https://app.example.com")
             .header("content-type", kind)
@@ -132,15 +130,19 @@ impl Page {
         }
     }
 
-    async fn frame(&mut self) -> Frame {
+    /// The next message, or what ends the answer.
+    async fn next(&mut self) -> Result<Vec<u8>, String> {
         loop {
             if let Some((head, rest)) = self.bytes.split_at_checked(5) {
                 let length = u32::from_be_bytes(head[1..].try_into().unwrap());
                 if let Some(message) = rest.get(..usize::try_from(length).unwrap()) {
-                    assert_eq!(head[0], 0, "the stream goes on");
-                    let response = SubscribeResponse::decode(message).unwrap();
+                    let (is_end, message) = (head[0] == 0x80, message.to_vec());
                     self.bytes = rest[message.len()..].to_vec();
-                    return response.frame.unwrap();
+                    return if is_end {
+                        Err(String::from_utf8(message).unwrap())
+                    } else {
+                        Ok(message)
+                    };
                 }
             }
             let next = tokio::time::timeout(Duration::from_secs(30), self.body.frame()).await;
@@ -160,27 +162,71 @@ impl Page {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_page_reads_the_stream_of_events_by_grpc_web() {
+/// A server that a page may call, and the forms of gRPC-Web.
+async fn of_pages() -> (TestServer, [&'static str; 2]) {
     let server = TestServer::start_with(|config| {
         config.cors_origins = vec!["https://app.example.com".parse().unwrap()];
-    })
-    .await;
+    });
+    let kinds = [
+        "application/grpc-web+proto",
+        "application/grpc-web-text+proto",
+    ];
+    (server.await, kinds)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_answers_a_page_what_it_answers_by_grpc() {
+    let (server, kinds) = of_pages().await;
+    let metadata = MetadataMap::new();
+    let filled = Filled::new(&server, &metadata).await;
+    let mut compared = 0;
+    for method in Method::all() {
+        let descriptor = method.descriptor();
+        if descriptor.is_client_streaming() || descriptor.is_server_streaming() {
+            continue;
+        }
+        let request = filled.example(&method);
+        let by_grpc = method.call(&server.channel, &request, &metadata).await;
+        for kind in kinds {
+            let message = request.encode_to_vec();
+            let mut page = Page::open(&server, &method.path(), &message, kind).await;
+            let answer = page.next().await.unwrap();
+            let answer = DynamicMessage::decode(descriptor.output(), answer.as_slice()).unwrap();
+            let expected = lasting(by_grpc.as_ref().unwrap());
+            assert_eq!(lasting(&answer), expected, "{}", method.path());
+            let end = page.next().await.unwrap_err();
+            assert!(end.contains("grpc-status:0"), "{end}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 200, "{compared}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_reads_the_stream_of_events_by_grpc_web() {
+    let (server, kinds) = of_pages().await;
     let tenant = server.tenant().await;
     let preflight = "origin: https://app.example.com\r\naccess-control-request-method: POST\r\naccess-control-request-headers: x-grpc-web,content-type,authorization\r\n";
     let allowed = ask(&server, "OPTIONS", preflight, b"").await;
     assert!(allowed.contains("access-control-allow-origin: https://app.example.com"));
-    for kind in [
-        "application/grpc-web+proto",
-        "application/grpc-web-text+proto",
-    ] {
-        let mut page = Page::subscribe(&server, &tenant.slug(), kind).await;
-        let frame = page.frame().await;
-        assert!(matches!(frame, Frame::Hello(_)), "{frame:?}");
+    for kind in kinds {
+        let request = SubscribeRequest {
+            tenant: tenant.slug(),
+            ..Default::default()
+        };
+        let path = "/communication.v1.EventService/Subscribe";
+        let mut page = Page::open(&server, path, &request.encode_to_vec(), kind).await;
+        let mut frame = async || {
+            let message = page.next().await.expect("the stream goes on");
+            let response = SubscribeResponse::decode(message.as_slice()).unwrap();
+            response.frame.unwrap()
+        };
+        let hello = frame().await;
+        assert!(matches!(hello, Frame::Hello(_)), "{hello:?}");
         let conversation = tenant.conversation().await;
         let mut heard = Vec::new();
         while !heard.contains(&conversation.id) {
-            let Frame::Batch(batch) = page.frame().await else {
+            let Frame::Batch(batch) = frame().await else {
                 panic!("no batch");
             };
             heard.extend(

@@ -186,7 +186,7 @@ fn every_path_of_the_first_description_leads_to_its_call() {
 }
 
 /// What is the same however often one calls: without times, versions and tokens.
-fn lasting(message: &DynamicMessage) -> DynamicMessage {
+pub fn lasting(message: &DynamicMessage) -> DynamicMessage {
     let mut message = message.clone();
     for (field, value) in message.fields_mut() {
         let passing = [
