@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::feed::Told;
+use super::told::Told;
 use crate::access::Actor;
 use crate::chat;
 use crate::error::Error;
@@ -26,6 +26,8 @@ pub enum Audience {
     },
     /// One alone.
     Alone(Actor),
+    /// A user, and whoever acts for no user.
+    Own(String),
     /// Nobody, because it is not known any more whose it was.
     Nobody,
 }
@@ -165,6 +167,7 @@ impl Viewer {
             Audience::Everybody => true,
             Audience::Channel { id, is_public } => *is_public || self.sees(*id),
             Audience::Alone(one) => self.actor == *one,
+            Audience::Own(user) => self.actor.user_id().is_none_or(|acting| acting == user),
             Audience::Nobody => false,
         }
     }

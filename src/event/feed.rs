@@ -1,28 +1,23 @@
 //! The newest part of each tenant's log, with what it tells of, which one reader of this server reads
 //! for all streams.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use prost::Message as _;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use super::audience::{Audience, Memberships};
-use super::entry::{self, Entry, Place};
+use super::audience::Memberships;
+use super::entry::{self, Place};
 use super::log;
-use super::wire;
-use crate::access::{Actor, Facts};
-use crate::chat;
+use super::told::{Told, tell};
+use crate::access::Facts;
 use crate::error::{Chain, Error};
-use crate::ids::{ChannelId, TenantId};
-use crate::inbox::resource;
-use crate::pb;
+use crate::ids::TenantId;
 use crate::tenant::{Hall, TenantConn, TenantDirectory, TenantScope};
 
 /// How many entries are kept in memory for each tenant that somebody listens to.
@@ -165,89 +160,6 @@ impl Kept {
             told.encoded = told.event.encode_to_vec().into();
             self.bytes = self.bytes + told.bytes() - before;
         }
-    }
-}
-
-/// An entry, and the event that it makes.
-#[derive(Debug, Clone)]
-pub struct Told {
-    /// The entry.
-    pub entry: Entry,
-    /// The event.
-    pub event: pb::Event,
-    /// The event as it is sent.
-    pub encoded: Bytes,
-    /// Who may hear of it.
-    pub audience: Audience,
-}
-
-impl Told {
-    fn new(entry: Entry, event: pb::Event, audience: Audience) -> Self {
-        let encoded = event.encode_to_vec().into();
-        Self {
-            entry,
-            event,
-            encoded,
-            audience,
-        }
-    }
-
-    /// How many bytes it has in memory, about: once to be read, once to be sent.
-    fn bytes(&self) -> usize {
-        2 * self.encoded.len()
-    }
-}
-
-/// Adds to entries what they tell of, as it is now.
-pub async fn tell(conn: &mut TenantConn, entries: Vec<Entry>) -> Result<Vec<Told>, Error> {
-    let asked: HashSet<_> = entries
-        .iter()
-        .map(|entry| (entry.resource_kind.as_str(), entry.resource_id))
-        .collect();
-    let (of_chat, others): (Vec<_>, Vec<_>) = asked
-        .into_iter()
-        .partition(|(kind, _)| chat::is_loaded(kind));
-    let is_loaded = |(kind, _): &(&str, Uuid)| resource::is_loaded(kind);
-    let others: Vec<_> = others.into_iter().filter(is_loaded).collect();
-    let resources = resource::load(conn, &others).await?;
-    let channels: HashSet<_> = entries.iter().filter_map(Entry::channel_id).collect();
-    let channels: Vec<_> = channels.into_iter().collect();
-    let chat = chat::load(conn, &of_chat, &channels).await?;
-    let told = entries.into_iter().map(|entry| {
-        let of_chat = chat.resource(&entry.resource_kind, entry.resource_id);
-        let audience = audience(&entry, of_chat, &chat.channels);
-        let event = match of_chat.cloned() {
-            Some(resource) => wire::chat_event(&entry, resource),
-            None => wire::event(&entry, resources.get(&entry.resource_id).cloned()),
-        };
-        Told::new(entry, event, audience)
-    });
-    Ok(told.collect())
-}
-
-/// Who may hear of something.
-fn audience(
-    entry: &Entry,
-    resource: Option<&chat::Resource>,
-    channels: &HashMap<ChannelId, bool>,
-) -> Audience {
-    let alone = |one: Option<Actor>| one.map_or(Audience::Nobody, Audience::Alone);
-    match entry.resource_kind.as_str() {
-        "channel_settings" | "thread_follow" => {
-            let user = resource.and_then(chat::Resource::user_id);
-            alone(user.map(|user| Actor::User(user.to_owned())))
-        }
-        // Only who has them changes them.
-        "scheduled_entry" | "chat_attachment" => {
-            alone(Actor::of_kind(&entry.actor_kind, entry.actor_id.clone()))
-        }
-        _ => match entry.channel_id() {
-            Some(id) => match channels.get(&id) {
-                Some(&is_public) => Audience::Channel { id, is_public },
-                None => Audience::Nobody,
-            },
-            None => Audience::Everybody,
-        },
     }
 }
 

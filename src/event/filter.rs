@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::entry::Entry;
-use super::feed::Told;
+use super::told::Told;
 use crate::ids::{ChannelAccountId, ChannelId, ContactId, ConversationId};
 use crate::pb;
 use crate::pb::ephemeral::Kind;

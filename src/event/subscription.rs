@@ -11,8 +11,9 @@ use tokio::time::Instant;
 use super::audience::{OwnChannels, Viewer};
 use super::entry::{self, Place};
 use super::ephemeral::{self, Ear};
-use super::feed::{self, Feed, News, Told};
+use super::feed::{Feed, News};
 use super::filter::Filter;
+use super::told::{Told, tell};
 use crate::clock;
 use crate::error::Error;
 use crate::ids::ChannelId;
@@ -265,7 +266,7 @@ impl Reading {
                 let place = self.place;
                 let reading = async {
                     match entry::page(&mut conn, place, head.id, MOST).await? {
-                        Some(entries) => feed::tell(&mut conn, entries).await.map(Some),
+                        Some(entries) => tell(&mut conn, entries).await.map(Some),
                         None => Ok(None),
                     }
                 };

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use super::entry::{Entry, Place};
 use super::filter::{Filter, Named};
 use super::subscription::{Frame, Start};
+use super::told::{Resource, is_loaded};
 use crate::access::Actor;
 use crate::chat;
 use crate::error::Error;
 use crate::field::Fields;
 use crate::ids::{ChannelId, ConversationId};
-use crate::inbox::resource::Resource;
+use crate::inbox;
 use crate::master_key::Sealer;
 use crate::page::List;
 use crate::pb;
@@ -168,37 +169,41 @@ fn is_type(word: &str) -> bool {
             .is_some_and(|(noun, verb)| is_noun(noun) && is_noun(verb))
 }
 
-/// An event of the chat, with what it tells of.
-pub fn chat_event(entry: &Entry, resource: chat::Resource) -> pb::Event {
-    let deleted = resource.is_deleted();
-    let is_own = entry.resource_kind == "channel_settings";
-    let resource = match resource {
+fn of_inbox(resource: inbox::Resource) -> Wired {
+    match resource {
+        inbox::Resource::Conversation(conversation) => Wired::Conversation((*conversation).into()),
+        inbox::Resource::Message(message) => Wired::Message((*message).into()),
+        inbox::Resource::Contact(profile) => Wired::Contact((*profile).into()),
+        inbox::Resource::Scheduled(scheduled) => Wired::ScheduledMessage((*scheduled).into()),
+        inbox::Resource::Agent(agent) => Wired::Agent(agent.into()),
+    }
+}
+
+/// Of a member, also what is shown to themselves alone, where they hear it alone.
+fn of_chat(resource: chat::Resource, is_own: bool) -> Wired {
+    match resource {
         chat::Resource::Channel(channel) => Wired::Channel((*channel).into()),
         chat::Resource::Member(member) if is_own => Wired::ChannelMember((*member).into()),
         chat::Resource::Member(member) => Wired::ChannelMember(chat::as_others_see(*member)),
         chat::Resource::Entry(entry) => Wired::ChatEntry((*entry).into()),
         chat::Resource::Follow(follow) => Wired::ThreadFollow((*follow).into()),
         chat::Resource::Scheduled(scheduled) => Wired::ScheduledEntry((*scheduled).into()),
-    };
-    pb::Event {
-        deleted,
-        resource: Some(resource),
-        ..event(entry, None)
     }
 }
 
 /// An event, with what it tells of, as far as that is there.
 pub fn event(entry: &Entry, resource: Option<Resource>) -> pb::Event {
     let kind = &entry.resource_kind;
-    let is_loaded = crate::inbox::resource::is_loaded(kind) || chat::is_loaded(kind);
     let deleted = match &resource {
-        Some(resource) => resource.is_deleted(),
-        None => is_loaded,
+        Some(Resource::Inbox(resource)) => resource.is_deleted(),
+        Some(Resource::Chat(resource)) => resource.is_deleted(),
+        Some(Resource::QuickReply(quick_reply)) => quick_reply.deleted_at.is_some(),
+        None => is_loaded(kind),
     };
     let resource = resource.map(|resource| match resource {
-        Resource::Conversation(conversation) => Wired::Conversation((*conversation).into()),
-        Resource::Message(message) => Wired::Message((*message).into()),
-        Resource::Contact(profile) => Wired::Contact((*profile).into()),
+        Resource::Inbox(resource) => of_inbox(resource),
+        Resource::Chat(resource) => of_chat(resource, kind == "channel_settings"),
+        Resource::QuickReply(quick_reply) => Wired::QuickReply((*quick_reply).into()),
     });
     let (channel, conversation) = if chat::is_loaded(kind) {
         (entry.parent_id, None)

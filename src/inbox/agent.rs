@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz};
+use diesel::sql_types::{self, Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
 use crate::error::Error;
@@ -14,7 +14,7 @@ use crate::schema::tenant::agents;
 use crate::tenant::TenantConn;
 
 /// A user who takes conversations.
-#[derive(Debug, QueryableByName)]
+#[derive(Debug, Clone, QueryableByName)]
 pub struct Agent {
     /// The user.
     #[diesel(sql_type = Text)]
@@ -55,6 +55,27 @@ macro_rules! agent_columns {
             WHERE c.assignee_id = a.user_id AND c.archived_at IS NULL AND c.deleted_at IS NULL
         ) AS open_count"
     };
+}
+
+#[derive(QueryableByName)]
+struct Identified {
+    #[diesel(sql_type = sql_types::Uuid)]
+    id: AgentId,
+    #[diesel(embed)]
+    agent: Agent,
+}
+
+/// Loads agents by their ids, as far as they are there.
+pub async fn load(conn: &mut TenantConn, ids: &[AgentId]) -> Result<Vec<(AgentId, Agent)>, Error> {
+    let found: Vec<Identified> = diesel::sql_query(concat!(
+        "SELECT a.id, ",
+        agent_columns!(),
+        " FROM agents a WHERE a.id = ANY ($1)"
+    ))
+    .bind::<Array<sql_types::Uuid>, _>(ids)
+    .load(conn)
+    .await?;
+    Ok(found.into_iter().map(|one| (one.id, one.agent)).collect())
 }
 
 /// Makes users agents, unless they are.

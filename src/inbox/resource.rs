@@ -8,13 +8,15 @@ use diesel::sql_types::{self, Array};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use super::agent::{self, Agent};
 use super::contact::{self, Contact, Profile};
 use super::conversation::{Conversation, ConversationRow, conversation_columns, conversation_of};
 use super::message::Message;
+use super::schedule::Scheduled;
 use crate::database::statement::statement;
 use crate::error::Error;
-use crate::ids::{ContactId, ConversationId, MessageId};
-use crate::schema::tenant::{contacts, inbox_conversations, inbox_messages};
+use crate::ids::{AgentId, ContactId, ConversationId, MessageId};
+use crate::schema::tenant::{contacts, inbox_conversations, inbox_messages, scheduled_messages};
 use crate::tenant::TenantConn;
 
 /// What happened to something, happened to this.
@@ -26,21 +28,39 @@ pub enum Resource {
     Message(Box<Message>),
     /// A person.
     Contact(Box<Profile>),
+    /// A message that is to be sent.
+    Scheduled(Box<Scheduled>),
+    /// An agent.
+    Agent(Agent),
 }
 
 impl Resource {
+    /// What it is.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Conversation(_) => "conversation",
+            Self::Message(_) => "message",
+            Self::Contact(_) => "contact",
+            Self::Scheduled(_) => "scheduled_message",
+            Self::Agent(_) => "agent",
+        }
+    }
+
     /// Tells whether little is left of it.
     pub fn is_deleted(&self) -> bool {
         match self {
             Self::Message(message) => message.deleted_at.is_some(),
-            Self::Conversation(_) | Self::Contact(_) => false,
+            Self::Conversation(_) | Self::Contact(_) | Self::Scheduled(_) | Self::Agent(_) => false,
         }
     }
 }
 
 /// Tells whether resources of a kind are loaded here.
 pub fn is_loaded(kind: &str) -> bool {
-    matches!(kind, "conversation" | "message" | "contact")
+    matches!(
+        kind,
+        "conversation" | "message" | "contact" | "scheduled_message" | "agent"
+    )
 }
 
 statement! {
@@ -97,6 +117,23 @@ pub async fn load(
         let found = contact::with_identities(conn, found).await?;
         let found = found.into_iter().map(Box::new);
         loaded.extend(found.map(|one| (one.contact.id.0, Resource::Contact(one))));
+    }
+    // One that was sent since has left its id to the message.
+    let ids = of("scheduled_message").into_iter().map(MessageId);
+    let ids: Vec<_> = ids.filter(|id| !loaded.contains_key(&id.0)).collect();
+    if !ids.is_empty() {
+        let found: Vec<Scheduled> = scheduled_messages::table
+            .filter(scheduled_messages::id.eq_any(&ids))
+            .select(Scheduled::as_select())
+            .load(conn)
+            .await?;
+        let found = found.into_iter().map(Box::new);
+        loaded.extend(found.map(|one| (one.id.0, Resource::Scheduled(one))));
+    }
+    let ids: Vec<_> = of("agent").into_iter().map(AgentId).collect();
+    if !ids.is_empty() {
+        let found = agent::load(conn, &ids).await?.into_iter();
+        loaded.extend(found.map(|(id, agent)| (id.0, Resource::Agent(agent))));
     }
     Ok(loaded)
 }

@@ -12,7 +12,7 @@ mod usage;
 mod variable;
 mod wire;
 
-pub use quick_reply::{find, lock};
+pub use quick_reply::{QuickReply, find, load, lock};
 pub use service::QuickReplies;
 pub use usage::{Filling, count_sent, fill};
 pub use wire::filling;

@@ -199,6 +199,17 @@ fn taken(error: DieselError, shortcut: &str) -> Error {
     }
 }
 
+/// Loads quick replies whoever may see them, deleted ones too.
+pub async fn load(conn: &mut TenantConn, ids: &[QuickReplyId]) -> Result<Vec<QuickReply>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = inbox_quick_replies::table
+        .filter(inbox_quick_replies::id.eq_any(ids))
+        .select(QuickReply::as_select());
+    Ok(found.load(conn).await?)
+}
+
 /// Finds a quick reply that can be seen, a deleted one too.
 pub async fn find(conn: &mut TenantConn, id: QuickReplyId) -> Result<Option<QuickReply>, Error> {
     let found = inbox_quick_replies::table

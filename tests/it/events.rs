@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use communication_service::config::NatsServers;
+use communication_service::pb::event::Resource;
 use communication_service::pb::subscribe_request::Start;
 use communication_service::pb::subscribe_response::Frame;
 use communication_service::pb::{
-    Actor, BatchCreateMessagesRequest, DeleteMessageRequest, Event, GetHeadRequest, NewMessage,
-    SubscribeRequest, SubscribeResponse, SuspendTenantRequest, actor, event,
+    Actor, BatchCreateMessagesRequest, CreateQuickReplyRequest, DeleteMessageRequest,
+    DeleteScheduledMessageRequest, Event, GetHeadRequest, NewMessage, QuickReplyScope,
+    SubscribeRequest, SubscribeResponse, SuspendTenantRequest, UpdateAgentRequest, actor, event,
 };
 use serde_json::json;
 use tonic::metadata::MetadataMap;
@@ -723,4 +725,89 @@ async fn a_stream_ends_with_its_credential() {
     let ended = tokio::time::timeout(PATIENCE, stream.message()).await;
     let status = ended.expect("it ends").unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_beforehand_and_who_may_take_what_come_with_their_events() {
+    let server = TestServer::start().await;
+    let tenant = server.tenant().await;
+    let conversation = tenant.conversation().await;
+    let mut readers = Vec::new();
+    for who in ["ann", "bob", ""] {
+        let request = SubscribeRequest {
+            actor: user(who).filter(|_| !who.is_empty()),
+            ..from(&tenant, None)
+        };
+        readers.push((who, Reader::open(&server, request).await));
+    }
+    let mut quick_replies = Vec::new();
+    for scope in [QuickReplyScope::User, QuickReplyScope::Tenant] {
+        let request = CreateQuickReplyRequest {
+            tenant: tenant.slug(),
+            actor: user("ann"),
+            shortcut: format!("hello-{}", i32::from(scope)),
+            title: "Hello".to_owned(),
+            text: "Hello!".to_owned(),
+            scope: scope.into(),
+            ..Default::default()
+        };
+        let mut service = tenant.quick_replies.clone();
+        let made = service.create_quick_reply(request).await.unwrap();
+        quick_replies.push(made.into_inner().quick_reply.unwrap());
+    }
+    let request = UpdateAgentRequest {
+        tenant: tenant.slug(),
+        user_id: "ann".to_owned(),
+        capacity: Some(3),
+        ..Default::default()
+    };
+    let agent = tenant.inbox.clone().update_agent(request).await.unwrap();
+    let agent = agent.into_inner().agent.unwrap();
+    let mut later = tenant.new_message(&conversation, "At eight");
+    later.send_time = Some(prost_types::Timestamp {
+        seconds: i64::try_from(now()).unwrap() + 3600,
+        nanos: 0,
+    });
+    let answer = tenant.inbox.clone().create_message(later).await.unwrap();
+    let scheduled = answer.into_inner().scheduled_message.unwrap();
+    let expected = [
+        Resource::QuickReply(quick_replies[0].clone()),
+        Resource::QuickReply(quick_replies[1].clone()),
+        Resource::Agent(agent),
+        Resource::ScheduledMessage(scheduled.clone()),
+    ];
+    for (who, reader) in &mut readers {
+        let heard = reader
+            .until(|event| event.r#type == "scheduled_message.created")
+            .await;
+        let resources = heard.into_iter().filter(|event| {
+            let noun = event.r#type.split('.').next().unwrap();
+            ["quick_reply", "agent", "scheduled_message"].contains(&noun)
+        });
+        let resources: Vec<_> = resources.map(|event| event.resource.unwrap()).collect();
+        // Of a user's own, another user hears nothing.
+        assert_eq!(resources, expected[usize::from(*who == "bob")..], "{who}");
+    }
+    let request = DeleteScheduledMessageRequest {
+        tenant: tenant.slug(),
+        scheduled_message_id: scheduled.id.clone(),
+        ..Default::default()
+    };
+    let mut inbox = tenant.inbox.clone();
+    inbox.delete_scheduled_message(request).await.unwrap();
+    let request = SubscribeRequest {
+        start: Some(Start::Earliest(true)),
+        ..from(&tenant, None)
+    };
+    let mut late = Reader::open(&server, request).await;
+    let gone = |event: &Event| event.r#type == "scheduled_message.deleted";
+    let heard = late.until(gone).await;
+    let of_it = heard
+        .iter()
+        .filter(|event| event.resource_id == scheduled.id);
+    let of_it: Vec<_> = of_it
+        .map(|event| (event.deleted, &event.resource))
+        .collect();
+    assert_eq!(of_it, [(true, &None); 2]);
+    server.stop().await;
 }
