@@ -5,6 +5,7 @@ mod attachment;
 mod audit;
 mod capability;
 mod channel;
+mod channel_edit;
 mod direct;
 mod emoji;
 mod entry;

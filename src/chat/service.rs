@@ -4,7 +4,8 @@ use futures_util::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::capability::Capability;
-use super::channel::{self, Edit, NewChannel, Seen};
+use super::channel::{self, NewChannel, Seen};
+use super::channel_edit::{self, Edit};
 use super::entry::Entry;
 use super::schedule::{self, ScheduledPatch};
 use super::thread::{self, Followed};
@@ -110,7 +111,7 @@ impl ChatService for Chat {
     ) -> Result<Response<pb::UpdateChannelResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
         let (edit, patch) = update(request)?;
-        let seen = channel::update(&mut tenant.conn().await?, edit, patch).await?;
+        let seen = channel_edit::update(&mut tenant.conn().await?, edit, patch).await?;
         Ok(Response::new(pb::UpdateChannelResponse {
             channel: Some(channel_answer(seen, tenant.facts())),
         }))
@@ -122,7 +123,7 @@ impl ChatService for Chat {
     ) -> Result<Response<pb::ArchiveChannelResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
         let edit = Edit::try_from(request)?;
-        let seen = channel::archive(&mut tenant.conn().await?, edit, true).await?;
+        let seen = channel_edit::archive(&mut tenant.conn().await?, edit, true).await?;
         Ok(Response::new(pb::ArchiveChannelResponse {
             channel: Some(channel_answer(seen, tenant.facts())),
         }))
@@ -134,7 +135,7 @@ impl ChatService for Chat {
     ) -> Result<Response<pb::UnarchiveChannelResponse>, Status> {
         let (tenant, request) = self.tenants.enter(request).await?;
         let edit = Edit::try_from(request)?;
-        let seen = channel::archive(&mut tenant.conn().await?, edit, false).await?;
+        let seen = channel_edit::archive(&mut tenant.conn().await?, edit, false).await?;
         Ok(Response::new(pb::UnarchiveChannelResponse {
             channel: Some(channel_answer(seen, tenant.facts())),
         }))
