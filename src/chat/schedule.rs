@@ -215,16 +215,22 @@ async fn log(
     log::append(conn, change).await
 }
 
+/// Those that somebody has scheduled.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn by<'a>(kind: &'a str, id: &'a str) -> _ {
+    scheduled_entries::table
+        .filter(scheduled_entries::author_kind.eq(kind))
+        .filter(scheduled_entries::author_id.eq(id))
+}
+
 /// Finds an entry that who acts has scheduled.
 ///
 /// # Errors
 /// They have not, or it was posted or given up.
 pub async fn get(conn: &mut TenantConn, id: ChatEntryId) -> Result<ScheduledEntry, Error> {
     let facts = conn.facts().clone();
-    let scheduled = scheduled_entries::table
-        .find(id)
-        .filter(scheduled_entries::author_kind.eq(facts.actor.kind()))
-        .filter(scheduled_entries::author_id.eq(facts.actor.id()))
+    let scheduled = by(facts.actor.kind(), facts.actor.id())
+        .filter(scheduled_entries::id.eq(id))
         .select(ScheduledEntry::as_select());
     let found = scheduled.first(conn).await.optional()?;
     found.ok_or_else(|| missing(id))
@@ -233,10 +239,8 @@ pub async fn get(conn: &mut TenantConn, id: ChatEntryId) -> Result<ScheduledEntr
 /// Finds an entry that who acts has scheduled, and keeps it as it is until the open transaction ends.
 async fn lock(conn: &mut TenantConn, id: ChatEntryId) -> Result<ScheduledEntry, Error> {
     let facts = conn.facts().clone();
-    let scheduled = scheduled_entries::table
-        .find(id)
-        .filter(scheduled_entries::author_kind.eq(facts.actor.kind()))
-        .filter(scheduled_entries::author_id.eq(facts.actor.id()))
+    let scheduled = by(facts.actor.kind(), facts.actor.id())
+        .filter(scheduled_entries::id.eq(id))
         .select(ScheduledEntry::as_select())
         .for_update();
     let found = scheduled.first(conn).await.optional()?;
@@ -255,9 +259,7 @@ pub async fn list(
     size: PageSize,
 ) -> Result<Vec<ScheduledEntry>, Error> {
     let facts = conn.facts().clone();
-    let mut scheduled = scheduled_entries::table
-        .filter(scheduled_entries::author_kind.eq(facts.actor.kind()))
-        .filter(scheduled_entries::author_id.eq(facts.actor.id()))
+    let mut scheduled = by(facts.actor.kind(), facts.actor.id())
         .order((scheduled_entries::send_at, scheduled_entries::id))
         .limit(size.rows())
         .select(ScheduledEntry::as_select())

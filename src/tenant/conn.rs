@@ -1,9 +1,7 @@
 //! A connection on loan from a pool, which knows whether it can go back.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 
 use deadpool::managed::Object;
 use diesel::ConnectionResult;
@@ -14,7 +12,8 @@ use diesel_async::{
     AsyncConnection, AsyncConnectionCore, AsyncPgConnection, SimpleAsyncConnection,
     TransactionManager as _,
 };
-use futures_util::Stream;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, TryStreamExt as _, stream};
 
 use super::pool::{Manager, TenantPool};
 use crate::database::dial::Session;
@@ -114,73 +113,10 @@ impl Busy {
     }
 }
 
-/// A statement's answer on its way.
-pub struct Running<F> {
-    answer: F,
-    busy: Busy,
-}
+type Row = <AsyncPgConnection as AsyncConnectionCore>::Row<'static, 'static>;
 
-impl<F: Future<Output = QueryResult<usize>> + Unpin> Future for Running<F> {
-    type Output = QueryResult<usize>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = Pin::new(&mut self.answer).poll(context);
-        if answer.is_ready() {
-            self.busy.end();
-        }
-        answer
-    }
-}
-
-/// A statement's rows on their way.
-pub struct Loading<F> {
-    rows: F,
-    busy: Option<Busy>,
-}
-
-impl<F, S> Future for Loading<F>
-where
-    F: Future<Output = QueryResult<S>> + Unpin,
-{
-    type Output = QueryResult<Rows<S>>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match Pin::new(&mut self.rows).poll(context) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(rows)) => Poll::Ready(Ok(Rows {
-                rows,
-                busy: self.busy.take(),
-            })),
-            Poll::Ready(Err(error)) => {
-                if let Some(busy) = self.busy.take() {
-                    busy.end();
-                }
-                Poll::Ready(Err(error))
-            }
-        }
-    }
-}
-
-/// The rows of a statement. The statement counts as done with its first row: who wants one row
-/// reads no further, and what is left of a page is milliseconds.
-pub struct Rows<S> {
-    rows: S,
-    busy: Option<Busy>,
-}
-
-impl<S: Stream + Unpin> Stream for Rows<S> {
-    type Item = S::Item;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<S::Item>> {
-        let next = Pin::new(&mut self.rows).poll_next(context);
-        if next.is_ready()
-            && let Some(busy) = self.busy.take()
-        {
-            busy.end();
-        }
-        next
-    }
-}
+/// The rows of a statement that is done.
+type Rows = stream::Iter<std::iter::Map<std::vec::IntoIter<Row>, fn(Row) -> QueryResult<Row>>>;
 
 impl SimpleAsyncConnection for PooledConn {
     async fn batch_execute(&mut self, query: &str) -> QueryResult<()> {
@@ -192,25 +128,31 @@ impl SimpleAsyncConnection for PooledConn {
 }
 
 impl AsyncConnectionCore for PooledConn {
-    type ExecuteFuture<'conn, 'query> =
-        Running<<AsyncPgConnection as AsyncConnectionCore>::ExecuteFuture<'conn, 'query>>;
-    type LoadFuture<'conn, 'query> =
-        Loading<<AsyncPgConnection as AsyncConnectionCore>::LoadFuture<'conn, 'query>>;
-    type Stream<'conn, 'query> =
-        Rows<<AsyncPgConnection as AsyncConnectionCore>::Stream<'conn, 'query>>;
-    type Row<'conn, 'query> = <AsyncPgConnection as AsyncConnectionCore>::Row<'conn, 'query>;
+    type ExecuteFuture<'conn, 'query> = BoxFuture<'conn, QueryResult<usize>>;
+    type LoadFuture<'conn, 'query> = BoxFuture<'conn, QueryResult<Rows>>;
+    type Stream<'conn, 'query> = Rows;
+    type Row<'conn, 'query> = Row;
     type Backend = diesel::pg::Pg;
 
+    /// Runs a statement to its end. The server sends the rows before it commits, so that with a row
+    /// alone nothing is known of the commit: who wants one row gets it after that, too.
     fn load<'conn, 'query, T>(&'conn mut self, source: T) -> Self::LoadFuture<'conn, 'query>
     where
         T: AsQuery + 'query,
         T::Query: QueryFragment<Self::Backend> + QueryId + 'query,
     {
         let busy = self.begin();
-        Loading {
-            rows: self.conn().load(source),
-            busy: Some(busy),
-        }
+        let answer = self.conn().load(source);
+        let load = async move {
+            let rows: QueryResult<Vec<Row>> = match answer.await {
+                Ok(rows) => rows.try_collect().await,
+                Err(error) => Err(error),
+            };
+            busy.end();
+            let done: fn(Row) -> QueryResult<Row> = Ok;
+            Ok(stream::iter(rows?.into_iter().map(done)))
+        };
+        load.boxed()
     }
 
     fn execute_returning_count<'conn, 'query, T>(
@@ -221,10 +163,13 @@ impl AsyncConnectionCore for PooledConn {
         T: QueryFragment<Self::Backend> + QueryId + 'query,
     {
         let busy = self.begin();
-        Running {
-            answer: self.conn().execute_returning_count(source),
-            busy,
-        }
+        let answer = self.conn().execute_returning_count(source);
+        let execute = async move {
+            let count = answer.await;
+            busy.end();
+            count
+        };
+        execute.boxed()
     }
 }
 

@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use communication_service::pb::inbox_service_client::InboxServiceClient;
-use communication_service::pb::{CreateConversationRequest, CreateMessageRequest, Message};
+use communication_service::pb::{
+    ChatChannelKind, CreateChannelRequest, CreateConversationRequest, CreateMessageRequest,
+    Message, PostEntryRequest,
+};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::Code;
@@ -15,6 +18,7 @@ use tonic::transport::Channel;
 
 use crate::harness::{
     Folder, Relay, Service, TestServer, TestTenant, Whatsapp, connect, durable, eventually, sample,
+    user,
 };
 
 /// Sends a message until somebody acknowledges it, to whichever service runs.
@@ -170,6 +174,54 @@ pub async fn lose_replies(cases: usize) {
     );
     let row = admin.query_one(&events, &[]).await.unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (cases, cases));
+    server.stop().await;
+    database.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_not_have_been_committed_is_not_acknowledged() {
+    let folder = Folder::new();
+    let database = durable(&folder).await;
+    let relay = Relay::start(database.url()).await;
+    let server = TestServer::start_with(|config| {
+        config.database_url = Some(relay.url(database.url()));
+        config.data_dir = folder.0.clone();
+    })
+    .await;
+    let tenant = server.tenant().await;
+    let conversation = tenant.conversation().await;
+    let new = CreateChannelRequest {
+        tenant: tenant.slug(),
+        actor: user("ann"),
+        kind: ChatChannelKind::Public.into(),
+        name: "all".to_owned(),
+        ..Default::default()
+    };
+    let mut chat = tenant.chat.clone();
+    let channel = chat.create_channel(new).await.unwrap().into_inner();
+    for case in 1..=10 {
+        let mut message = tenant.new_message(&conversation, &format!("message no. {case}."));
+        message.request_id = format!("request-{case}");
+        relay.lose_end_of_reply(&message.text);
+        let lost = tenant.inbox.clone().create_message(message.clone()).await;
+        assert_eq!(lost.unwrap_err().code(), Code::Unavailable);
+        let message = tenant.send(message).await;
+        assert_eq!(message.sequence, case);
+        let entry = PostEntryRequest {
+            tenant: tenant.slug(),
+            actor: user("ann"),
+            channel_id: channel.channel.as_ref().unwrap().id.clone(),
+            text: format!("entry no. {case}."),
+            request_id: format!("request-{case}"),
+            ..Default::default()
+        };
+        relay.lose_end_of_reply(&entry.text);
+        let lost = chat.post_entry(entry.clone()).await;
+        assert_eq!(lost.unwrap_err().code(), Code::Unavailable);
+        let entry = chat.post_entry(entry).await.unwrap().into_inner().entry;
+        assert_eq!(entry.unwrap().sequence, case);
+    }
+    assert_eq!(relay.lost(), 20);
     server.stop().await;
     database.stop().await.unwrap();
 }

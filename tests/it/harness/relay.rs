@@ -1,6 +1,6 @@
 //! A network between service and database that fails on purpose.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -18,6 +18,8 @@ struct Shared {
     /// What has to go by on one connection, piece by piece, until the reply to the last is lost.
     lose: Mutex<Vec<Vec<u8>>>,
     lost: AtomicUsize,
+    /// Whether the rows of that reply come through, and only its end is lost.
+    only_end: AtomicBool,
 }
 
 impl Relay {
@@ -30,6 +32,7 @@ impl Relay {
                 database: Mutex::new(Some(host(url).to_owned())),
                 lose: Mutex::default(),
                 lost: AtomicUsize::new(0),
+                only_end: AtomicBool::new(false),
             }),
         };
         let shared = relay.shared.clone();
@@ -62,6 +65,16 @@ impl Relay {
 
     /// Loses the reply to the last of these pieces, once.
     pub fn lose_reply(&self, pieces: &[&str]) {
+        self.lose(pieces, false);
+    }
+
+    /// Loses the end of the reply to this piece, once: what says that the statement was committed.
+    pub fn lose_end_of_reply(&self, piece: &str) {
+        self.lose(&[piece], true);
+    }
+
+    fn lose(&self, pieces: &[&str], only_end: bool) {
+        self.shared.only_end.store(only_end, Ordering::Relaxed);
         *self.shared.lose.lock().unwrap() = pieces
             .iter()
             .map(|piece| piece.as_bytes().to_vec())
@@ -98,7 +111,7 @@ impl Shared {
                     }
                     server.write_all(bytes).await?;
                     if self.meets_the_last(bytes, &mut met) {
-                        return self.swallow(server).await;
+                        return self.swallow(server, client).await;
                     }
                 }
                 read = server.read(&mut answered) => {
@@ -129,12 +142,17 @@ impl Shared {
     }
 
     /// Reads the reply until the server is ready for the next statement, and hangs up.
-    async fn swallow(&self, mut server: TcpStream) -> std::io::Result<()> {
-        let mut reply = Vec::new();
-        while !reply.ends_with(b"Z\0\0\0\x05I") {
+    async fn swallow(&self, mut server: TcpStream, mut client: TcpStream) -> std::io::Result<()> {
+        let (mut reply, end) = (Vec::new(), b"Z\0\0\0\x05I");
+        while !reply.ends_with(end) {
             if server.read_buf(&mut reply).await? == 0 {
                 return Ok(());
             }
+        }
+        if self.only_end.load(Ordering::Relaxed) {
+            let rows = reply.len() - end.len();
+            client.write_all(&reply[..rows]).await?;
+            client.shutdown().await?;
         }
         self.lost.fetch_add(1, Ordering::Relaxed);
         Ok(())
