@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use communication_service::database::private::PrivateServer;
 use communication_service::pb::inbox_service_client::InboxServiceClient;
 use communication_service::pb::{
     ChatChannelKind, CreateChannelRequest, CreateConversationRequest, CreateMessageRequest,
@@ -136,13 +137,8 @@ pub async fn kill_and_count(kills: usize) {
     database.stop().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_message_whose_reply_was_lost_is_there_once_after_the_retry() {
-    lose_replies(100).await;
-}
-
-/// Loses the reply to so many messages, sends each again, and counts them in the end.
-pub async fn lose_replies(cases: usize) {
+/// A server, the relay between it and its database, and their folder.
+async fn behind_a_relay() -> (Folder, PrivateServer, Relay, TestServer) {
     let folder = Folder::new();
     let database = durable(&folder).await;
     let relay = Relay::start(database.url()).await;
@@ -151,6 +147,17 @@ pub async fn lose_replies(cases: usize) {
         config.data_dir = folder.0.clone();
     })
     .await;
+    (folder, database, relay, server)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_reply_was_lost_is_there_once_after_the_retry() {
+    lose_replies(100).await;
+}
+
+/// Loses the reply to so many messages, sends each again, and counts them in the end.
+pub async fn lose_replies(cases: usize) {
+    let (_folder, database, relay, server) = behind_a_relay().await;
     let tenant = server.tenant().await;
     let conversation = tenant.conversation().await;
     let mut answers = Vec::new();
@@ -180,14 +187,7 @@ pub async fn lose_replies(cases: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_not_have_been_committed_is_not_acknowledged() {
-    let folder = Folder::new();
-    let database = durable(&folder).await;
-    let relay = Relay::start(database.url()).await;
-    let server = TestServer::start_with(|config| {
-        config.database_url = Some(relay.url(database.url()));
-        config.data_dir = folder.0.clone();
-    })
-    .await;
+    let (_folder, database, relay, server) = behind_a_relay().await;
     let tenant = server.tenant().await;
     let conversation = tenant.conversation().await;
     let new = CreateChannelRequest {
@@ -228,14 +228,7 @@ async fn what_may_not_have_been_committed_is_not_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_whose_commit_was_not_heard_of_is_there_once_after_the_retry() {
-    let folder = Folder::new();
-    let database = durable(&folder).await;
-    let relay = Relay::start(database.url()).await;
-    let server = TestServer::start_with(|config| {
-        config.database_url = Some(relay.url(database.url()));
-        config.data_dir = folder.0.clone();
-    })
-    .await;
+    let (_folder, database, relay, server) = behind_a_relay().await;
     let tenant = server.tenant().await;
     for case in 1..=20 {
         let request = CreateConversationRequest {
@@ -262,14 +255,7 @@ async fn a_conversation_whose_commit_was_not_heard_of_is_there_once_after_the_re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_goes_away_is_told_of_and_used_again_when_it_is_back() {
-    let folder = Folder::new();
-    let database = durable(&folder).await;
-    let relay = Relay::start(database.url()).await;
-    let server = TestServer::start_with(|config| {
-        config.database_url = Some(relay.url(database.url()));
-        config.data_dir = folder.0.clone();
-    })
-    .await;
+    let (folder, database, relay, server) = behind_a_relay().await;
     let tenant = server.tenant().await;
     let conversation = tenant.conversation().await;
     let account = Whatsapp::new(tenant.clone());

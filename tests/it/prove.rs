@@ -58,7 +58,8 @@ async fn a_million_calls_at_random_do_what_the_model_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_million_steps_at_random_leave_the_counts_that_the_model_says() {
-    chat_model::compare(50, 20, 1_000).await;
+    // As many teams as keep their connections: with fifty of them, most steps open one.
+    chat_model::compare(8, 20, 6_250).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
