@@ -5,6 +5,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use diesel::prelude::*;
+use diesel::sql_types;
 use diesel_async::RunQueryDsl;
 use prost::Message;
 use serde::Serialize;
@@ -150,5 +151,17 @@ pub async fn keep_words<T: Serialize>(
         .set((requests::response.eq(answer), requests::message_ids.eq(of)))
         .execute(conn)
         .await?;
+    Ok(())
+}
+
+/// Forgets the answers that were kept with the words of a message or entry.
+pub async fn forget_words(conn: &mut TenantConn, of: Uuid) -> Result<(), Error> {
+    diesel::sql_query(
+        "UPDATE requests SET response = 'null', request_hash = '', message_ids = NULL
+         WHERE message_ids @> ARRAY[$1]",
+    )
+    .bind::<sql_types::Uuid, _>(of)
+    .execute(conn)
+    .await?;
     Ok(())
 }

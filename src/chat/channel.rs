@@ -4,7 +4,6 @@ use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -376,16 +375,4 @@ async fn check_conversation(conn: &mut TenantConn, id: ConversationId) -> Result
     found
         .map(drop)
         .ok_or_else(|| Error::not_found("conversation", id))
-}
-
-/// Tells of a name that another channel has.
-pub fn taken(error: DieselError, name: &str) -> Error {
-    match &error {
-        DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, violation)
-            if violation.constraint_name() == Some("channels_name_key_key") =>
-        {
-            Error::AlreadyExists(Existing::ChannelName(name.to_owned()))
-        }
-        _ => error.into(),
-    }
 }

@@ -2,13 +2,14 @@
 
 use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{Nullable, Timestamptz};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use serde_json::Value;
 
 use super::capability::Capability;
-use super::channel::{Channel, Policy, Seen, lock, taken};
-use crate::error::Error;
+use super::channel::{Channel, Policy, Seen, lock};
+use crate::error::{Error, Existing};
 use crate::etag::check_etag;
 use crate::event::log::append;
 use crate::fold::fold;
@@ -177,4 +178,16 @@ pub async fn archive(conn: &mut TenantConn, edit: Edit, archived: bool) -> Resul
         Ok(seen)
     })
     .await
+}
+
+/// Tells of a name that another channel has.
+fn taken(error: DieselError, name: &str) -> Error {
+    match &error {
+        DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, violation)
+            if violation.constraint_name() == Some("channels_name_key_key") =>
+        {
+            Error::AlreadyExists(Existing::ChannelName(name.to_owned()))
+        }
+        _ => error.into(),
+    }
 }

@@ -11,13 +11,14 @@ use serde_json::{Map, Value};
 use super::attachment;
 use super::capability::Capability;
 use super::entry::{self, Entry, Mentions};
-use super::{reaction, schedule, search};
+use super::{reaction, search};
 use crate::access::Facts;
 use crate::error::{Error, Precondition};
 use crate::etag::check_etag;
 use crate::event::log::{Change, append};
 use crate::ids::ChatEntryId;
 use crate::page::PageSize;
+use crate::request_id;
 use crate::schema::tenant::{channels, chat_entries, chat_entry_revisions, mentions};
 use crate::tenant::TenantConn;
 
@@ -262,7 +263,7 @@ pub async fn delete(conn: &mut TenantConn, edit: Edit) -> Result<Entry, Error> {
 /// Forgets what a deleted entry said, wherever that was kept.
 async fn forget(conn: &mut TenantConn, entry: &Entry) -> Result<(), Error> {
     attachment::discard(conn, &[entry.id], &[]).await?;
-    schedule::forget_answer(conn, entry.id).await?;
+    request_id::forget_words(conn, entry.id.0).await?;
     diesel::delete(mentions::table.filter(mentions::chat_entry_id.eq(entry.id)))
         .execute(conn)
         .await?;

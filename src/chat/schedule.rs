@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{self, Timestamptz};
+use diesel::sql_types::Timestamptz;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -346,7 +346,7 @@ pub async fn delete(
     conn.transaction(async |conn| {
         let current = lock(conn, id).await?;
         check_etag(given.as_deref(), current.etag())?;
-        forget_answer(conn, id).await?;
+        request_id::forget_words(conn, id.0).await?;
         forget(conn, &current).await
     })
     .await
@@ -357,18 +357,6 @@ async fn forget(conn: &mut TenantConn, scheduled: &ScheduledEntry) -> Result<(),
         .execute(conn)
         .await?;
     log(conn, "scheduled_entry.deleted", scheduled, Vec::new()).await
-}
-
-/// Forgets what the answer to a request that has scheduled an entry tells of it.
-pub async fn forget_answer(conn: &mut TenantConn, id: ChatEntryId) -> Result<(), Error> {
-    diesel::sql_query(
-        "UPDATE requests SET response = 'null', request_hash = '', message_ids = NULL
-         WHERE message_ids @> ARRAY[$1]",
-    )
-    .bind::<sql_types::Uuid, _>(id)
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 /// Lets go of what is scheduled for some channels that are being erased, in the open transaction;

@@ -88,10 +88,6 @@ impl Scheduled {
             address: self.location_address.clone().unwrap_or_default(),
         })
     }
-
-    fn check_etag(&self, given: Option<&str>) -> Result<(), Error> {
-        check_etag(given, self.etag())
-    }
 }
 
 /// A change of a message that is to be sent: what is `None` stays.
@@ -258,7 +254,7 @@ async fn lock(conn: &mut TenantConn, id: MessageId) -> Result<Scheduled, Error> 
 pub async fn update(conn: &mut TenantConn, patch: ScheduledPatch) -> Result<Scheduled, Error> {
     conn.transaction(async |conn| {
         let current = lock(conn, patch.id).await?;
-        current.check_etag(patch.etag.as_deref())?;
+        check_etag(patch.etag.as_deref(), current.etag())?;
         let text = patch.text.unwrap_or_else(|| current.text.clone());
         if text.is_empty() && current.message_type == MessageType::Text {
             return Err(Error::invalid("text", "is required for type TEXT"));
@@ -300,11 +296,11 @@ pub async fn update(conn: &mut TenantConn, patch: ScheduledPatch) -> Result<Sche
 pub async fn delete(
     conn: &mut TenantConn,
     id: MessageId,
-    etag: Option<String>,
+    given: Option<String>,
 ) -> Result<(), Error> {
     conn.transaction(async |conn| {
         let current = lock(conn, id).await?;
-        current.check_etag(etag.as_deref())?;
+        check_etag(given.as_deref(), current.etag())?;
         forget(conn, &current).await
     })
     .await
