@@ -795,12 +795,14 @@ async fn what_is_written_beforehand_and_who_may_take_what_come_with_their_events
     };
     let mut inbox = tenant.inbox.clone();
     inbox.delete_scheduled_message(request).await.unwrap();
+    let gone = |event: &Event| event.r#type == "scheduled_message.deleted";
+    // Who comes once that is heard is told of it as it is by then.
+    readers[0].1.until(gone).await;
     let request = SubscribeRequest {
         start: Some(Start::Earliest(true)),
         ..from(&tenant, None)
     };
     let mut late = Reader::open(&server, request).await;
-    let gone = |event: &Event| event.r#type == "scheduled_message.deleted";
     let heard = late.until(gone).await;
     let of_it = heard
         .iter()
