@@ -25,7 +25,7 @@ use crate::event::log::append_events;
 use crate::ids::{AttachmentId, ChannelId, ChatEntryId};
 use crate::inbox::Attachments;
 use crate::request_id::{self, RequestId};
-use crate::schema::tenant::chat_entries;
+use crate::schema::tenant::{channels, chat_entries};
 use crate::search::vector;
 use crate::stored_enum::stored_enum;
 use crate::tenant::TenantConn;
@@ -255,8 +255,8 @@ statement! {
     // One round trip. The channel's row lock orders its entries; the request id is claimed under it
     // with the answer in hand. Memberships and the thread's root are read as the statement began,
     // which may be before its wait for the lock: `removals` tells whether one of them was taken away
-    // meanwhile, and then it is done again. Files are locked after the channel, and all of them have to
-    // be there, free, and the author's own. No row = no such channel.
+    // meanwhile, and then it is done again, under the lock from the start. Files are locked after the
+    // channel, and all of them have to be there, free, and the author's own. No row = no such channel.
     /// Posts an entry.
     Post<'a, REACHES> -> (Nullable<Text>, Nullable<EntryRow>) {
         id: ChatEntryId => sql_types::Uuid,
@@ -361,35 +361,33 @@ statement! {
 /// There is no such channel for who acts, they may not post or mention everyone there, it is
 /// archived, there is no such entry to reply to, or a file is not theirs or of another entry.
 pub async fn post(conn: &mut TenantConn, new: NewEntry) -> Result<Entry, Error> {
-    if conn.facts().unrestricted.is_none() {
-        return try_to_post(conn, &new).await;
+    if conn.facts().unrestricted.is_none()
+        && let Some(entry) = try_to_post(conn, &new).await?
+    {
+        return Ok(entry);
     }
+    // It goes on record, or somebody was taken out while it waited for the channel: now that is waited
+    // for before anything is read.
     conn.transaction(async |conn| {
-        let entry = try_to_post(conn, &new).await?;
+        let channel = channels::table.find(new.channel_id).select(channels::id);
+        let locked = channel.for_no_key_update().first::<ChannelId>(conn).await;
+        locked.optional()?;
+        let posted = try_to_post(conn, &new).await?;
         audit::note(conn, new.channel_id).await?;
-        Ok(entry)
+        posted.ok_or(Error::Aborted(Conflict::Transaction))
     })
     .await
 }
 
-/// How often it is tried again when members were taken out meanwhile.
-const MOST_TRIES: usize = 5;
-
-async fn try_to_post(conn: &mut TenantConn, new: &NewEntry) -> Result<Entry, Error> {
-    for _ in 0..MOST_TRIES {
-        let posted = if new.reaches_out() {
-            post_with::<true>(conn, new).await?
-        } else {
-            post_with::<false>(conn, new).await?
-        };
-        if let Some(entry) = posted {
-            return Ok(entry);
-        }
+/// Posts an entry; `None` if somebody was taken out of the channel meanwhile.
+async fn try_to_post(conn: &mut TenantConn, new: &NewEntry) -> Result<Option<Entry>, Error> {
+    if new.reaches_out() {
+        post_with::<true>(conn, new).await
+    } else {
+        post_with::<false>(conn, new).await
     }
-    Err(Error::Aborted(Conflict::Transaction))
 }
 
-/// Posts an entry; `None` if it has to be done again.
 async fn post_with<const REACHES: bool>(
     conn: &mut TenantConn,
     new: &NewEntry,

@@ -23,6 +23,8 @@ pub enum Audience {
         id: ChannelId,
         /// Whether it is public.
         is_public: bool,
+        /// The one of them who alone may.
+        alone: Option<Actor>,
     },
     /// One alone.
     Alone(Actor),
@@ -165,7 +167,14 @@ impl Viewer {
     pub fn hears(&self, audience: &Audience) -> bool {
         match audience {
             Audience::Everybody => true,
-            Audience::Channel { id, is_public } => *is_public || self.sees(*id),
+            Audience::Channel {
+                id,
+                is_public,
+                alone,
+            } => {
+                (*is_public || self.sees(*id))
+                    && alone.as_ref().is_none_or(|one| self.actor == *one)
+            }
             Audience::Alone(one) => self.actor == *one,
             Audience::Own(user) => self.actor.user_id().is_none_or(|acting| acting == user),
             Audience::Nobody => false,
@@ -196,6 +205,7 @@ impl Viewer {
             Audience::Channel {
                 id,
                 is_public: false,
+                ..
             } if is_change && self.actor.user_id() == Some(&member.user_id) => {
                 Some((*id, self.sees(*id)))
             }

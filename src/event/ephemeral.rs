@@ -40,6 +40,7 @@ pub fn audience(said: &pb::Ephemeral) -> Audience {
         Ok(id) => Audience::Channel {
             id: ChannelId(id),
             is_public: typing.channel_kind() == pb::ChatChannelKind::Public,
+            alone: None,
         },
         Err(_) => Audience::Nobody,
     }

@@ -125,28 +125,34 @@ fn audience(
     resource: Option<&Resource>,
     channels: &HashMap<ChannelId, bool>,
 ) -> Audience {
-    let alone = |one: Option<Actor>| one.map_or(Audience::Nobody, Audience::Alone);
+    let of_channel = |alone: Option<Actor>| match entry.channel_id() {
+        Some(id) => channels
+            .get(&id)
+            .map_or(Audience::Nobody, |&is_public| Audience::Channel {
+                id,
+                is_public,
+                alone,
+            }),
+        None => Audience::Everybody,
+    };
     match (entry.resource_kind.as_str(), resource) {
         ("channel_settings" | "thread_follow", Some(Resource::Chat(resource))) => {
-            let user = resource.user_id();
-            alone(user.map(|user| Actor::User(user.to_owned())))
+            match resource.user_id() {
+                Some(user) => of_channel(Some(Actor::User(user.to_owned()))),
+                None => Audience::Nobody,
+            }
         }
         ("channel_settings" | "thread_follow", _) => Audience::Nobody,
         // Only who has them changes them.
         ("scheduled_entry" | "chat_attachment", _) => {
-            alone(Actor::of_kind(&entry.actor_kind, entry.actor_id.clone()))
+            let one = Actor::of_kind(&entry.actor_kind, entry.actor_id.clone());
+            one.map_or(Audience::Nobody, Audience::Alone)
         }
         ("quick_reply", Some(Resource::QuickReply(found))) if found.user_id.is_empty() => {
             Audience::Everybody
         }
         ("quick_reply", Some(Resource::QuickReply(found))) => Audience::Own(found.user_id.clone()),
         ("quick_reply", _) => Audience::Nobody,
-        _ => match entry.channel_id() {
-            Some(id) => match channels.get(&id) {
-                Some(&is_public) => Audience::Channel { id, is_public },
-                None => Audience::Nobody,
-            },
-            None => Audience::Everybody,
-        },
+        _ => of_channel(None),
     }
 }

@@ -12,7 +12,12 @@ use crate::chat::{Team, incapable, member, missing, refused, team, why};
 use crate::harness::{Tables, user};
 
 impl Team {
-    async fn react(&self, id: &str, who: Option<Actor>, emoji: &str) -> Result<ChatEntry, Status> {
+    pub async fn react(
+        &self,
+        id: &str,
+        who: Option<Actor>,
+        emoji: &str,
+    ) -> Result<ChatEntry, Status> {
         loop {
             let request = AddReactionRequest {
                 tenant: self.tenant.slug(),

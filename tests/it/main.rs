@@ -15,6 +15,7 @@ mod attempts;
 mod bulk;
 mod channels;
 mod chat;
+mod chat_access;
 mod chat_activity;
 mod chat_entries;
 mod chat_events;

@@ -1,11 +1,14 @@
 //! The long forms of what the other tests show in short; `make prove` runs them.
 
+use std::time::Duration;
+
+use crate::chat_access;
 use crate::chat_model;
 use crate::connections::use_at_random;
 use crate::durability::{kill_and_count, lose_replies};
 use crate::event_flood::{Flood as Events, flood};
 use crate::import::import_file;
-use crate::model::{compare, meet};
+use crate::model::{compare, meet, seed};
 use crate::outage::{Flood, outlast};
 use crate::redelivery::{Load, meet_many, redeliver};
 use crate::sequence::{Load as Writing, write_at_once};
@@ -58,8 +61,20 @@ async fn a_million_calls_at_random_do_what_the_model_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_million_steps_at_random_leave_the_counts_that_the_model_says() {
-    // As many teams as keep their connections: with fifty of them, most steps open one.
-    chat_model::compare(8, 20, 6_250).await;
+    // As many teams as keep their connections: with fifty of them, most steps open one. Each makes 2,500
+    // steps, since what is compared after each of them grows with what was said.
+    let (first, teams, rounds) = (seed(), 8, 50);
+    for round in 0..rounds {
+        chat_model::compare(first + round * teams, teams, 5, 500).await;
+        eprintln!("{} of {rounds} rounds of 20,000 steps", round + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_comings_and_goings_are_told_within_a_second_and_nothing_is_heard_outside() {
+    let slowest = chat_access::come_and_go(25).await;
+    eprintln!("the slowest loss of access was told after {slowest:.0?}");
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
