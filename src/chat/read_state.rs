@@ -167,7 +167,8 @@ pub(super) use is_unread;
 
 statement! {
     // Each count is a walk down an index from the mark on, which ends after a thousand; where the
-    // mark is at the end there is none.
+    // mark is at the end there is none. Mentions are walked down twice, by name and with everyone, and
+    // each entry is looked at alone, as each thread is: PostgreSQL would read whole tables to join them.
     /// Counts what is unread in the channels of a user.
     Count<'a> -> (sql_types::Uuid, BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, Bool, Text) {
         user_id: &'a str => Text,
@@ -190,26 +191,33 @@ statement! {
                 WHERE (e.channel_id, e.sequence) > (m.channel_id, m.mark)
                     AND (e.channel_id, e.sequence) <= (m.channel_id, 9223372036854775807)
                     AND e.thread_root_id IS NULL AND ", is_unread!(), "
-                LIMIT input.most + 1
+                ORDER BY e.channel_id, e.sequence LIMIT input.most + 1
             ) e
         ) u ON m.last_sequence > m.mark
         LEFT JOIN LATERAL (
             SELECT count(*) AS mentions FROM (
-                SELECT DISTINCT e.id FROM mentions n JOIN chat_entries e ON e.id = n.chat_entry_id
-                WHERE n.user_id IN (input.user_id, '') AND n.channel_id = m.channel_id
-                    AND n.sequence > m.mark AND n.thread_root_id IS NULL AND ", is_unread!(), "
+                SELECT DISTINCT n.chat_entry_id
+                FROM (SELECT input.user_id UNION ALL SELECT '') AS of (user_id)
+                CROSS JOIN LATERAL (
+                    SELECT n.chat_entry_id FROM mentions n
+                    WHERE n.user_id = of.user_id AND n.channel_id = m.channel_id
+                        AND n.sequence > m.mark AND n.thread_root_id IS NULL
+                        AND (SELECT ", is_unread!(), " FROM chat_entries e WHERE e.id = n.chat_entry_id)
+                    ORDER BY n.sequence LIMIT input.most + 1
+                ) n
                 LIMIT input.most + 1
-            ) e
+            ) n
         ) n ON m.last_sequence > m.mark
         LEFT JOIN LATERAL (
             SELECT count(*) AS threads FROM (
                 SELECT FROM thread_follows f
                 WHERE f.user_id = input.user_id AND f.channel_id = m.channel_id AND f.following
-                    AND EXISTS (
-                        SELECT FROM chat_entries e
+                    AND (
+                        SELECT true FROM chat_entries e
                         WHERE e.thread_root_id = f.chat_entry_id
                             AND e.sequence > greatest(f.read_sequence, m.joined_sequence)
                             AND ", is_unread!(), "
+                        ORDER BY e.sequence LIMIT 1
                     )
                 LIMIT input.most + 1
             ) f

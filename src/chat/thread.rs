@@ -318,9 +318,9 @@ statement! {
         ) u
         CROSS JOIN LATERAL (
             SELECT count(*) AS mentions FROM (
-                SELECT DISTINCT e.id FROM mentions n JOIN chat_entries e ON e.id = n.chat_entry_id
-                WHERE n.user_id IN (input.user_id, '') AND n.channel_id = m.channel_id
-                    AND n.sequence > page.mark AND n.thread_root_id = page.id AND ", is_unread!(), "
+                SELECT FROM chat_entries e
+                WHERE e.thread_root_id = page.id AND e.sequence > page.mark AND ", is_unread!(), "
+                    AND (e.mentions_everyone OR input.user_id = ANY (e.mentioned_user_ids))
                 LIMIT input.most + 1
             ) e
         ) n

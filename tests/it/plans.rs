@@ -7,15 +7,16 @@
 use std::collections::BTreeMap;
 
 use communication_service::pb::{
-    Actor, Channel, ConversationStatus, ListAgentsRequest, ListConversationActivitiesRequest,
-    ListConversationMergesRequest, ListConversationsRequest, ListMessagesRequest,
-    MarkConversationReadRequest, Priority, actor,
+    Actor, Channel, ConversationStatus, GetChatActivityRequest, GetUnreadCountsRequest,
+    ListAgentsRequest, ListConversationActivitiesRequest, ListConversationMergesRequest,
+    ListConversationsRequest, ListEntriesRequest, ListMentionsRequest, ListMessagesRequest,
+    ListThreadsRequest, MarkConversationReadRequest, Priority, actor,
 };
 use prost_types::Timestamp;
 use tokio::sync::Mutex;
 use tonic::{Code, Response, Status};
 
-use crate::harness::{Tables, TestServer, TestTenant, eventually};
+use crate::harness::{Tables, TestServer, TestTenant, eventually, user};
 
 /// How many conversations there are, one each minute up to now: every other one is archived, the
 /// others have all statuses in turn.
@@ -131,6 +132,53 @@ const FILL_WORDS: &str = "
     SELECT w, id FROM contacts, unnest(ARRAY['customer', substr(name, 10)]) w;
     ANALYZE inbox_message_words, conversation_words, contact_words";
 
+/// Channels of a team, one of them with a long history; the reader is in few of them. One entry comes each
+/// minute; to some of the long history others reply, yesterday.
+const FILL_CHAT: &str = "
+    INSERT INTO channels (id, kind, name, name_key, topic, metadata, user_ids, posting_policy,
+        broadcast_policy, invite_policy, retention_days, member_count, actor_kind, actor_id, caller,
+        correlation_id, created_at, updated_at)
+    SELECT ('00000000-0000-7006-8000-' || lpad(n::text, 12, '0'))::uuid, 'private', n, n, '', '{}', '{}',
+        'members', 'members', 'members', 0, 1, 'user', 'author-0', 'test', 'test', directory.now(),
+        directory.now()
+    FROM generate_series(1, 5000) n;
+    INSERT INTO channel_members (id, channel_id, user_id, role, joined_sequence, read_sequence, joined_at,
+        updated_at)
+    SELECT gen_random_uuid(), c.id, CASE WHEN c.name::int > 20 THEN 'user-' || c.name ELSE 'reader' END, 'member', 0,
+        0, directory.now(), directory.now()
+    FROM channels c;
+    INSERT INTO chat_entries (id, channel_id, sequence, type, text, metadata, mentioned_user_ids,
+        mentions_everyone, mentions_here, author_kind, author_id, caller, correlation_id, created_at,
+        updated_at)
+    SELECT ('00000000-0000-7007-8000-' || lpad(n::text, 12, '0'))::uuid,
+        ('00000000-0000-7006-8000-' || lpad(channel::text, 12, '0'))::uuid,
+        row_number() OVER (PARTITION BY channel ORDER BY n), 'message', 'text', '{}',
+        CASE WHEN n % 10 = 0 THEN '{reader}' ELSE '{}' END::text[], false, false, 'user',
+        'author-' || n % 40, 'test', 'test', at, at
+    FROM (
+        SELECT n, CASE WHEN n % 5 = 0 THEN 1 ELSE 2 + n % 4999 END AS channel,
+            directory.now() - (40001 - n) * interval '1 minute' AS at
+        FROM generate_series(1, 40000) n
+    ) n;
+    INSERT INTO mentions (chat_entry_id, user_id, channel_id, sequence, created_at)
+    SELECT id, 'reader', channel_id, sequence, created_at FROM chat_entries WHERE mentioned_user_ids <> '{}';
+    INSERT INTO chat_entries (id, channel_id, sequence, thread_root_id, type, text, metadata,
+        mentioned_user_ids, mentions_everyone, mentions_here, author_kind, author_id, caller, correlation_id,
+        created_at, updated_at)
+    SELECT gen_random_uuid(), r.channel_id, 10000 + n * 100 + r.sequence / 100, r.id, 'message', 'text', '{}',
+        '{}', false, false, 'user', 'author-' || n % 40, 'test', 'test', directory.now() - interval '1 day',
+        directory.now()
+    FROM chat_entries r, generate_series(1, 100) n
+    WHERE r.channel_id = '00000000-0000-7006-8000-000000000001' AND r.sequence % 100 = 0;
+    INSERT INTO thread_follows (id, chat_entry_id, user_id, channel_id, following, read_sequence, updated_at)
+    SELECT gen_random_uuid(), r.id, CASE n WHEN 1 THEN 'reader' ELSE 'user-' || n END, r.channel_id, true, 0,
+        directory.now()
+    FROM chat_entries r, generate_series(1, 100) n
+    WHERE r.channel_id = '00000000-0000-7006-8000-000000000001' AND r.sequence % 100 = 0;
+    UPDATE channels c SET last_sequence = e.sequence
+    FROM (SELECT channel_id, max(sequence) AS sequence FROM chat_entries GROUP BY 1) e WHERE c.id = e.channel_id;
+    ANALYZE channels, channel_members, chat_entries, mentions, thread_follows";
+
 /// A tenant with full tables.
 struct Full {
     _server: TestServer,
@@ -187,10 +235,10 @@ impl Full {
         })
         .await;
         let read = "SELECT relname::text, seq_tup_read FROM pg_stat_user_tables
-            WHERE schemaname = $1 AND relname ~ '^(inbox|contact|conversation|agent|channel)'
+            WHERE schemaname = $1 AND relname ~ '^(inbox|contact|conversation|agent|channel|chat|mention)'
             UNION ALL
             SELECT indexrelname::text, idx_tup_read FROM pg_stat_user_indexes
-            WHERE schemaname = $1 AND relname ~ '^(inbox|contact|conversation|agent|channel)'";
+            WHERE schemaname = $1 AND relname ~ '^(inbox|contact|conversation|agent|channel|chat|mention)'";
         let read = self.tables.admin.query(read, &[&self.tables.schema]).await;
         let read = read.unwrap().into_iter();
         read.map(|row| (row.get(0), row.get(1))).collect()
@@ -676,6 +724,98 @@ async fn lists_of_one_conversation_and_of_agents_read_no_more_than_their_pages()
     let most = MOST + 1_000;
     full.reads("what is unread of a page", CALLS, most, async || {
         assert_eq!(full.conversations(&request).await.0.len(), 50);
+        1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_team_has_said_is_read_by_the_page_and_the_range() {
+    let full = Full::new(&[FILL_CHAT]).await;
+    let (tenant, reader) = (full.tenant.slug(), user("reader"));
+    let chat = || full.tenant.chat.clone();
+    for order_by in ["sequence", "sequence desc"] {
+        let request = ListEntriesRequest {
+            tenant: tenant.clone(),
+            actor: reader.clone(),
+            channel_id: "00000000-0000-7006-8000-000000000001".to_owned(),
+            order_by: order_by.to_owned(),
+            ..Default::default()
+        };
+        full.reads("entries", CALLS, 200, async || {
+            let mut request = request.clone();
+            for _ in 0..2 {
+                let page = patient(async || chat().list_entries(request.clone()).await).await;
+                assert_eq!(page.entries.len(), 50);
+                request.page_token = page.next_page_token;
+            }
+            2
+        })
+        .await;
+    }
+    let request = ListMentionsRequest {
+        tenant: tenant.clone(),
+        actor: reader.clone(),
+        ..Default::default()
+    };
+    full.reads("mentions", CALLS, 400, async || {
+        let mut request = request.clone();
+        for _ in 0..2 {
+            let page = patient(async || chat().list_mentions(request.clone()).await).await;
+            assert_eq!(page.entries.len(), 50);
+            request.page_token = page.next_page_token;
+        }
+        2
+    })
+    .await;
+    // Entries and mentions are counted to a thousand in each channel.
+    let request = GetUnreadCountsRequest {
+        tenant: tenant.clone(),
+        actor: reader.clone(),
+        ..Default::default()
+    };
+    full.reads("what is unread", CALLS, 4_000, async || {
+        let counts = patient(async || chat().get_unread_counts(request.clone()).await).await;
+        assert_eq!(counts.channels.len(), 20);
+        let busy = counts.channels.iter().find(|count| count.unread_capped);
+        let busy = busy.unwrap();
+        assert!(busy.mention_capped);
+        assert_eq!(busy.unread_thread_count, 80);
+        1
+    })
+    .await;
+    let request = ListThreadsRequest {
+        tenant: tenant.clone(),
+        actor: reader,
+        ..Default::default()
+    };
+    // All that is followed, and of each thread of the page what is unread there.
+    full.reads("threads", CALLS, 11_500, async || {
+        let page = patient(async || chat().list_threads(request.clone()).await).await;
+        assert!(page.threads.iter().all(|thread| thread.unread_count == 100));
+        assert_eq!(page.threads.len(), 50);
+        1
+    })
+    .await;
+    // Of ten hours, with a step for each author; all channels are looked at, since all are asked for.
+    let request = GetChatActivityRequest {
+        tenant,
+        unrestricted: true,
+        start_time: Some(Timestamp {
+            seconds: full.lately - 36_000,
+            nanos: 0,
+        }),
+        end_time: Some(Timestamp {
+            seconds: full.lately,
+            nanos: 0,
+        }),
+        ..Default::default()
+    };
+    full.reads("activity", CALLS, 6_800, async || {
+        let page = patient(async || chat().get_chat_activity(request.clone()).await).await;
+        assert_eq!(page.activities.len(), 40);
+        let entries = page.activities.iter().map(|it| it.entry_count);
+        assert_eq!(entries.sum::<i64>(), 600);
         1
     })
     .await;
