@@ -88,7 +88,9 @@ impl Capability {
                 Member(Role::Guest) => policy(channel.posting_policy, Member(Role::Member)),
                 who => policy(channel.posting_policy, who),
             },
-            Self::Broadcast => policy(channel.broadcast_policy, who),
+            Self::Broadcast => {
+                Self::Post.is_of(who, channel) && policy(channel.broadcast_policy, who)
+            }
             Self::Pin => keeps_order || matches!(who, Member(Role::Member)),
             Self::DeleteEntries => keeps_order,
             Self::Join => is_public && who == Stranger,
