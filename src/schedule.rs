@@ -3,13 +3,33 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use crate::access::{Actor, Caller, Facts};
+use crate::clock;
 use crate::error::Error;
+use crate::field::Fields;
 use crate::pb::ErrorReason;
 use crate::tenant::{TenantConn, TenantScope};
 
 /// How many are done in one step.
 pub const STEP: i64 = 100;
+
+/// How far ahead something can be scheduled, in days.
+const DAYS: i64 = 366;
+
+/// Reads when to send a message, or to post an entry.
+pub fn send_time(
+    fields: &mut Fields,
+    time: Option<&prost_types::Timestamp>,
+) -> Option<DateTime<Utc>> {
+    let time = fields.time("send_time", time)?;
+    let now = i64::try_from(clock::since_epoch().as_secs()).unwrap_or(i64::MAX);
+    if time.timestamp() > now.saturating_add(DAYS * 86_400) {
+        fields.refuse("send_time", format!("must be at most {DAYS} days from now"));
+    }
+    Some(time)
+}
 
 /// Who asked for something.
 #[derive(Debug, Clone)]

@@ -75,6 +75,5 @@ pub use statistics::keeper::run as keep_statistics;
 pub use thread_state::ThreadState;
 pub use watermark::Watermark;
 pub use wire::{
-    Described, UploadFrame, attachment_id, attachment_ids, content, frames, new_attachment,
-    reading, send_time,
+    Described, UploadFrame, attachment_id, attachment_ids, content, frames, new_attachment, reading,
 };

@@ -301,6 +301,7 @@ pub async fn delete(
     conn.transaction(async |conn| {
         let current = lock(conn, id).await?;
         check_etag(given.as_deref(), current.etag())?;
+        request_id::forget_words(conn, id.0).await?;
         forget(conn, &current).await
     })
     .await

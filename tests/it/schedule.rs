@@ -137,8 +137,12 @@ async fn a_scheduled_message_is_sent_at_its_time_by_who_wrote_it() {
 async fn a_scheduled_message_can_be_changed_and_given_up() {
     let (_server, tenant) = tenant().await;
     let conversation = tenant.conversation().await;
-    let request = later(&tenant, &conversation, "At eight");
+    let mut request = later(&tenant, &conversation, "At eight");
+    request.request_id = "eight".to_owned();
     let scheduled = schedule(&tenant, request).await.unwrap();
+    let tables = Tables::of(&tenant).await;
+    let kept = "SELECT count(*) FROM {schema}.requests WHERE response::text LIKE '%At eight%'";
+    assert_eq!(tables.count(kept).await, 1);
     let mut request = change(&tenant, &scheduled);
     request.text = Some("At nine".to_owned());
     request.etag = "\"9\"".to_owned();
@@ -162,6 +166,8 @@ async fn a_scheduled_message_can_be_changed_and_given_up() {
     assert_eq!(code, Code::NotFound);
     give_up(&tenant, &scheduled, true).await.unwrap();
     assert_eq!(tenant.messages(&conversation).await, []);
+    // Its words are not kept for who asks once more, either.
+    assert_eq!(tables.count(kept).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

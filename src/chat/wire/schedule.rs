@@ -9,8 +9,8 @@ use crate::chat::schedule::{ScheduledEntry, ScheduledPatch};
 use crate::error::Error;
 use crate::field::{Fields, Mask, to_struct};
 use crate::ids::{ChannelId, ChatEntryId};
-use crate::inbox::send_time;
 use crate::pb;
+use crate::schedule::send_time;
 use crate::time::to_timestamp;
 
 /// Reads the id of `GetScheduledEntry`.

@@ -18,10 +18,10 @@ use crate::page::PageSize;
 use crate::pb;
 use crate::quick_reply::filling;
 use crate::request_id::RequestId;
+use crate::schedule::send_time;
 use crate::time::to_timestamp;
 
 use super::TEXT;
-use super::schedule::send_time;
 
 const PLACE: Most = Most::Characters(1000);
 const FAILURE_CODE: Most = Most::Characters(128);

@@ -21,7 +21,7 @@ pub use conversation::{
 };
 pub use message::{MessagesPage, PageOfMessage, Retry, Sending, attachment_ids, message_id};
 pub use routing::{AgentsPage, AutoAssign, PolicyEdit, policy_account};
-pub use schedule::{Abandonment, ScheduledPage, scheduled_id, send_time};
+pub use schedule::{Abandonment, ScheduledPage, scheduled_id};
 pub use search::{SearchPage, message_match};
 pub use statistics::{response_times, team_id, volume};
 

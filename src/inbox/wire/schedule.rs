@@ -1,33 +1,15 @@
 //! Messages that are to be sent, on the wire.
 
-use chrono::{DateTime, Utc};
-
 use super::TEXT;
 use crate::access::Actor;
-use crate::clock;
 use crate::error::Error;
 use crate::field::{Fields, Mask, to_struct};
 use crate::ids::{ConversationId, MessageId};
 use crate::inbox::schedule::{Scheduled, ScheduledPatch};
 use crate::page::PageSize;
 use crate::pb;
+use crate::schedule::send_time;
 use crate::time::to_timestamp;
-
-/// How far ahead a message can be scheduled, in days.
-const DAYS: i64 = 366;
-
-/// Reads when to send a message, or to post an entry.
-pub fn send_time(
-    fields: &mut Fields,
-    time: Option<&prost_types::Timestamp>,
-) -> Option<DateTime<Utc>> {
-    let time = fields.time("send_time", time)?;
-    let now = i64::try_from(clock::since_epoch().as_secs()).unwrap_or(i64::MAX);
-    if time.timestamp() > now.saturating_add(DAYS * 86_400) {
-        fields.refuse("send_time", format!("must be at most {DAYS} days from now"));
-    }
-    Some(time)
-}
 
 /// What `ListScheduledMessages` asks for.
 pub struct ScheduledPage {
