@@ -3,6 +3,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::told::Told;
 use crate::access::Actor;
@@ -40,7 +43,8 @@ pub struct OwnChannels(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    is_loaded: bool,
+    /// When they were last loaded, if they are.
+    loaded_at: Option<Instant>,
     /// The version of each membership, and whether it still is one.
     memberships: HashMap<ChannelId, (i64, bool)>,
 }
@@ -52,8 +56,8 @@ impl OwnChannels {
         known.memberships.get(&id).is_some_and(|(_, lasts)| *lasts)
     }
 
-    fn is_loaded(&self) -> bool {
-        self.known().is_loaded
+    fn loaded_at(&self) -> Option<Instant> {
+        self.known().loaded_at
     }
 
     /// Takes note of a membership, unless a newer version of it is known.
@@ -70,10 +74,15 @@ impl OwnChannels {
     }
 }
 
+/// How long ago that may be known as of which is judged by who is a member of a channel.
+const RECENT: Duration = Duration::from_millis(500);
+
 /// The channels of all users who listen in a tenant.
 #[derive(Default)]
 pub struct Memberships {
     users: Mutex<HashMap<String, Weak<OwnChannels>>>,
+    /// As of when everything is noted that the log tells of them.
+    noted_at: Mutex<Option<Instant>>,
     /// Held by who reads them.
     loading: tokio::sync::Mutex<()>,
 }
@@ -104,18 +113,33 @@ impl Memberships {
         }
     }
 
-    /// Loads those of a user, and of all others who wait for theirs.
-    pub async fn load(
+    /// Takes note that the log has been read to its end, as of a time.
+    pub fn noted_to(&self, time: Instant) {
+        *self.noted_at() = Some(time);
+    }
+
+    /// Tells whether those of a user are known as of a moment before a time.
+    fn knows(&self, of: &OwnChannels, time: Instant) -> bool {
+        let Some(loaded_at) = of.loaded_at() else {
+            return false;
+        };
+        Some(loaded_at).max(*self.noted_at()) >= time.checked_sub(RECENT)
+    }
+
+    /// Sees to it that those of a user are known as of a moment ago. If the log has not been read since, they
+    /// are loaded, and with them those of all others of whom that is not known.
+    pub async fn know(
         &self,
         of: &OwnChannels,
         conn: impl AsyncFnOnce() -> Result<TenantConn, Error>,
     ) -> Result<(), Error> {
-        if of.is_loaded() {
+        let asked = Instant::now();
+        if self.knows(of, asked) {
             return Ok(());
         }
         let _one_at_a_time = self.loading.lock().await;
         // Whoever had the lock has loaded them, too.
-        if of.is_loaded() {
+        if self.knows(of, asked) {
             return Ok(());
         }
         let waiting: HashMap<_, _> = {
@@ -123,18 +147,20 @@ impl Memberships {
             let users = users.iter();
             let alive = users.filter_map(|(id, channels)| Some((id.clone(), channels.upgrade()?)));
             alive
-                .filter(|(_, channels)| !channels.is_loaded())
+                .filter(|(_, channels)| !self.knows(channels, asked))
                 .collect()
         };
         let ids: Vec<_> = waiting.keys().map(String::as_str).collect();
-        for member in chat::memberships(&mut conn().await?, &ids).await? {
+        let mut conn = conn().await?;
+        let began = Instant::now();
+        for member in chat::memberships(&mut conn, &ids).await? {
             if let Some(channels) = waiting.get(&member.user_id) {
                 let lasts = member.left_at.is_none();
                 channels.note(member.channel_id, member.version, lasts);
             }
         }
         for channels in waiting.values() {
-            channels.known().is_loaded = true;
+            channels.known().loaded_at = Some(began);
         }
         Ok(())
     }
@@ -144,6 +170,10 @@ impl Memberships {
         for channels in self.users().values().filter_map(Weak::upgrade) {
             *channels.known() = Known::default();
         }
+    }
+
+    fn noted_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.noted_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn users(&self) -> MutexGuard<'_, HashMap<String, Weak<OwnChannels>>> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use prost::Message as _;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::audience::Memberships;
@@ -34,8 +34,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const HEAL_EVERY: Duration = Duration::from_secs(5);
 /// How often is looked since when the log has everything.
 const EARLIEST_EVERY: Duration = Duration::from_secs(600);
-/// How long ago it may have been read by who judges by it who is a member of a channel.
-const RECENT: Duration = Duration::from_millis(500);
 /// How long after news it is looked into: what is committed at about the same time is read together.
 const TOGETHER: Duration = Duration::from_millis(2);
 
@@ -55,10 +53,6 @@ pub struct Feed {
     hall: Arc<Hall>,
     /// In which channels those are who listen.
     memberships: Memberships,
-    /// When the log was last known to be read to its end.
-    read_at: watch::Sender<Instant>,
-    /// Asks for that anew.
-    asked: Arc<Notify>,
     /// Held by who reads what comes before that.
     reaching_back: tokio::sync::Mutex<()>,
     /// How many feeds there are.
@@ -189,8 +183,6 @@ impl Feeds {
             news: watch::channel(News::None).0,
             hall: scope.hall(),
             memberships: Memberships::default(),
-            read_at: watch::channel(Instant::now()).0,
-            asked: Arc::default(),
             reaching_back: tokio::sync::Mutex::default(),
             count: self.count.clone(),
         });
@@ -200,7 +192,6 @@ impl Feeds {
             tenants: tenants.clone(),
             heard: scope.news(),
             scope: scope.on_behalf(Facts::itself("events")),
-            asked: feed.asked.clone(),
             feed: Arc::downgrade(&feed),
             read: None,
             earliest_at: Instant::now(),
@@ -248,18 +239,6 @@ impl Feed {
     /// In which channels those are who listen.
     pub fn memberships(&self) -> &Memberships {
         &self.memberships
-    }
-
-    /// Waits a while until it is known who was a member a moment ago; tells whether it is.
-    pub async fn is_read(&self) -> bool {
-        let is_recent = |at: &Instant| at.elapsed() < RECENT;
-        let mut read_at = self.read_at.subscribe();
-        if is_recent(&read_at.borrow_and_update()) {
-            return true;
-        }
-        self.asked.notify_one();
-        let read = tokio::time::timeout(LOOK_EVERY, read_at.wait_for(is_recent));
-        matches!(read.await, Ok(Ok(_)))
     }
 
     /// Reads what comes before what is in memory, once for all who are behind that.
@@ -320,8 +299,6 @@ struct Reader {
     tenants: TenantDirectory,
     scope: TenantScope,
     heard: watch::Receiver<()>,
-    /// Is told when somebody has to know that it was read.
-    asked: Arc<Notify>,
     feed: Weak<Feed>,
     /// How far, and in which history.
     read: Option<(Place, u64)>,
@@ -360,7 +337,6 @@ impl Reader {
         loop {
             let heard = tokio::select! {
                 _ = self.heard.changed() => true,
-                () = self.asked.notified() => return,
                 () = tokio::time::sleep(LOOK_EVERY) => false,
             };
             if heard {
@@ -379,9 +355,10 @@ impl Reader {
 
     /// Reads what is new; tells whether all that was begun before is read.
     async fn read_on(&mut self) -> Result<bool, Error> {
-        let began = Instant::now();
         let scope = self.tenants.enter_again(&self.scope).await?;
         let mut conn = scope.conn().await?;
+        // The wait for a connection does not make what is read older.
+        let began = Instant::now();
         let Some(final_id) = log::settled(&mut conn).await? else {
             return Ok(false);
         };
@@ -404,14 +381,14 @@ impl Reader {
                 let history = self.read.map_or(0, |(_, history)| history + 1);
                 feed.begin(place, history, earliest);
                 feed.memberships.forget();
-                feed.read_at.send_replace(began);
+                feed.memberships.noted_to(began);
                 self.read = Some((place, history));
                 feed.news.send_replace(News::Read(place, history));
                 return Ok(true);
             };
             let is_last = entries.len() < PAGE;
             let Some(entry) = entries.last() else {
-                feed.read_at.send_replace(began);
+                feed.memberships.noted_to(began);
                 return Ok(true);
             };
             let place = entry.place();
@@ -422,7 +399,7 @@ impl Reader {
             feed.kept().add(told, feed.room());
             self.read = Some((place, history));
             if is_last {
-                feed.read_at.send_replace(began);
+                feed.memberships.noted_to(began);
             }
             feed.news.send_replace(News::Read(place, history));
             if is_last {

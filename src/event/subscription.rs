@@ -193,11 +193,8 @@ impl Reading {
             return Ok(true);
         };
         let conn = async || self.of.enter_again().await?.conn().await;
-        let loaded = self.of.feed.memberships().load(&own, conn).await;
-        if self.unless_away(loaded).await?.is_none() {
-            return Ok(false);
-        }
-        Ok(self.of.feed.is_read().await)
+        let known = self.of.feed.memberships().know(&own, conn).await;
+        Ok(self.unless_away(known).await?.is_some())
     }
 
     /// Returns the next frame; none if something has to be looked at again.
