@@ -23,7 +23,8 @@ use crate::{
 /// What the arguments call it.
 pub const NAME: &str = "chat";
 
-const POST_ENTRY: &str = "/communication.v1.ChatService/PostEntry";
+/// The call that is measured.
+pub const POST_ENTRY: &str = "/communication.v1.ChatService/PostEntry";
 /// Who posts.
 const AUTHOR: &str = "bench";
 /// How many members the large channel has, and its number.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use communication_service::pb;
 use hdrhistogram::Histogram;
+use pb::actor::Kind;
 use pb::subscribe_request::Start;
 use pb::subscribe_response::Frame;
 use prost::Message as _;
@@ -36,6 +37,8 @@ const STALLED: usize = 100;
 const EVENTS: u64 = 100;
 /// How many tenants there are whose readers come back at once, and how many each has.
 const TENANTS: usize = 100;
+/// How many users a tenant has: one for each connection that its readers come back by.
+const USERS: usize = TENANTS;
 /// How many events they have missed, at most.
 const OLD: usize = 1_000;
 /// How long a server does what it has to do after its start, and how long readers rest.
@@ -44,6 +47,7 @@ const REST: Duration = Duration::from_secs(10);
 /// How many bytes a connection takes that nobody reads from, and one whose readers read.
 const NARROW: u32 = 65_535;
 const WIDE: u32 = 4 * 1024 * 1024;
+const CREATE_CHANNEL: &str = "/communication.v1.ChatService/CreateChannel";
 /// How long readers may take in all.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -74,7 +78,7 @@ pub async fn measure(postgres: &Postgres, folder: &Path) -> Result<(), Failure> 
     return_at_once(postgres, folder, &token, &tokens).await
 }
 
-/// A token, and how many events come behind it.
+/// A token of one user, and how many events come behind it.
 type Missed = (String, usize);
 
 /// The readers of many tenants come back to a server that has just started.
@@ -103,7 +107,7 @@ async fn return_at_once(
             let callers = callers.clone();
             readers.spawn(async move {
                 let start = Some(Start::Token(token));
-                let request = subscribe(&format!("many-{tenant}"), start);
+                let request = subscribe(&format!("many-{tenant}"), connection, start);
                 let mut stream = callers.subscribe_patiently(&request).await?;
                 hear(&mut stream, missed).await?;
                 Ok::<_, Failure>(stream)
@@ -146,9 +150,16 @@ struct Run<'a> {
     rounds: usize,
 }
 
-fn subscribe(tenant: &str, start: Option<Start>) -> pb::SubscribeRequest {
+/// A user with a number, who acts.
+fn user(number: usize) -> Option<pb::Actor> {
+    let kind = Some(Kind::UserId(format!("user-{number}")));
+    Some(pb::Actor { kind })
+}
+
+fn subscribe(tenant: &str, who: usize, start: Option<Start>) -> pb::SubscribeRequest {
     pb::SubscribeRequest {
         tenant: tenant.to_owned(),
+        actor: user(who),
         start,
         ..Default::default()
     }
@@ -172,6 +183,7 @@ async fn hear(stream: &mut Stream, events: usize) -> Result<String, Failure> {
                 batch.token
             }
             Frame::Checkpoint(checkpoint) => checkpoint.token,
+            Frame::AccessGained(gained) => gained.token,
             other => return Err(format!("{other:?}").into()),
         };
     }
@@ -281,7 +293,7 @@ impl Run<'_> {
 
     /// Writes for a while, and hears of it; returns p50 and p99 of the calls and of what was heard.
     async fn hear_beside(&self, each_second: f64) -> Result<[f64; 4], Failure> {
-        let mut stream = self.callers.subscribe(&subscribe(TENANT, None)).await?;
+        let mut stream = self.callers.subscribe(&subscribe(TENANT, 0, None)).await?;
         hear(&mut stream, 0).await?;
         let hearing = async {
             let mut latency = Histogram::<u64>::new(3)?;
@@ -314,7 +326,7 @@ impl Run<'_> {
         for _ in 0..5 {
             let begun = Instant::now();
             let start = Some(Start::Token(from.clone()));
-            let mut stream = self.callers.subscribe(&subscribe(TENANT, start)).await?;
+            let mut stream = self.callers.subscribe(&subscribe(TENANT, 0, start)).await?;
             hear(&mut stream, MISSED).await?;
             took.push(begun.elapsed().as_secs_f64() * 1e3);
         }
@@ -327,7 +339,7 @@ impl Run<'_> {
     /// Many readers of one tenant, some of whom take nothing.
     async fn many(&self, stalled: usize) -> Result<(), Failure> {
         let before = resident(self.service.pid)?;
-        let request = subscribe(TENANT, None);
+        let request = subscribe(TENANT, 0, None);
         let mut held = Vec::new();
         for _ in 0..stalled {
             let alone = Callers::connect_once(&self.service.address, self.token, NARROW).await?;
@@ -415,24 +427,60 @@ impl Run<'_> {
         };
         let path = crate::CREATE_CONVERSATION;
         self.callers.call(path, bytes(&request)).await?;
+        // Everybody who listens is in a private channel, of which half of the events are.
+        let members = (1..USERS).map(|number| pb::NewChannelMember {
+            user_id: format!("user-{number}"),
+            ..Default::default()
+        });
+        let request = pb::CreateChannelRequest {
+            tenant: tenant.clone(),
+            actor: user(0),
+            kind: pb::ChatChannelKind::Private.into(),
+            name: "Everybody".to_owned(),
+            members: members.collect(),
+            ..Default::default()
+        };
+        let made = self.callers.call(CREATE_CHANNEL, bytes(&request)).await?;
+        let channel = pb::CreateChannelResponse::decode(made)?.channel;
+        let request = pb::PostEntryRequest {
+            tenant: tenant.clone(),
+            actor: user(0),
+            channel_id: channel.unwrap_or_default().id,
+            text: crate::TEXT.to_owned(),
+            ..Default::default()
+        };
+        let path = crate::chat::POST_ENTRY;
+        self.callers.call(path, bytes(&request)).await?;
         let sql = "SELECT schema_name FROM directory.tenants WHERE slug = $1";
         let schema: String = self.postgres.admin.query_one(sql, &[&tenant]).await?.get(0);
         let more = format!(
             "INSERT INTO \"{schema}\".events
-            SELECT nextval('\"{schema}\".events_id_seq'), gen_random_uuid(), 'message.updated', 'message',
-                m.id, m.conversation_id, m.sequence, 1, '{{status}}', 'service', 'bench', 'bench', 'bench', now()
-            FROM \"{schema}\".inbox_messages m, generate_series(1, {OLD})"
+            SELECT nextval('\"{schema}\".events_id_seq'), gen_random_uuid(), it.kind || '.updated', it.kind,
+                it.id, it.parent, it.sequence, 1, '{{}}', 'service', 'bench', 'bench', 'bench', now()
+            FROM generate_series(1, {OLD}) number, LATERAL (
+                SELECT 'message' AS kind, id, conversation_id AS parent, sequence
+                FROM \"{schema}\".inbox_messages WHERE number % 2 = 0
+                UNION ALL
+                SELECT 'chat_entry', id, channel_id, sequence
+                FROM \"{schema}\".chat_entries WHERE number % 2 = 1
+            ) it
+            ORDER BY number"
         );
         self.postgres.admin.batch_execute(&more).await?;
         let count = format!("SELECT count(*) FROM \"{schema}\".events WHERE id > 0");
         let count: i64 = self.postgres.admin.query_one(&count, &[]).await?.get(0);
         let start = Some(Start::Earliest(true));
-        let mut stream = self.callers.subscribe(&subscribe(&tenant, start)).await?;
+        let mut stream = self
+            .callers
+            .subscribe(&subscribe(&tenant, 0, start))
+            .await?;
         let (mut left, mut tokens) = (usize::try_from(count)?, Vec::new());
         while left > 0 {
             if let Frame::Batch(batch) = frame(&mut stream).await? {
                 left -= batch.events.len();
-                tokens.push((batch.token, left));
+                if left <= OLD {
+                    tokens.push((batch.token, left));
+                }
             }
         }
         Ok(tokens)
