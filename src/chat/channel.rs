@@ -210,6 +210,13 @@ pub async fn lock(conn: &mut TenantConn, id: ChannelId) -> Result<Seen, Error> {
     see(conn, id, found).await
 }
 
+/// Keeps a channel as it is until the open transaction ends, if there is one, whoever sees it.
+pub(super) async fn hold(conn: &mut TenantConn, id: ChannelId) -> Result<(), Error> {
+    let channel = channels::table.find(id).select(channels::id);
+    let _: Option<ChannelId> = channel.for_no_key_update().first(conn).await.optional()?;
+    Ok(())
+}
+
 pub(super) async fn see(
     conn: &mut TenantConn,
     id: ChannelId,

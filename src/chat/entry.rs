@@ -25,7 +25,7 @@ use crate::event::log::append_events;
 use crate::ids::{AttachmentId, ChannelId, ChatEntryId};
 use crate::inbox::Attachments;
 use crate::request_id::{self, RequestId};
-use crate::schema::tenant::{channels, chat_entries};
+use crate::schema::tenant::chat_entries;
 use crate::search::vector;
 use crate::stored_enum::stored_enum;
 use crate::tenant::TenantConn;
@@ -369,9 +369,7 @@ pub async fn post(conn: &mut TenantConn, new: NewEntry) -> Result<Entry, Error> 
     // It goes on record, or somebody was taken out while it waited for the channel: now that is waited
     // for before anything is read.
     conn.transaction(async |conn| {
-        let channel = channels::table.find(new.channel_id).select(channels::id);
-        let locked = channel.for_no_key_update().first::<ChannelId>(conn).await;
-        locked.optional()?;
+        channel::hold(conn, new.channel_id).await?;
         let posted = try_to_post(conn, &new).await?;
         audit::note(conn, new.channel_id).await?;
         posted.ok_or(Error::Aborted(Conflict::Transaction))

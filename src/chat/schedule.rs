@@ -21,7 +21,7 @@ use crate::ids::{AttachmentId, ChannelId, ChatEntryId};
 use crate::page::PageSize;
 use crate::request_id;
 use crate::schedule::{self, Author, Failure};
-use crate::schema::tenant::{channels, chat_entries, scheduled_entries};
+use crate::schema::tenant::{chat_entries, scheduled_entries};
 use crate::tenant::TenantConn;
 
 /// An entry that is to be posted at a time.
@@ -396,8 +396,7 @@ impl schedule::Scheduled for ScheduledEntry {
     async fn fulfil(&self, conn: &mut TenantConn) -> Result<(), Error> {
         conn.transaction(async |conn| {
             // Before the row itself, as by who erases the channel.
-            let channel = channels::table.find(self.channel_id).select(channels::id);
-            let _: Option<ChannelId> = channel.for_no_key_update().first(conn).await.optional()?;
+            channel::hold(conn, self.channel_id).await?;
             let scheduled = match lock(conn, self.id).await {
                 Ok(scheduled) if scheduled.version == self.version => scheduled,
                 Ok(_) | Err(Error::NotFound { .. }) => return Ok(()),
