@@ -24,7 +24,14 @@ const PASSING_DAYS: i64 = 3;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_steps_at_random_leave_the_counts_that_the_model_says() {
-    compare(seed(), 8, 4, 320).await;
+    compare(Course {
+        first: seed(),
+        teams: 8,
+        times: 4,
+        steps: 320,
+        all_after: 1,
+    })
+    .await;
 }
 
 #[derive(Debug, Default)]
@@ -538,9 +545,29 @@ impl Run {
     }
 }
 
-/// Runs so many teams, the first by a seed and each by the next, through so many times of so many steps,
-/// between which days pass.
-pub async fn compare(first: u64, teams: u64, times: i64, steps: usize) {
+/// What teams go through.
+pub struct Course {
+    /// The seed of the first of them; each other has the next.
+    pub first: u64,
+    /// How many there are.
+    pub teams: u64,
+    /// How many times there are, between which days pass.
+    pub times: i64,
+    /// How many steps each makes in each of them.
+    pub steps: usize,
+    /// After how many all threads are compared, and not only those that are unread.
+    pub all_after: usize,
+}
+
+/// Runs teams through a course, and compares what they are told after each step.
+pub async fn compare(course: Course) {
+    let Course {
+        first,
+        teams,
+        times,
+        steps,
+        all_after,
+    } = course;
     let folder = Folder::new();
     let postgres = durable(&folder).await;
     let (url, database) = (postgres.url().to_owned(), connect(postgres.url()).await);
@@ -572,7 +599,7 @@ pub async fn compare(first: u64, teams: u64, times: i64, steps: usize) {
             for step in 0..steps {
                 run.step().await;
                 let who = USERS[run.dice.below(USERS.len())];
-                run.check(who, step % 10 == 0).await;
+                run.check(who, step % all_after == 0).await;
             }
             for who in USERS {
                 run.check(who, true).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::chat_access;
-use crate::chat_model;
+use crate::chat_model::{self, Course};
 use crate::connections::use_at_random;
 use crate::durability::{kill_and_count, lose_replies};
 use crate::event_flood::{Flood as Events, flood};
@@ -65,7 +65,14 @@ async fn a_million_steps_at_random_leave_the_counts_that_the_model_says() {
     // steps, since what is compared after each of them grows with what was said.
     let (first, teams, rounds) = (seed(), 8, 50);
     for round in 0..rounds {
-        chat_model::compare(first + round * teams, teams, 5, 500).await;
+        let course = Course {
+            first: first + round * teams,
+            teams,
+            times: 5,
+            steps: 500,
+            all_after: 10,
+        };
+        chat_model::compare(course).await;
         eprintln!("{} of {rounds} rounds of 20,000 steps", round + 1);
     }
 }
