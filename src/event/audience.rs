@@ -74,8 +74,9 @@ impl OwnChannels {
     }
 }
 
-/// How long ago that may be known as of which is judged by who is a member of a channel.
-const RECENT: Duration = Duration::from_millis(500);
+/// How long ago that may be known as of which is judged by who is a member of a channel: what is judged has
+/// to be sent within a second of a loss.
+const RECENT: Duration = Duration::from_millis(800);
 
 /// The channels of all users who listen in a tenant.
 #[derive(Default)]

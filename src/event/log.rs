@@ -21,23 +21,31 @@ use crate::tenant::TenantConn;
 /// orders them: `kind`, `resource_kind`, `resource_id`, `parent_id`, `sequence`, `version`,
 /// `changed`. Who did it comes from `input`.
 ///
+/// Where `input` has many rows, `each` takes that whose `id` is the `resource_id` of the change.
+///
 /// The lock is a column of a materialized CTE that the insert reads, so no identity is drawn
 /// before it is held.
 macro_rules! append_events {
     () => {
-        "
+        $crate::event::log::append_events!(@ ", input")
+    };
+    (each) => {
+        $crate::event::log::append_events!(@ " JOIN input ON input.id = o.resource_id")
+    };
+    (@ $input:literal) => {
+        concat!("
         , ordered AS MATERIALIZED (
-            SELECT changes.*, pg_advisory_xact_lock_shared(1129270605, input.tenant_number)
-            FROM changes, input
+            SELECT o.*, pg_advisory_xact_lock_shared(1129270605, input.tenant_number)
+            FROM changes o", $input, "
         ), appended AS (
             INSERT INTO events (id, event_id, kind, resource_kind, resource_id, parent_id, sequence,
                 version, changed, actor_kind, actor_id, caller, correlation_id, at)
             SELECT nextval('events_id_seq'), gen_random_uuid(), o.kind, o.resource_kind, o.resource_id,
                 o.parent_id, o.sequence, o.version, o.changed, input.actor_kind, input.actor_id,
                 input.caller, input.correlation_id, directory.now()
-            FROM ordered o, input
+            FROM ordered o", $input, "
             RETURNING id, resource_id, at
-        )"
+        )")
     };
 }
 
@@ -114,23 +122,41 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How often is looked whether they have.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
+/// Who holds the lock of a tenant with a number: from where, and which.
+macro_rules! holders {
+    () => {
+        "FROM pg_locks
+         WHERE locktype = 'advisory' AND objsubid = 2 AND granted
+             AND classid = 1129270605 AND objid = $1::oid
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    };
+}
+
 /// Returns a position of the log up to which everything is final: whatever was to be written
 /// there, can be seen by every later statement or never comes. `None` while somebody who writes
 /// takes too long.
 ///
-/// It takes three statements, which see what was committed before each and so must not be in a
-/// transaction: the last number that was drawn, then who holds the lock that numbers are drawn
-/// under, until those have ended; what is read after that is the third.
+/// It takes two statements, which must not be in a transaction: the first looks at the last number that
+/// was drawn and, only then, at who holds the lock that numbers are drawn under, until those have ended;
+/// what is read after that sees all that they have committed.
 ///
 /// # Errors
 /// The database cannot be asked.
 pub async fn settled(conn: &mut TenantConn) -> Result<Option<i64>, Error> {
-    let Settled { last } = diesel::sql_query(
-        "SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS last FROM events_id_seq",
-    )
-    .get_result(conn)
-    .await?;
-    let mut writers = writers(conn).await?;
+    // Neither a sequence nor the locks are read by the statement's snapshot. The aggregate needs the last
+    // number, so that it cannot be made before that is there.
+    let begun = concat!(
+        "SELECT s.last, w.writers
+         FROM (SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS last FROM events_id_seq) s
+         CROSS JOIN LATERAL (
+             SELECT array_agg(virtualtransaction) FILTER (WHERE s.last >= 0) AS writers ",
+        holders!(),
+        ") w"
+    );
+    let number = i64::from(conn.tenant_number());
+    let begun = diesel::sql_query(begun).bind::<sql_types::BigInt, _>(number);
+    let Settled { last, writers } = begun.get_result(conn).await?;
+    let mut writers = writers.unwrap_or_default();
     let deadline = Instant::now() + PATIENCE;
     while !writers.is_empty() {
         if Instant::now() > deadline {
@@ -143,11 +169,13 @@ pub async fn settled(conn: &mut TenantConn) -> Result<Option<i64>, Error> {
     Ok(Some(last))
 }
 
-/// The end of the sequence.
+/// The end of the sequence, and who may have drawn up to it.
 #[derive(QueryableByName)]
 struct Settled {
     #[diesel(sql_type = sql_types::BigInt)]
     last: i64,
+    #[diesel(sql_type = Nullable<Array<sql_types::Text>>)]
+    writers: Option<Vec<String>>,
 }
 
 /// A transaction that may have drawn numbers.
@@ -159,12 +187,10 @@ struct Writer {
 
 async fn writers(conn: &mut TenantConn) -> Result<Vec<String>, Error> {
     let number = i64::from(conn.tenant_number());
-    let holders = diesel::sql_query(
-        "SELECT virtualtransaction AS virtual_transaction FROM pg_locks
-         WHERE locktype = 'advisory' AND objsubid = 2 AND granted
-             AND classid = 1129270605 AND objid = $1::oid
-             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-    )
+    let holders = diesel::sql_query(concat!(
+        "SELECT virtualtransaction AS virtual_transaction ",
+        holders!()
+    ))
     .bind::<sql_types::BigInt, _>(number);
     let holders: Vec<Writer> = holders.load(conn).await?;
     Ok(holders
