@@ -16,6 +16,7 @@ mod listing;
 mod member;
 mod mention;
 mod pin;
+mod post;
 mod reaction;
 mod read_state;
 mod resource;
@@ -23,6 +24,7 @@ mod schedule;
 mod search;
 mod service;
 mod thread;
+mod turn;
 mod wire;
 
 pub use audit::note_list;

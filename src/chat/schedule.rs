@@ -13,7 +13,8 @@ use serde_json::Value;
 use super::attachment;
 use super::capability::Capability;
 use super::channel;
-use super::entry::{self, EntryType, Mentions, NewEntry};
+use super::entry::{EntryType, Mentions};
+use super::post::{NewEntry, post};
 use crate::error::Error;
 use crate::etag::{check_etag, etag};
 use crate::event::log::{self, Change};
@@ -123,7 +124,7 @@ pub struct ScheduledPatch {
 /// Keeps an entry until it is to be posted.
 ///
 /// # Errors
-/// As `entry::post`.
+/// As `post`.
 pub async fn create(
     conn: &mut TenantConn,
     new: NewEntry,
@@ -402,7 +403,7 @@ impl schedule::Scheduled for ScheduledEntry {
                 Ok(_) | Err(Error::NotFound { .. }) => return Ok(()),
                 Err(error) => return Err(error),
             };
-            entry::post(conn, scheduled.entry()).await?;
+            post(conn, scheduled.entry()).await?;
             forget(conn, &scheduled).await
         })
         .await

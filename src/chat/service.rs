@@ -9,6 +9,7 @@ use super::channel_edit::{self, Edit};
 use super::entry::Entry;
 use super::schedule::{self, ScheduledPatch};
 use super::thread::{self, Followed};
+use super::turn::Turns;
 use super::wire::{
     Abandonment, ActivityPage, ChannelsPage, EntriesPage, Marking, MembersPage, MentionsPage,
     NewMembers, OpenDirect, PinsPage, Posting, ReactionsPage, RevisionsPage, RoleEdit,
@@ -35,12 +36,14 @@ use crate::tenant::TenantDirectory;
 /// Serves the team's chat.
 pub struct Chat {
     tenants: TenantDirectory,
+    turns: Turns,
 }
 
 impl Chat {
     /// Serves the tenants of a directory.
     pub fn new(tenants: TenantDirectory) -> Self {
-        Self { tenants }
+        let turns = Turns::default();
+        Self { tenants, turns }
     }
 }
 
@@ -252,7 +255,7 @@ impl ChatService for Chat {
         let Posting { entry, send_at } = posting(request, tenant.facts())?;
         let answer = match send_at {
             None => {
-                let entry = entry::post(&mut tenant.conn().await?, entry).await?;
+                let entry = self.turns.post(&tenant, entry).await?;
                 pb::PostEntryResponse {
                     entry: Some(entry.into()),
                     scheduled_entry: None,

@@ -24,6 +24,7 @@ mod chat_model;
 mod chat_reactions;
 mod chat_schedule;
 mod chat_search;
+mod chat_turns;
 mod commands;
 mod connections;
 mod contacts;
